@@ -1,0 +1,134 @@
+# The one list of tasks, for people and for the workflows. `make` alone prints it.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+# Windows keeps a virtual environment's programs in another folder.
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PY := $(BIN)/python
+
+SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') \
+	Cargo.toml Cargo.lock build.rs pyproject.toml
+
+# clippy and cargo doc read PyO3's configuration from the interpreter that the wheel is built for.
+export PYO3_PYTHON := $(abspath $(PY))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+say = @printf '\n== %s\n'
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check venv wheel lint rust loom types pytest docs pythons bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: wheel  ## build and install the wheel, run the main job on real input
+	$(say) "demo: full-text index of the standard library's sources"
+	@$(PY) examples/index_stdlib.py
+	@printf '\ndemo: passed\n'
+
+test: lint rust loom types pytest docs pythons  ## every check there is
+	@printf '\ntest: passed\n'
+
+check:
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "make: there is no '$(PYTHON)'; install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $$("$(PYTHON)" --version 2>&1) is too old; name Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@command -v cargo >/dev/null || \
+		{ echo "make: there is no 'cargo'; install Rust 1.88 or newer from https://rustup.rs" >&2; exit 1; }
+ifneq ($(OS),Windows_NT)
+	@command -v cc >/dev/null || \
+		{ echo "make: there is no C compiler 'cc'; install gcc or clang" >&2; exit 1; }
+endif
+
+venv: $(VENV)/.made  ## make the virtual environment
+
+$(VENV)/.made: | check
+	$(say) "venv: virtual environment in $(VENV), from $$($(PYTHON) --version)"
+	@"$(PYTHON)" -m venv "$(VENV)"
+	@$(PY) -m pip install --quiet --upgrade pip
+	@touch $@
+
+# One stamp for each dependency group of pyproject.toml.
+$(VENV)/.group-%: $(VENV)/.made pyproject.toml
+	$(say) "venv: dependency group '$*'"
+	@$(PY) -m pip install --quiet --upgrade --group $*
+	@touch $@
+
+wheel: $(VENV)/.wheel  ## build the release wheel into dist/ and install it
+
+$(VENV)/.wheel: $(VENV)/.group-build $(SOURCES)
+	$(say) "wheel: release build into dist/"
+	@rm -rf dist
+	@$(PY) -m maturin build --release --locked --quiet --out dist --interpreter $(PY)
+	@$(PY) -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@touch $@
+
+lint: $(VENV)/.group-lint  ## format and lint, Rust and Python
+	$(say) "lint: rustfmt"
+	@cargo fmt --check
+	$(say) "lint: clippy, with the python feature and without"
+	@cargo clippy --locked --quiet --all-targets -- -D warnings
+	@cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
+	$(say) "lint: only src/sync.rs names std::sync, std::thread, crossbeam_channel or loom"
+	@! grep -rnE '\b(std::(sync|thread)|crossbeam_channel|loom)::' src --include='*.rs' \
+		| grep -v '^src/sync\.rs:'
+	$(say) "lint: ruff"
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+rust:  ## tests of the engine, without Python
+	$(say) "rust: unit, integration and documentation tests of the engine"
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --locked --no-default-features; \
+	else \
+		cargo test --locked --no-default-features --lib --tests; \
+	fi
+	@cargo test --locked --no-default-features --doc
+
+# Its own target folder: the flag reaches every dependency, and without one each switch would
+# build them all anew. LTO would cost minutes and change no interleaving.
+loom:  ## the engine's races, explored exhaustively
+	$(say) "loom: every interleaving of the engine's races"
+	@RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom CARGO_PROFILE_RELEASE_LTO=off \
+		LOOM_MAX_PREEMPTIONS=$${LOOM_MAX_PREEMPTIONS:-2} \
+		cargo test --locked --release --no-default-features --lib loom_
+
+# The package is checked in the source tree; everything that uses it sees the installed wheel, as a
+# user does, so that a stub missing from the wheel is an error here.
+types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the planted errors
+	$(say) "types: mypy"
+	@$(PY) -m mypy python/tasker
+	@$(PY) -m mypy tests/typing/api.py examples scripts
+	$(say) "types: basedpyright"
+	@$(BIN)/basedpyright --pythonpath $(PY)
+	@$(BIN)/basedpyright --pythonpath $(PY) --verifytypes tasker --ignoreexternal
+	$(say) "types: stubtest holds the stub and the native module together"
+	@$(PY) -m mypy.stubtest tasker._tasker --mypy-config-file pyproject.toml
+	$(say) "types: every planted error is reported"
+	@$(PY) scripts/check_planted_errors.py
+
+pytest: wheel $(VENV)/.group-test  ## the Python tests, on the installed wheel
+	$(say) "pytest: tests/ on the installed wheel"
+	@$(PY) -m pytest
+
+docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its examples run
+	$(say) "docs: cargo doc without warnings"
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items
+	$(say) "docs: examples in the package's docstrings"
+	@$(PY) -m pytest --doctest-modules --pyargs tasker
+
+pythons: $(VENV)/.group-build  ## native and lifecycle tests on every other Python found
+	$(say) "pythons: native and lifecycle tests on every other Python found"
+	@$(PY) scripts/other_pythons.py
+
+bench: wheel $(VENV)/.group-bench  ## benchmarks of the engine and of the package
+	$(say) "bench: the engine"
+	@cargo bench --locked --no-default-features
+	$(say) "bench: the package"
+	@$(PY) -m pytest benches/python
+
+clean:  ## remove everything that was built
+	rm -rf $(VENV) .venvs dist target .hypothesis .mypy_cache .pytest_cache .ruff_cache
