@@ -34,8 +34,8 @@ test: lint rust loom types pytest docs pythons  ## every check there is
 check:
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "make: there is no '$(PYTHON)'; install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "make: $$("$(PYTHON)" --version 2>&1) is too old; name Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "make: '$(PYTHON)' is older than Python 3.11 or does not run; name another: make PYTHON=..." >&2; exit 1; }
 	@command -v cargo >/dev/null || \
 		{ echo "make: there is no 'cargo'; install Rust 1.88 or newer from https://rustup.rs" >&2; exit 1; }
 ifneq ($(OS),Windows_NT)
