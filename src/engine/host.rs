@@ -1,0 +1,135 @@
+//! What the engine asks of the world around it: threads, resources, and the tasks themselves.
+//!
+//! The binding implements it with Python in it; the engine's own tests implement it without. The engine
+//! holds no lock when it calls a verb, and calls them on the thread that the verb's documentation names.
+
+use super::backoff::Trouble;
+use super::task::TaskWord;
+use super::worker::{Badge, Desk, Life};
+use crate::sync::Arc;
+
+/// See the module's documentation.
+pub trait Host: Send + Sync + Sized + 'static {
+    /// Proof of being where the host's objects may be used: `Python<'s>` in the binding, `()` in tests.
+    type Scope<'s>: Copy;
+    /// A handle on a task, at most 16 bytes. The payload lives behind it, beside its [`TaskWord`].
+    type Task: Send;
+    /// What a worker owns. It stays on its thread but for loans (see [`loans`](super::loans)).
+    type Resource: Send;
+    /// Why a resource could not be made, or a thread not started.
+    type Fault: Send;
+
+    /// Runs `wait` so that nobody else is held up while it blocks. It touches no object of the host's.
+    fn park<R: Send>(&self, scope: Self::Scope<'_>, wait: impl FnOnce() -> R + Send) -> R;
+
+    /// Starts an OS thread that calls [`Life::live`].
+    ///
+    /// # Errors
+    ///
+    /// Why no thread could be started; `life` has been dropped then.
+    fn spawn(&self, scope: Self::Scope<'_>, life: Life<Self>) -> Result<(), Self::Fault>;
+
+    /// Makes a resource, on the thread of the worker that will use it.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be made.
+    fn create(
+        &self,
+        scope: Self::Scope<'_>,
+        badge: &Badge<Self>,
+    ) -> Result<Self::Resource, Self::Fault>;
+
+    /// Cleans a resource up, once, on the thread that made it. Failures are the host's to report.
+    fn destroy(&self, scope: Self::Scope<'_>, badge: &Badge<Self>, resource: Self::Resource);
+
+    /// The task's life.
+    fn word<'t>(&self, task: &'t Self::Task) -> &'t TaskWord;
+
+    /// Another handle on the same task.
+    fn share(&self, scope: Self::Scope<'_>, task: &Self::Task) -> Self::Task;
+
+    /// Runs a claimed task on the desk's resource, and delivers its outcome unless it asks for judgement.
+    /// [`Desk::delivered`] is called just before an outcome is published.
+    fn run(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task) -> Ran;
+
+    /// Asks whether the error a task ended with means that the resource went bad.
+    fn judge(&self, scope: Self::Scope<'_>, badge: &Badge<Self>, task: &Self::Task) -> Verdict;
+
+    /// Makes a judged task ready to be tried again; the engine queues it after this.
+    fn prepare_retry(&self, scope: Self::Scope<'_>, task: &Self::Task);
+
+    /// Delivers the error that a judged task ended with.
+    fn fail(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task);
+
+    /// Answers a claimed task that will not run (any more).
+    fn refuse(&self, scope: Self::Scope<'_>, task: &Self::Task, why: Refusal);
+
+    /// Ends a task whose time limit passed, waiting or running.
+    fn expire(&self, scope: Self::Scope<'_>, task: &Self::Task);
+
+    /// Lets go of a handle.
+    fn discard(&self, scope: Self::Scope<'_>, task: Self::Task);
+
+    /// Lets the user know that creation began to fail, still fails, or works again.
+    fn report_trouble(
+        &self,
+        scope: Self::Scope<'_>,
+        badge: &Badge<Self>,
+        trouble: Trouble,
+        fault: Option<&Self::Fault>,
+    );
+
+    /// Lets the user know that a task overran its limit and no worker could take its worker's place.
+    fn report_overdue(&self, scope: Self::Scope<'_>, badge: &Badge<Self>);
+
+    /// Keeps the last creation error, for tasks whose time runs out meanwhile and for the last drain.
+    fn keep_fault(&self, scope: Self::Scope<'_>, fault: Self::Fault);
+
+    /// Starts the keeper's thread, which calls [`Engine::keep`](super::Engine::keep).
+    ///
+    /// # Errors
+    ///
+    /// Why no thread could be started.
+    fn spawn_keeper(
+        &self,
+        scope: Self::Scope<'_>,
+        engine: &Arc<super::Engine<Self>>,
+    ) -> Result<(), Self::Fault>;
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// It returned, and its result was delivered.
+    Completed,
+    /// It failed, and its error was delivered.
+    Failed,
+    /// Its outcome was decided before it ended (its time limit passed, mostly); what it gave was dropped.
+    Late,
+    /// It failed; the task holds the error, and the engine asks for judgement.
+    Doubtful,
+}
+
+/// What a failed task says of the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The resource is as good as before.
+    Healthy,
+    /// The resource went bad; whether the task may be tried again on another one.
+    Spoiled {
+        /// It has attempts left, and may be entered again.
+        retry: bool,
+    },
+}
+
+/// Why a task will not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The runner was killed.
+    Killed,
+    /// The runner is closing and no worker with a resource is left.
+    NoWorker,
+    /// The runner broke.
+    Broken,
+}

@@ -1,0 +1,32 @@
+//! Threads that own resources, and the queue in front of them. No Python, no `unsafe`.
+//!
+//! A task's way: [`Engine::submit`] → [`queue`] (gate, lanes, bell) → [`worker`] (claim, run, settle) →
+//! the host's future. `DESIGN.md` beside this file has the states, the counters and the shutdown protocol.
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod bell;
+pub mod clock;
+pub mod deadlines;
+#[expect(clippy::module_inception, reason = "the engine of the engine is what the folder is about")]
+mod engine;
+pub mod figures;
+pub mod gate;
+pub mod host;
+pub mod lanes;
+pub mod launch;
+pub mod loans;
+pub mod permits;
+pub mod queue;
+pub mod roster;
+pub mod settings;
+pub mod task;
+pub mod token;
+pub mod worker;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+
+pub use engine::{Engine, Metrics, Mode, Stats};
+pub use host::{Host, Ran, Refusal, Verdict};
+pub use settings::Settings;

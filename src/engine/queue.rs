@@ -1,0 +1,136 @@
+//! One queue whole: the gate, the lanes behind it, the bell, the bound, and the count of what waits.
+
+use super::bell::Bell;
+use super::clock::Tick;
+use super::gate::Gate;
+use super::lanes::{Class, Entry, Lanes};
+use super::permits::Permits;
+use super::task::TaskWord;
+use crate::sync::CachePadded;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Queue<T> {
+    pub(super) gate: Gate,
+    pub(super) lanes: Lanes<T>,
+    pub(super) bell: Bell,
+    /// `None`: no bound, and no cost.
+    pub(super) permits: Option<Permits>,
+    counts: CachePadded<Counts>,
+}
+
+/// Monotone counters beside the gate's; a reader takes those of leaving first, so no difference is ever
+/// negative. Only rare events write here: what workers take they count in tallies of their own.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Left the queue without a start: cancelled, expired, dropped.
+    withdrawn: AtomicU64,
+    /// Came back for a retry.
+    returned: AtomicU64,
+    high_entered: AtomicU64,
+    high_left: AtomicU64,
+    /// Entries in the lanes whose task is gone. Lowered when they are skipped or sifted out.
+    tombstones: AtomicU64,
+}
+
+/// The queue is closed; the task comes back.
+#[derive(Debug)]
+pub struct Closed<T>(pub T);
+
+impl<T> Queue<T> {
+    pub(super) fn new(bound: Option<usize>) -> Self {
+        Self {
+            gate: Gate::new(),
+            lanes: Lanes::new(),
+            bell: Bell::new(),
+            permits: bound.map(Permits::new),
+            counts: CachePadded::new(Counts::default()),
+        }
+    }
+
+    /// Accepts a task or refuses it, in one step against [`close`](Self::close).
+    pub(super) fn push(&self, class: Class, task: T, since: Tick) -> Result<(), Closed<T>> {
+        let Some(pass) = self.gate.enter() else {
+            return Err(Closed(task));
+        };
+        if class == Class::High {
+            self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
+        }
+        self.lanes.push(class, Entry { task, since });
+        drop(pass);
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// Queues a retry. Its place is still its own: neither gate nor bound is asked.
+    pub(super) fn push_again(&self, class: Class, task: T, since: Tick) {
+        self.counts.returned.fetch_add(1, Ordering::SeqCst);
+        if class == Class::High {
+            self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
+        }
+        self.lanes.push_again(class, Entry { task, since });
+        self.bell.ring();
+    }
+
+    /// A worker claimed a waiting task, for the first time or again.
+    pub(super) fn taken(&self, word: &TaskWord, first: bool) {
+        if first && let Some(permits) = &self.permits {
+            permits.give_back();
+        }
+        if word.class() == Class::High {
+            self.counts.high_left.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A waiting task left without a start.
+    pub(super) fn withdrawn(&self, word: &TaskWord, first: bool) {
+        self.counts.withdrawn.fetch_add(1, Ordering::SeqCst);
+        self.taken(word, first);
+    }
+
+    /// A task left while its entry stays in the lane. True when so many did that a sift is due.
+    pub(super) fn bury(&self) -> bool {
+        const MOST_TOMBSTONES: u64 = 1_000;
+        let before = self.counts.tombstones.fetch_add(1, Ordering::Relaxed);
+        before >= MOST_TOMBSTONES && before.is_multiple_of(MOST_TOMBSTONES / 2)
+    }
+
+    /// `count` tombstones were taken out of the lanes.
+    pub(super) fn unbury(&self, count: u64) {
+        // Relaxed: only a threshold depends on it. Never below zero: each tombstone is counted before
+        // anybody can find its entry dead … but for the instant between the cancel and its count.
+        let lower = |n: u64| Some(n.saturating_sub(count));
+        let _ = self.counts.tombstones.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+    }
+
+    /// Refuses everybody from now on, and wakes all who wait for tasks or for room.
+    pub(super) fn close(&self) {
+        self.gate.close();
+        if let Some(permits) = &self.permits {
+            permits.close();
+        }
+        self.bell.ring_all();
+    }
+
+    /// Whether nothing waits and nothing can come but retries.
+    pub(super) fn is_drained(&self) -> bool {
+        self.gate.is_sealed() && self.lanes.is_empty()
+    }
+
+    /// How many tasks left the queue without a start. Read before [`entered`](Self::entered).
+    pub(super) fn withdrawals(&self) -> u64 {
+        self.counts.withdrawn.load(Ordering::SeqCst)
+    }
+
+    /// How many tasks entered the queue, retries included. Read last.
+    pub(super) fn entered(&self) -> u64 {
+        self.counts.returned.load(Ordering::SeqCst) + self.gate.accepted()
+    }
+
+    /// How many urgent tasks wait.
+    pub(super) fn high(&self) -> u64 {
+        let left = self.counts.high_left.load(Ordering::SeqCst);
+        self.counts.high_entered.load(Ordering::SeqCst).saturating_sub(left)
+    }
+}

@@ -1,0 +1,23 @@
+//! What the engine needs to know, checked by whoever builds it.
+
+/// Settings of one engine. The facade validates what users give; this only carries it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// In the names of workers.
+    pub name: String,
+    /// Base workers, always alive.
+    pub worker_count: usize,
+    /// Hard limit on base and burst workers together.
+    pub max_worker_count: usize,
+    /// Limit on reserved and temporary workers together.
+    pub reserve_limit: usize,
+    /// Reserved workers made at the start.
+    pub reserve_at_start: usize,
+    /// Whether workers for `run_task` stay, or leave after the task they were made for.
+    pub keep_reserved: bool,
+    /// Whether `run_task` hands its task to a reserved worker's thread. Otherwise the caller borrows the
+    /// resource.
+    pub thread_bound: bool,
+    /// Bound on waiting tasks; `None`: no bound.
+    pub max_queue_size: Option<usize>,
+}

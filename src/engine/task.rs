@@ -1,0 +1,257 @@
+//! The life of one task in one atomic word: who may start, cancel, expire or settle it.
+//!
+//! ```text
+//!            claim                 begin_settle              publish
+//!  WAITING ────────► RUNNING ───────────────────► SETTLING ───────────► FINISHED
+//!     │                 ▲  │ again                    ▲
+//!     │ cancel          │  ▼                          │ a time limit, a kill, a drain without workers
+//!     ▼           claim └─ AGAIN ─────────────────────┤
+//!  CANCELLED                                          └── WAITING
+//! ```
+//!
+//! Whoever moves the word out of `WAITING` or `AGAIN` owns the task's payload (function, arguments,
+//! context) alone; whoever moves it to `SETTLING` owns its outcome alone. So neither needs a lock. An
+//! entry in a lane whose claim fails is a *tombstone*. The high bits are flags that may be set at any
+//! time; they tell the one who publishes that somebody looks.
+
+use super::lanes::Class;
+use crate::sync::atomic::{AtomicU32, Ordering};
+
+const PHASE: u32 = 0b111;
+const WAITING: u32 = 0;
+const RUNNING: u32 = 1;
+const AGAIN: u32 = 2;
+const SETTLING: u32 = 3;
+const FINISHED: u32 = 4;
+const CANCELLED: u32 = 5;
+
+const CLASS_SHIFT: u32 = 3;
+const CLASS: u32 = 0b11 << CLASS_SHIFT;
+
+/// Runs at most once, whatever happens.
+pub const ONCE: u32 = 1 << 5;
+/// For `run_task`: waits in the express queue, holds no permit.
+pub const EXPRESS: u32 = 1 << 6;
+/// Somebody waits for the outcome or wants to be called: publishing takes the slow road.
+pub const OBSERVED: u32 = 1 << 7;
+/// The host's own parts (a condition others lock) exist: publishing happens under them.
+pub const STANDARD: u32 = 1 << 8;
+/// Asked to give up: its context is cancelled and no retry follows.
+pub const TOLD: u32 = 1 << 9;
+/// Has a time limit that somebody watches.
+pub const TIMED: u32 = 1 << 10;
+/// Its time limit passed while it ran.
+pub const EXPIRED: u32 = 1 << 11;
+
+/// What others see of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Never started.
+    Waiting,
+    /// Started; it may be waiting for a retry or be just about to get its outcome.
+    Running,
+    /// Cancelled before it started.
+    Cancelled,
+    /// Has its outcome.
+    Finished,
+}
+
+/// What a claim found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The first start: the claimer owns the payload.
+    First,
+    /// A retry: the claimer owns the payload.
+    Retry,
+    /// A tombstone: somebody else has it, or had.
+    Lost,
+}
+
+/// Where a task was when its outcome was taken from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Never started: the taker owns the payload too.
+    Fresh,
+    /// Waiting for a retry: the taker owns the payload too.
+    Retrying,
+    /// Running: the payload stays its runner's.
+    Running,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct TaskWord {
+    /// Phase in the low bits, then class and flags. Moves are `AcqRel`: the winner of a move sees what
+    /// the previous owner of payload or outcome wrote, and readers of `FINISHED` see the outcome.
+    word: AtomicU32,
+}
+
+impl TaskWord {
+    /// A waiting task of this class with these flags.
+    pub fn new(class: Class, flags: u32) -> Self {
+        Self { word: AtomicU32::new(WAITING | (class as u32) << CLASS_SHIFT | flags) }
+    }
+
+    /// Its class.
+    #[expect(clippy::cast_possible_truncation, reason = "two bits")]
+    pub fn class(&self) -> Class {
+        Class::from_number(((self.flags() & CLASS) >> CLASS_SHIFT) as u8)
+    }
+
+    /// The raw word, for its flags.
+    pub fn flags(&self) -> u32 {
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags() & flag != 0
+    }
+
+    /// Sets flags and tells the phase at that moment. `OBSERVED` and `STANDARD` are set under the host's
+    /// slot lock, so that the publisher, who takes that lock when it sees them, finds their owners.
+    pub fn set(&self, flags: u32) -> Phase {
+        phase(self.word.fetch_or(flags, Ordering::AcqRel))
+    }
+
+    /// Where the task is.
+    pub fn phase(&self) -> Phase {
+        phase(self.flags())
+    }
+
+    /// Whether it has ended, one way or the other.
+    pub fn is_done(&self) -> bool {
+        self.flags() & PHASE >= FINISHED
+    }
+
+    /// Starts it, if nobody else did anything with it.
+    pub fn claim(&self) -> Claim {
+        match self.advance(|p| p == WAITING || p == AGAIN, RUNNING) {
+            Some(from) if from & PHASE == WAITING => Claim::First,
+            Some(_) => Claim::Retry,
+            None => Claim::Lost,
+        }
+    }
+
+    /// Starts it only if it was never started: a worker that would wait for it runs it instead.
+    pub fn claim_fresh(&self) -> bool {
+        self.advance(|p| p == WAITING, RUNNING).is_some()
+    }
+
+    /// The running task is to be tried again. Its runner calls this, then queues it.
+    pub fn again(&self) {
+        let moved = self.advance(|p| p == RUNNING, AGAIN);
+        debug_assert!(moved.is_some(), "only its runner moves a running task to AGAIN");
+    }
+
+    /// Cancels it if it was never started, and `allowed` (a look at the flags) agrees.
+    pub fn cancel(&self, allowed: impl Fn(u32) -> bool) -> bool {
+        self.advance_if(|w| w & PHASE == WAITING && allowed(w), CANCELLED, 0).is_some()
+    }
+
+    /// Takes the outcome of a running task for its runner. `false`: somebody else settled it.
+    pub fn settle_running(&self) -> bool {
+        self.advance(|p| p == RUNNING, SETTLING).is_some()
+    }
+
+    /// Takes the outcome of a task wherever it is, marking it `EXPIRED`. `None`: it has one.
+    pub fn expire(&self) -> Option<Taken> {
+        let unsettled = |w: u32| matches!(w & PHASE, WAITING | RUNNING | AGAIN);
+        self.advance_if(unsettled, SETTLING, EXPIRED).map(|before| match before & PHASE {
+            WAITING => Taken::Fresh,
+            AGAIN => Taken::Retrying,
+            _ => Taken::Running,
+        })
+    }
+
+    /// Takes the outcome for somebody who settles by hand, whether or not it was started.
+    pub fn settle_by_hand(&self) -> Option<Taken> {
+        self.advance(|p| p == WAITING || p == RUNNING, SETTLING).map(|before| {
+            if before & PHASE == WAITING { Taken::Fresh } else { Taken::Running }
+        })
+    }
+
+    /// Publishes the outcome the caller wrote after taking it, if `allowed` (a look at the flags) still
+    /// agrees at that moment; the owner of the outcome tries again by the slow road otherwise.
+    pub fn publish(&self, allowed: impl Fn(u32) -> bool) -> bool {
+        self.advance_if(|w| w & PHASE == SETTLING && allowed(w), FINISHED, 0).is_some()
+    }
+
+    fn advance(&self, from: impl Fn(u32) -> bool, to: u32) -> Option<u32> {
+        self.advance_if(|w| from(w & PHASE), to, 0)
+    }
+
+    fn advance_if(&self, from: impl Fn(u32) -> bool, to: u32, flags: u32) -> Option<u32> {
+        let mut word = self.word.load(Ordering::Acquire);
+        while from(word) {
+            let next = (word & !PHASE) | to | flags;
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(before) => return Some(before),
+                Err(now) => word = now,
+            }
+        }
+        None
+    }
+}
+
+fn phase(word: u32) -> Phase {
+    match word & PHASE {
+        WAITING => Phase::Waiting,
+        FINISHED => Phase::Finished,
+        CANCELLED => Phase::Cancelled,
+        _ => Phase::Running,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn word() -> TaskWord {
+        TaskWord::new(Class::High, ONCE)
+    }
+
+    #[test]
+    fn keeps_class_and_flags_through_its_life() {
+        let word = word();
+        assert_eq!(word.claim(), Claim::First);
+        assert_eq!(word.set(TOLD), Phase::Running);
+        assert!(word.settle_running());
+        assert!(word.publish(|_| true));
+        assert_eq!(word.class(), Class::High);
+        assert!(word.has(ONCE) && word.has(TOLD) && word.is_done());
+    }
+
+    #[test]
+    fn cannot_be_cancelled_from_the_first_start_on() {
+        let word = word();
+        assert_eq!(word.claim(), Claim::First);
+        assert!(!word.cancel(|_| true));
+        word.again();
+        assert!(!word.cancel(|_| true));
+        assert_eq!(word.phase(), Phase::Running);
+        assert!(!word.claim_fresh());
+        assert_eq!(word.claim(), Claim::Retry);
+    }
+
+    #[test]
+    fn a_cancelled_task_is_a_tombstone() {
+        let word = word();
+        assert!(!word.cancel(|_| false));
+        assert!(word.cancel(|_| true));
+        assert_eq!(word.claim(), Claim::Lost);
+        assert_eq!(word.expire(), None);
+        assert_eq!(word.phase(), Phase::Cancelled);
+    }
+
+    #[test]
+    fn an_expired_task_leaves_nothing_to_settle_for_its_runner() {
+        let word = word();
+        assert_eq!(word.claim(), Claim::First);
+        assert_eq!(word.expire(), Some(Taken::Running));
+        assert!(!word.settle_running());
+        assert!(word.has(EXPIRED));
+        assert!(word.publish(|_| true));
+        assert_eq!(word.phase(), Phase::Finished);
+    }
+}
