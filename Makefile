@@ -103,8 +103,8 @@ loom:  ## the engine's races, explored exhaustively
 # user does, so that a stub missing from the wheel is an error here.
 types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the planted errors
 	$(say) "types: mypy"
-	@$(PY) -m mypy python/tasker
-	@$(PY) -m mypy tests/typing/api.py examples scripts
+	@MYPYPATH=python $(PY) -m mypy python/tasker
+	@$(PY) -m mypy tests examples scripts benches
 	$(say) "types: basedpyright"
 	@$(BIN)/basedpyright --pythonpath $(PY)
 	@$(BIN)/basedpyright --pythonpath $(PY) --verifytypes tasker --ignoreexternal
