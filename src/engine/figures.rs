@@ -32,8 +32,6 @@ pub enum Counter {
     Completed,
     /// Tasks that ended with an error.
     Failed,
-    /// Tasks whose time limit passed while they ran.
-    TimedOut,
     /// Attempts, first ones and retries, that are over whatever came of them.
     Ended,
     /// Nanoseconds spent in task functions.
@@ -44,24 +42,12 @@ pub enum Counter {
     AttachTime,
 }
 
-impl Counter {
-    const ALL: [Self; 10] = [
-        Self::Started,
-        Self::Retried,
-        Self::Resumed,
-        Self::Completed,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Ended,
-        Self::ExecutionTime,
-        Self::Attached,
-        Self::AttachTime,
-    ];
-}
+/// How many counters there are: one more than the last.
+const COUNTERS: usize = Counter::AttachTime as usize + 1;
 
 /// The counters of all workers together, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals([u64; Counter::ALL.len()]);
+pub struct Totals([u64; COUNTERS]);
 
 impl Totals {
     /// Attempts that have begun and are not over.
@@ -89,6 +75,11 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// A mean in seconds, from nanoseconds.
+fn mean(total: u64, count: u64) -> f64 {
+    ratio(total, count) / 1e9
+}
+
 /// Durations kept as a histogram, with exact sum, minimum and maximum.
 ///
 /// The histogram has two significant digits: below 256 ns it is exact, above, a percentile is at most
@@ -103,7 +94,7 @@ struct Series {
     max: u64,
 }
 
-/// What a [`Series`] tells, in seconds; all zero before the first duration.
+/// What durations of one kind come to, in seconds; all zero before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Spread {
     /// Arithmetic mean.
@@ -148,7 +139,7 @@ impl Series {
         // A bucket answers with its upper end, which may lie above all that was recorded.
         let percentile = |q| seconds(self.histogram.value_at_quantile(q).min(self.max));
         Spread {
-            average: ratio(self.sum, self.histogram.len()) / ratio(SECOND, 1),
+            average: mean(self.sum, self.histogram.len()),
             min: seconds(self.min),
             max: seconds(self.max),
             p50: percentile(0.5),
@@ -179,9 +170,9 @@ impl Latencies {
 /// Everything at once, as far as durations go. Times are seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Summary {
-    /// Time in the task function.
+    /// Time in the task function, of each attempt by itself.
     pub execution: Spread,
-    /// Time from acceptance to start.
+    /// Time in the queue, of each attempt by itself.
     pub wait: Spread,
     /// Mean time a worker waited for the interpreter, over the times it had to.
     pub average_attach: f64,
@@ -202,7 +193,7 @@ struct Tally {
     /// Written by the recorder alone, hence by load and store. Release, and acquire for readers, so
     /// that who sees an event counted sees those that happened before it counted too, on this worker
     /// and on others. Padded, which pads the whole tally: no two workers share a cache line.
-    counters: CachePadded<[AtomicU64; Counter::ALL.len()]>,
+    counters: CachePadded<[AtomicU64; COUNTERS]>,
     /// Sample `n` is at `n % RING`. Written by the recorder alone; relaxed, as `written` publishes.
     ring: [Sample; RING],
     /// Samples ever written. Written by the recorder alone; release, and acquire for readers, so that
@@ -229,8 +220,8 @@ impl Tally {
         }
     }
 
-    fn read(&self, counter: Counter) -> u64 {
-        self.counters[counter as usize].load(Ordering::Acquire)
+    fn read(&self, counter: usize) -> u64 {
+        self.counters[counter].load(Ordering::Acquire)
     }
 
     /// Empties the ring and shows `look` all there is. Any thread may; the lock is held meanwhile.
@@ -267,7 +258,7 @@ impl Recorder {
         self.add(counter, 1);
     }
 
-    /// Records that a task waited and ran so many nanoseconds.
+    /// Records that an attempt waited and ran so many nanoseconds.
     ///
     /// Takes a lock once in 64 calls. It is this worker's own, and readers hold it for microseconds.
     pub fn record(&self, wait: u64, execution: u64) {
@@ -286,8 +277,8 @@ impl Recorder {
 
     /// Records that the worker waited so many nanoseconds for the interpreter.
     pub fn record_attach(&self, attach: u64) {
-        self.add(Counter::AttachTime, attach);
         self.add(Counter::Attached, 1);
+        self.add(Counter::AttachTime, attach);
     }
 
     fn add(&self, counter: Counter, amount: u64) {
@@ -338,9 +329,8 @@ impl Ledger {
     pub fn totals(&self) -> Totals {
         let roll = self.roll.lock();
         let mut totals = roll.totals;
-        for counter in Counter::ALL.into_iter().rev() {
-            let live: u64 = roll.live.iter().map(|tally| tally.read(counter)).sum();
-            totals.0[counter as usize] += live;
+        for (counter, total) in totals.0.iter_mut().enumerate().rev() {
+            *total += roll.live.iter().map(|tally| tally.read(counter)).sum::<u64>();
         }
         totals
     }
@@ -359,8 +349,7 @@ impl Ledger {
         Summary {
             execution: latencies.execution.spread(),
             wait: latencies.wait.spread(),
-            average_attach: ratio(totals[Counter::AttachTime], totals[Counter::Attached])
-                / ratio(SECOND, 1),
+            average_attach: mean(totals[Counter::AttachTime], totals[Counter::Attached]),
         }
     }
 
@@ -369,8 +358,8 @@ impl Ledger {
     fn retire(&self, tally: &Arc<Tally>) {
         let roll = &mut *self.roll.lock();
         roll.live.retain(|other| !Arc::ptr_eq(other, tally));
-        for counter in Counter::ALL {
-            roll.totals.0[counter as usize] += tally.read(counter);
+        for (counter, total) in roll.totals.0.iter_mut().enumerate() {
+            *total += tally.read(counter);
         }
         tally.settle(|more| roll.latencies.merge(more));
     }
@@ -387,22 +376,23 @@ const WINDOW: u64 = 60;
 
 /// Arrivals and finishes per second over the last 60 seconds.
 ///
-/// Each second in which something happens leaves one sample: the totals as they stood when it began.
+/// Each second in which something happens leaves one mark: the totals as they stood when it began.
 /// The window begins with a second, so it is 59 to 60 seconds long, and nothing that is 60 seconds
 /// old counts any more. A younger runner's figures are over its life, taken as one second at least.
 #[derive(Debug)]
 pub struct Window {
     start: Tick,
-    /// When the second after the newest sample's begins. Written under the lock of `samples`, after
-    /// the totals were read, and read without it. Release and acquire: who sees that the sample of
+    /// When the second after the newest mark's begins. Written under the lock of `marks`, after
+    /// the totals were read, and read without it. Release and acquire: who sees that the mark of
     /// this second exists counts after it was taken, so what it counts lies within the window.
     due: AtomicU64,
     /// One for each second with events among the last 60, oldest first.
-    samples: Mutex<VecDeque<Tally60>>,
+    marks: Mutex<VecDeque<Mark>>,
 }
 
+/// The totals at the moment a second began.
 #[derive(Debug)]
-struct Tally60 {
+struct Mark {
     second: u64,
     arrived: u64,
     finished: u64,
@@ -412,9 +402,9 @@ impl Window {
     /// A window of a runner that starts now, with totals of zero.
     pub fn new(now: Tick) -> Self {
         let second = now / SECOND;
-        let samples = VecDeque::from([Tally60 { second, arrived: 0, finished: 0 }]);
+        let marks = VecDeque::from([Mark { second, arrived: 0, finished: 0 }]);
         let due = AtomicU64::new((second + 1) * SECOND);
-        Self { start: now, due, samples: Mutex::new(samples) }
+        Self { start: now, due, marks: Mutex::new(marks) }
     }
 
     /// To be called before an arrival or a finish is counted. `totals` gives (arrived, finished).
@@ -425,27 +415,441 @@ impl Window {
         if now < self.due.load(Ordering::Acquire) {
             return;
         }
-        let mut samples = self.samples.lock();
+        let mut marks = self.marks.lock();
         if now < self.due.load(Ordering::Relaxed) {
             return;
         }
         let second = now / SECOND;
-        samples.retain(|sample| sample.second + WINDOW > second);
+        marks.retain(|mark| mark.second + WINDOW > second);
         let (arrived, finished) = totals();
-        samples.push_back(Tally60 { second, arrived, finished });
+        marks.push_back(Mark { second, arrived, finished });
         self.due.store((second + 1) * SECOND, Ordering::Release);
     }
 
     /// (arrivals, finishes) per second, when the totals are now `current`.
     pub fn rates(&self, now: Tick, current: (u64, u64)) -> (f64, f64) {
         let first = (now / SECOND + 1).saturating_sub(WINDOW);
-        let samples = self.samples.lock();
-        let Some(base) = samples.iter().find(|sample| sample.second >= first) else {
+        let marks = self.marks.lock();
+        let Some(base) = marks.iter().find(|mark| mark.second >= first) else {
             return (0.0, 0.0);
         };
         let begin = self.start.max(first * SECOND);
-        let length = ratio(now.saturating_sub(begin).max(SECOND), SECOND);
-        let rate = |now: u64, then: u64| ratio(now.saturating_sub(then), 1) / length;
+        let length = now.saturating_sub(begin).max(SECOND);
+        let rate = |now: u64, then: u64| ratio(now.saturating_sub(then), length) * 1e9;
         (rate(current.0, base.arrived), rate(current.1, base.finished))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[expect(clippy::disallowed_methods, reason = "tests start threads of their own")]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    /// Equal but for what arithmetic in floating point may do.
+    fn assert_close(actual: f64, expected: f64) {
+        let error = (actual - expected).abs();
+        assert!(error <= 1e-12 * expected.abs(), "{actual} instead of {expected}");
+    }
+
+    fn assert_rates(actual: (f64, f64), expected: (f64, f64)) {
+        assert_close(actual.0, expected.0);
+        assert_close(actual.1, expected.1);
+    }
+
+    fn spread(durations: impl IntoIterator<Item = u64>) -> Spread {
+        let mut series = Series::new();
+        durations.into_iter().for_each(|duration| series.add(duration));
+        series.spread()
+    }
+
+    fn assert_percentiles(spread: &Spread, nanoseconds: [u64; 3]) {
+        let actual = [spread.p50, spread.p95, spread.p99];
+        for (actual, nanoseconds) in actual.into_iter().zip(nanoseconds) {
+            assert_close(actual, ratio(nanoseconds, SECOND));
+        }
+    }
+
+    fn kibibytes(series: &Series) -> usize {
+        series.histogram.distinct_values() * size_of::<u64>() / 1024
+    }
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        for (last, expected) in [
+            (1, [1, 1, 1]),
+            (2, [1, 2, 2]),
+            (10, [5, 10, 10]),
+            (20, [10, 19, 20]),
+            (50, [25, 48, 50]),
+            (100, [50, 95, 99]),
+            (200, [100, 190, 198]),
+        ] {
+            // Backwards, as the order must not matter.
+            assert_percentiles(&spread((1..=last).rev()), expected);
+        }
+    }
+
+    #[test]
+    fn average_and_extremes_are_exact() {
+        let spread = spread([3_000_000_001, 1_234_567, 999_999_999]);
+        assert_close(spread.average, 4_001_234_567.0 / 3.0 / 1e9);
+        assert_close(spread.min, 0.001_234_567);
+        assert_close(spread.max, 3.000_000_001);
+        assert_close(spread.p99, 3.000_000_001);
+    }
+
+    #[test]
+    fn percentiles_of_any_size_are_at_most_one_in_128_too_high() {
+        for shift in 0..50 {
+            let mut durations: Vec<u64> = (1..=101_u64).map(|n| (n * n * 977) << shift).collect();
+            let spread = spread(durations.iter().copied());
+            durations.sort_unstable();
+            for (rank, actual) in [(51, spread.p50), (96, spread.p95), (100, spread.p99)] {
+                let exact = ratio(durations[rank - 1], SECOND);
+                let highest = exact * (1.0 + 1.0 / 128.0);
+                assert!(exact <= actual && actual <= highest, "{exact} {actual} {shift}");
+            }
+            assert!(spread.p99 <= spread.max);
+        }
+    }
+
+    #[test]
+    fn nothing_recorded_reads_zero() {
+        assert_eq!(spread([]), Spread::default());
+        assert_eq!(Arc::new(Ledger::new()).summary(), Summary::default());
+        assert_eq!(Ledger::new().totals(), Totals::default());
+    }
+
+    #[test]
+    fn durations_of_zero_count() {
+        let spread = spread([0, 0, 0, 8]);
+        assert_eq!((spread.min, spread.p50, spread.max), (0.0, 0.0, 8e-9));
+        assert_close(spread.average, 2e-9);
+    }
+
+    #[test]
+    fn memory_depends_on_the_longest_duration_alone() {
+        for (longest, expected) in
+            [(255, 2), (1_000_000, 14), (SECOND, 24), (3_600 * SECOND, 36), (u64::MAX, 58)]
+        {
+            let mut series = Series::new();
+            for step in 0..10_000 {
+                series.add(longest - longest / 10_000 * step);
+            }
+            assert_eq!(kibibytes(&series), expected, "{longest}");
+        }
+    }
+
+    #[test]
+    fn ratios_are_right_from_the_first_finished_task() {
+        assert_eq!(ratios(0, 0), (0.0, 0.0));
+        assert_eq!(ratios(0, 1), (0.0, 1.0));
+        assert_eq!(ratios(0, 4), (0.0, 1.0));
+        assert_eq!(ratios(3, 1), (0.75, 0.25));
+    }
+
+    #[test]
+    fn totals_add_up_over_recorders_that_live_and_that_ended() {
+        let ledger = Arc::new(Ledger::new());
+        let recorders = [(); 3].map(|()| ledger.enlist());
+        for recorder in &recorders {
+            recorder.count(Counter::Started);
+            recorder.count(Counter::Started);
+            recorder.count(Counter::Failed);
+            recorder.count(Counter::Ended);
+            recorder.record_attach(40);
+        }
+        let before = ledger.totals();
+        assert_eq!(before[Counter::Started], 6);
+        assert_eq!(before[Counter::Failed], 3);
+        assert_eq!(before[Counter::Completed], 0);
+        assert_eq!(before[Counter::AttachTime], 120);
+        assert_eq!(before.running(), 3);
+        let [first, rest @ ..] = recorders;
+        drop(first);
+        assert_eq!(ledger.totals(), before);
+        drop(rest);
+        assert_eq!(ledger.totals(), before);
+        assert!(ledger.roll.lock().live.is_empty());
+    }
+
+    #[test]
+    fn a_retry_counts_as_running_again() {
+        use Counter::{Ended, Resumed, Retried, Started};
+        let ledger = Arc::new(Ledger::new());
+        let recorder = ledger.enlist();
+        let running = [Started, Retried, Ended, Resumed, Ended].map(|counter| {
+            recorder.count(counter);
+            ledger.totals().running()
+        });
+        assert_eq!(running, [1, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn a_reader_sees_every_sample_at_once_and_each_once() {
+        let ledger = Arc::new(Ledger::new());
+        let recorder = ledger.enlist();
+        for n in 1..=1_000_u64 {
+            recorder.record(n, 2 * n);
+            // At odd moments, so that the ring is emptied in the middle too.
+            if n < 10 || n.is_multiple_of(37) || n == 1_000 {
+                let summary = ledger.summary();
+                assert_close(summary.wait.max, ratio(n, SECOND));
+                assert_close(summary.execution.max, ratio(2 * n, SECOND));
+                assert_close(summary.wait.average, ratio(n + 1, 2) / 1e9);
+            }
+        }
+        assert_eq!(ledger.totals()[Counter::ExecutionTime], 1_001_000);
+    }
+
+    #[test]
+    fn summaries_merge_recorders_that_live_and_that_ended() {
+        let ledger = Arc::new(Ledger::new());
+        let recorders = [1, 2, 3, 4].map(|n| {
+            let recorder = ledger.enlist();
+            for step in 1..=25 {
+                recorder.record(n * 25 - step + 1, 7);
+            }
+            recorder.record_attach(n * 100);
+            recorder
+        });
+        let summary = ledger.summary();
+        assert_percentiles(&summary.wait, [50, 95, 99]);
+        assert_eq!((summary.execution.min, summary.execution.p99), (7e-9, 7e-9));
+        assert_close(summary.average_attach, 250e-9);
+        for recorder in recorders {
+            drop(recorder);
+            assert_eq!(ledger.summary(), summary);
+        }
+        assert!(ledger.roll.lock().live.is_empty());
+    }
+
+    #[test]
+    fn reading_is_about_the_same_data_after_ten_tasks_and_after_a_million() {
+        let ledger = Arc::new(Ledger::new());
+        let recorder = ledger.enlist();
+        let size_after = |tasks: u64| {
+            (0..tasks).for_each(|n| recorder.record(n % 1_000, 1_000));
+            ledger.summary();
+            let settled = recorder.tally.settled.lock();
+            (kibibytes(&settled.latencies.wait), kibibytes(&settled.latencies.execution))
+        };
+        size_after(1_000);
+        let (ten, million) = (size_after(10), size_after(1_000_000));
+        assert_eq!(ten, million);
+    }
+
+    #[test]
+    fn no_sample_is_lost_or_torn_while_others_read() {
+        const SAMPLES: u64 = if cfg!(miri) { 500 } else { 100_000 };
+        let ledger = Arc::new(Ledger::new());
+        let recorders = [ledger.enlist(), ledger.enlist()];
+        let start = Barrier::new(3);
+        let (start, ledger) = (&start, &*ledger);
+        thread::scope(|scope| {
+            let writers = recorders.map(|recorder| {
+                scope.spawn(move || {
+                    start.wait();
+                    (1..=SAMPLES).for_each(|n| recorder.record(n, n));
+                })
+            });
+            start.wait();
+            while !writers.iter().all(thread::ScopedJoinHandle::is_finished) {
+                let summary = ledger.summary();
+                assert_eq!(summary.wait, summary.execution);
+            }
+        });
+        let summary = ledger.summary();
+        assert_close(summary.wait.average, ratio(SAMPLES + 1, 2) / 1e9);
+        assert_eq!(ledger.roll.lock().latencies.wait.histogram.len(), 2 * SAMPLES);
+    }
+
+    #[test]
+    fn totals_never_show_an_effect_without_its_cause() {
+        use Counter::{Completed, Ended, Resumed, Retried, Started};
+        const TASKS: u64 = if cfg!(miri) { 200 } else { 50_000 };
+        let ledger = Arc::new(Ledger::new());
+        let (first, second) = (ledger.enlist(), ledger.enlist());
+        let (put_back, again) = std::sync::mpsc::channel();
+        let done = AtomicBool::new(false);
+        let (done, ledger) = (&done, &*ledger);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for task in 0..TASKS {
+                    for event in [Started, Retried, Ended] {
+                        first.count(event);
+                    }
+                    put_back.send(task).expect("the second worker lives");
+                }
+            });
+            scope.spawn(move || {
+                for _ in again {
+                    for event in [Resumed, Completed, Ended] {
+                        second.count(event);
+                    }
+                }
+                done.store(true, Ordering::Release);
+            });
+            let mut before = Totals::default();
+            while !done.load(Ordering::Acquire) {
+                let totals = ledger.totals();
+                assert!(totals[Started] >= totals[Retried], "{totals:?}");
+                assert!(totals[Retried] >= totals[Resumed], "{totals:?}");
+                assert!(totals[Resumed] >= totals[Completed], "{totals:?}");
+                assert!(totals[Started] + totals[Resumed] >= totals[Ended], "{totals:?}");
+                assert!(totals.0.iter().zip(before.0).all(|(now, then)| *now >= then));
+                before = totals;
+            }
+        });
+        let totals = ledger.totals();
+        assert_eq!([Started, Retried, Resumed, Completed].map(|c| totals[c]), [TASKS; 4]);
+        assert_eq!(totals.running(), 0);
+    }
+
+    #[test]
+    fn totals_only_grow_while_workers_come_and_go() {
+        let ledger = Arc::new(Ledger::new());
+        let rounds = if cfg!(miri) { 20 } else { 5_000 };
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    ledger.enlist().count(Counter::Started);
+                }
+                done.store(true, Ordering::Release);
+            });
+            let mut before = 0;
+            while !done.load(Ordering::Acquire) {
+                let now = ledger.totals()[Counter::Started];
+                assert!(now >= before, "{now} after {before}");
+                before = now;
+            }
+        });
+        assert_eq!(ledger.totals()[Counter::Started], rounds);
+    }
+
+    /// A window with the totals it is about, fed as a runner does it.
+    struct Feed {
+        window: Window,
+        totals: (u64, u64),
+    }
+
+    impl Feed {
+        fn new(start: Tick) -> Self {
+            Self { window: Window::new(start), totals: (0, 0) }
+        }
+
+        /// So many tasks arrive and finish at `now`.
+        fn pass(&mut self, now: Tick, arriving: u64, finishing: u64) {
+            self.window.note(now, || self.totals);
+            self.totals.0 += arriving;
+            self.totals.1 += finishing;
+        }
+
+        fn rates(&self, now: Tick) -> (f64, f64) {
+            self.window.rates(now, self.totals)
+        }
+    }
+
+    #[test]
+    fn rates_of_a_young_runner_are_over_its_life_but_at_least_a_second() {
+        let start = 10 * SECOND + SECOND / 2;
+        let mut feed = Feed::new(start);
+        assert_rates(feed.rates(start), (0.0, 0.0));
+        feed.pass(start + 1, 6, 3);
+        for (age, expected) in [
+            (1, (6.0, 3.0)),
+            (SECOND / 100, (6.0, 3.0)),
+            (SECOND, (6.0, 3.0)),
+            (2 * SECOND, (3.0, 1.5)),
+            (30 * SECOND, (0.2, 0.1)),
+            (59 * SECOND, (6.0 / 59.0, 3.0 / 59.0)),
+            (60 * SECOND, (0.0, 0.0)),
+            (9_999 * SECOND, (0.0, 0.0)),
+        ] {
+            assert_rates(feed.rates(start + age), expected);
+        }
+    }
+
+    #[test]
+    fn a_steady_flow_reads_the_same_at_any_age() {
+        let mut feed = Feed::new(0);
+        for second in 0..300 {
+            for quarter in 0..4 {
+                feed.pass(second * SECOND + quarter * SECOND / 4, 5, 2);
+            }
+            assert_rates(feed.rates((second + 1) * SECOND - 1), {
+                // The last tick of a second: one tick short of whole seconds.
+                let seen = ratio((second + 1).min(WINDOW), 1);
+                let length = ratio(((second + 1).min(WINDOW) * SECOND - 1).max(SECOND), SECOND);
+                (20.0 * seen / length, 8.0 * seen / length)
+            });
+        }
+        assert_eq!(feed.window.marks.lock().len(), 60);
+    }
+
+    #[test]
+    fn events_leave_the_window_sixty_seconds_after_them_at_the_latest() {
+        for event in [0, 1, SECOND - 1, 100 * SECOND, 100 * SECOND + 1, 101 * SECOND - 1] {
+            let mut feed = Feed::new(0);
+            feed.pass(event, 1, 0);
+            assert!(feed.rates(event + 59 * SECOND).0 > 0.0, "{event}");
+            assert_rates(feed.rates(event + 60 * SECOND), (0.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn a_burst_after_a_long_silence_counts_whole() {
+        let mut feed = Feed::new(0);
+        feed.pass(0, 1_000, 1_000);
+        feed.pass(500 * SECOND + 7, 120, 0);
+        feed.pass(500 * SECOND + 8, 0, 60);
+        let (arrivals, finishes) = feed.rates(501 * SECOND - 1);
+        assert!((arrivals - 2.0).abs() < 1e-6 && (finishes - 1.0).abs() < 1e-6);
+        feed.pass(530 * SECOND, 0, 60);
+        assert!((feed.rates(531 * SECOND - 1).1 - 2.0).abs() < 1e-6);
+        assert_eq!(feed.window.marks.lock().len(), 2);
+    }
+
+    #[test]
+    fn the_totals_are_asked_once_a_second() {
+        let window = Window::new(0);
+        let asked = Cell::new(0);
+        for now in (0..20).map(|step| step * SECOND / 4) {
+            window.note(now, || {
+                let due = window.due.load(Ordering::Relaxed);
+                assert!(due <= now, "nobody passes by before the mark is made");
+                asked.set(asked.get() + 1);
+                (0, 0)
+            });
+        }
+        // The first of the five seconds is the one in which the window was made.
+        assert_eq!(asked.get(), 4);
+        window.note(0, || unreachable!("time that goes back is the same second still"));
+    }
+
+    #[test]
+    fn what_a_second_brings_is_counted_by_all_threads_after_its_mark() {
+        const THREADS: u64 = 4;
+        let window = Window::new(0);
+        let arrived = AtomicU64::new(0);
+        for second in 1..if cfg!(miri) { 10 } else { 500 } {
+            let start = Barrier::new(4);
+            thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        start.wait();
+                        window.note(second * SECOND, || (arrived.load(Ordering::Relaxed), 0));
+                        arrived.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+            let marks = window.marks.lock();
+            let newest = marks.back().expect("one for this second");
+            assert_eq!((newest.second, newest.arrived), (second, (second - 1) * THREADS));
+        }
     }
 }

@@ -68,6 +68,7 @@ impl Token {
 
     /// A token that is cancelled with this one. Its deadline is the earlier of `deadline` and this
     /// one's. The child of a cancelled token is born cancelled, for the same reason.
+    #[must_use = "nothing else refers to the new token"]
     pub fn child(&self, deadline: Option<Tick>) -> Self {
         let parent = &self.node;
         let deadline = parent.deadline.into_iter().chain(deadline).min();
@@ -87,6 +88,7 @@ impl Token {
     ///
     /// The first reason stays. When closures run and threads wake, everything below is flagged,
     /// except what another call of `cancel` is busy flagging, further down, at this very moment.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make one for this call")]
     pub fn cancel(&self, reason: Option<Arc<str>>) -> bool {
         let mut flagged = Vec::new();
         let mut open = vec![Arc::clone(&self.node)];
@@ -262,6 +264,7 @@ impl Drop for Entry {
 }
 
 #[cfg(all(test, not(loom)))]
+#[expect(clippy::disallowed_methods, reason = "tests start threads of their own")]
 mod tests {
     use super::*;
     use std::sync::Barrier;
@@ -273,6 +276,7 @@ mod tests {
     /// Longer than any of these tests takes; a wait that ends by it was not woken.
     const FOREVER: Duration = Duration::from_secs(60);
 
+    #[expect(clippy::unnecessary_wraps, reason = "what `cancel` takes and `reason` gives")]
     fn why(text: &str) -> Option<Arc<str>> {
         Some(Arc::from(text))
     }
