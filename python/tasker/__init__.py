@@ -1,0 +1,81 @@
+"""Run functions on worker threads that each own a resource.
+
+A `Runner` keeps worker threads, and each of them owns a resource: a database connection, an HTTP
+client, a browser, a model on a GPU. A worker makes its resource, hands it to every task as the
+first argument, replaces it when it goes bad and destroys it for certain at the end.
+
+    import sqlite3
+    from tasker import Config, Runner
+
+    config = Config(
+        on_create=lambda: sqlite3.connect("app.db"),
+        on_destroy=sqlite3.Connection.close,
+        worker_count=4,
+    )
+    with Runner(config) as runner:
+        future = runner.submit(lambda conn: conn.execute("select 1").fetchone())
+        print(future.result())
+"""
+
+from tasker import _lifecycle, _tasker
+from tasker._config import Config
+from tasker._context import Context
+from tasker._dropped import DroppedTask
+from tasker._errors import (
+    ConfigError,
+    QueueFull,
+    ResourceCreationError,
+    RunnerBroken,
+    RunnerStopped,
+    RunningTask,
+    StopTimeout,
+    TaskCancelled,
+    TaskerError,
+    TaskTimeout,
+)
+from tasker._future import Future
+from tasker._map import Results
+from tasker._priority import Priority
+from tasker._runner import Runner, Submitter
+from tasker._stats import Metrics, Stats
+from tasker._tasker import TaskContext, current_context
+
+_lifecycle.install_hooks()
+
+__version__ = _tasker.__version__
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Context",
+    "DroppedTask",
+    "Future",
+    "Metrics",
+    "Priority",
+    "QueueFull",
+    "ResourceCreationError",
+    "Results",
+    "Runner",
+    "RunnerBroken",
+    "RunnerStopped",
+    "RunningTask",
+    "Stats",
+    "StopTimeout",
+    "Submitter",
+    "TaskCancelled",
+    "TaskContext",
+    "TaskTimeout",
+    "TaskerError",
+    "__version__",
+    "current_context",
+]
+
+if _tasker._debug_build:
+    import warnings
+
+    warnings.warn(
+        "this build of tasker is unoptimised and slow; build it with --release",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    del warnings

@@ -1,0 +1,279 @@
+"""The settings of a runner: one frozen dataclass, checked when it is made."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, Unpack
+
+from tasker import _tasker
+from tasker._errors import ConfigError
+from tasker._stats import MetricsCollector
+
+R = TypeVar("R")
+M = TypeVar("M")
+
+MAX_COUNT = 2**31 - 1
+
+
+# Without slots: with them, up to Python 3.12, `Config[Connection](...)` would raise a TypeError.
+@dataclass(frozen=True, kw_only=True)
+class Config(Generic[R]):
+    """What a runner is made of: how to make its resources, how many workers, which limits.
+
+    Every field is given by keyword and checked at once. A config never changes, may be shared by
+    threads and runners, and is varied with `dataclasses.replace`. `None` stands for the default
+    or for none of it, as each field says; 0 means zero.
+
+    Attributes:
+        on_create: Makes a resource. Called on the thread that will use it.
+        on_destroy: Cleans a resource up: on the thread that made it, exactly once, whichever way
+            the worker ends. An error it raises is logged.
+        worker_count: Base workers, each with a resource of its own, always alive. At least 1.
+        context: Cancelling it stops the runner gracefully. The contexts of tasks are not its
+            children: tasks that were accepted finish undisturbed.
+        check_health: Asked with the error of a failed task whether its resource is still good.
+            `False` has the resource replaced on the same thread and the task retried. When it
+            raises, the resource is replaced and the task is not retried. `None`: no error makes a
+            resource bad.
+        max_worker_count: Hard limit on base and burst workers, those being created included.
+            `None`: `worker_count`, so no bursting.
+        burst_interval: Seconds between decisions about burst workers. More than 0.
+        max_retries: How often a task is tried again after its resource went bad. At least 0.
+        resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
+            `None`: up to `worker_count`, made on first need.
+        logger: Where failing hooks and changes of state are logged: `logging.getLogger("tasker")`
+            when left out, nowhere when `None`.
+        collector: A further sink for the events of tasks. Not implemented yet.
+        max_queue_size: Limit on waiting tasks, all classes together. At least 1. `None`: no limit.
+        when_full: What a full queue does to a submit: `"block"` until there is room, or `"raise"`
+            `QueueFull`.
+        task_timeout: Default time limit of a task in seconds, waiting included. More than 0.
+            `None`: no limit.
+        validate: Asked before a resource is used that was idle for `validate_after_idle`. Not
+            implemented yet.
+        validate_after_idle: Seconds after which an idle resource is validated. At least 0.
+        reset: Called with the resource after every task, on its thread. Not implemented yet.
+        max_tasks_per_resource: Renew a resource after so many tasks. Not implemented yet.
+        max_resource_age: Renew a resource after so many seconds. Not implemented yet.
+        idle_timeout: Seconds after which an idle burst worker ends. At least 0.
+        thread_bound: Whether a resource is used on no thread but its own. `False` lets `run_task`
+            use a reserved resource in the caller's thread; it is still made and destroyed on its
+            own.
+        copy_contextvars: Whether a task runs in a copy of its submitter's context variables,
+            taken at the submit. Variables set in `on_create` are then not seen by tasks.
+        name: Names the runner in thread names, logs and figures. Not empty.
+
+    Raises:
+        ConfigError: A field has a wrong type or value, or two of them contradict each other. The
+            text names the field and what was given.
+        NotImplementedError: A field was given that is not implemented yet.
+
+    Example:
+        >>> import sqlite3
+        >>> from tasker import Config
+        >>> config = Config(
+        ...     on_create=lambda: sqlite3.connect(":memory:"),
+        ...     on_destroy=sqlite3.Connection.close,
+        ...     worker_count=4,
+        ... )
+        >>> config.max_retries
+        3
+    """
+
+    on_create: Callable[[], R]
+    on_destroy: Callable[[R], object] | None = None
+    worker_count: int
+    # The native base class: what Context.child() returns is welcome too.
+    context: _tasker.Context | None = None
+    check_health: Callable[[BaseException], bool] | None = None
+    max_worker_count: int | None = None
+    burst_interval: float = 0.1
+    max_retries: int = 3
+    resource_pool_size: int | None = None
+    logger: logging.Logger | None = field(default_factory=lambda: logging.getLogger("tasker"))
+    collector: MetricsCollector | None = None
+    max_queue_size: int | None = None
+    when_full: Literal["block", "raise"] = "block"
+    task_timeout: float | None = None
+    validate: Callable[[R], bool] | None = None
+    validate_after_idle: float = 30.0
+    reset: Callable[[R], object] | None = None
+    max_tasks_per_resource: int | None = None
+    max_resource_age: float | None = None
+    idle_timeout: float = 30.0
+    thread_bound: bool = True
+    copy_contextvars: bool = True
+    name: str = "tasker"
+
+    def __post_init__(self) -> None:
+        check_callable("on_create", self.on_create)
+        check_callable("on_destroy", self.on_destroy, optional=True)
+        check_count("worker_count", self.worker_count, least=1)
+        check_type("context", self.context, _tasker.Context, optional=True)
+        check_callable("check_health", self.check_health, optional=True)
+        check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
+        check_seconds("burst_interval", self.burst_interval)
+        check_count("max_retries", self.max_retries, least=0)
+        check_count("resource_pool_size", self.resource_pool_size, least=0, optional=True)
+        check_type("logger", self.logger, logging.Logger, optional=True)
+        check_count("max_queue_size", self.max_queue_size, least=1, optional=True)
+        if self.when_full not in ("block", "raise"):
+            raise wrong("when_full", "'block' or 'raise'", self.when_full)
+        check_seconds("task_timeout", self.task_timeout, optional=True)
+        check_callable("validate", self.validate, optional=True)
+        check_seconds("validate_after_idle", self.validate_after_idle, zero=True)
+        check_callable("reset", self.reset, optional=True)
+        check_count("max_tasks_per_resource", self.max_tasks_per_resource, least=1, optional=True)
+        check_seconds("max_resource_age", self.max_resource_age, optional=True)
+        check_seconds("idle_timeout", self.idle_timeout, zero=True)
+        check_type("thread_bound", self.thread_bound, bool)
+        check_type("copy_contextvars", self.copy_contextvars, bool)
+        check_name("name", self.name)
+        if self.max_worker_count is not None and self.max_worker_count < self.worker_count:
+            least = f"at least worker_count ({self.worker_count})"
+            raise wrong("max_worker_count", least, self.max_worker_count)
+        for name in _NOT_IMPLEMENTED:
+            if getattr(self, name) is not None:
+                message = f"{name} is not implemented yet, got {getattr(self, name)!r}"
+                raise NotImplementedError(message)
+
+    @staticmethod
+    def from_context_manager(
+        factory: Callable[[], AbstractContextManager[M, Any]], **settings: Unpack[Settings[M]]
+    ) -> Config[M]:
+        """Makes a config whose resources are what a context manager gives.
+
+        Each resource is entered from a manager of its own and left with
+        `__exit__(None, None, None)` on the same thread. The manager is kept beside the resource,
+        never looked up by it, so resources need be neither hashable nor distinct.
+
+        Args:
+            factory: Makes a new context manager, on the thread that will use its resource.
+            **settings: The other fields of `Config`, all but `on_create` and `on_destroy`.
+
+        Returns:
+            A config like any other.
+
+        Raises:
+            ConfigError: *factory* is not callable, or as for `Config`.
+            NotImplementedError: As for `Config`.
+
+        Example:
+            >>> import tempfile
+            >>> from tasker import Config, Runner
+            >>> config = Config.from_context_manager(tempfile.TemporaryFile, worker_count=1)
+            >>> with Runner(config) as runner:
+            ...     runner.queue_task(lambda file: file.write(b"one"))
+            3
+        """
+        check_callable("factory", factory)
+        entered = _Entered()
+
+        def enter() -> M:
+            manager = ExitStack()
+            resource = manager.enter_context(factory())
+            entered.managers.append(manager)
+            return resource
+
+        def leave(_resource: M) -> None:
+            # Popped first: a manager whose exit fails is not to be met again.
+            entered.managers.pop().close()
+
+        return Config(on_create=enter, on_destroy=leave, **settings)
+
+
+class Settings(TypedDict, Generic[R], total=False):
+    """The fields of `Config` but for `on_create` and `on_destroy`, as keyword arguments."""
+
+    worker_count: Required[int]
+    context: _tasker.Context | None
+    check_health: Callable[[BaseException], bool] | None
+    max_worker_count: int | None
+    burst_interval: float
+    max_retries: int
+    resource_pool_size: int | None
+    logger: logging.Logger | None
+    collector: MetricsCollector | None
+    max_queue_size: int | None
+    when_full: Literal["block", "raise"]
+    task_timeout: float | None
+    validate: Callable[[R], bool] | None
+    validate_after_idle: float
+    reset: Callable[[R], object] | None
+    max_tasks_per_resource: int | None
+    max_resource_age: float | None
+    idle_timeout: float
+    thread_bound: bool
+    copy_contextvars: bool
+    name: str
+
+
+class _Entered(threading.local):
+    """The managers of one config that were entered on the current thread and not left yet.
+
+    A resource is made and destroyed on one thread, and a worker that renews it destroys the old
+    one first: a worker never has more than one here. It is a stack because whoever calls the
+    hooks by hand may nest them.
+    """
+
+    def __init__(self) -> None:
+        self.managers: list[ExitStack] = []
+
+
+_NOT_IMPLEMENTED = ("collector", "validate", "reset", "max_tasks_per_resource", "max_resource_age")
+
+
+def wrong(name: str, must_be: str, value: object) -> ConfigError:
+    """Makes the error for a setting that is not what it must be."""
+    return ConfigError(f"{name} must be {must_be}, got {value!r}")
+
+
+def check_callable(name: str, value: object, *, optional: bool = False) -> None:
+    """Raises `ConfigError` unless *value* can be called."""
+    if not (callable(value) or (optional and value is None)):
+        raise wrong(name, f"callable{_or_none(optional)}", value)
+
+
+def check_type(name: str, value: object, kind: type, *, optional: bool = False) -> None:
+    """Raises `ConfigError` unless *value* is a *kind*."""
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise wrong(name, f"a {kind.__name__}{_or_none(optional)}", value)
+
+
+def check_count(name: str, value: object, *, least: int, optional: bool = False) -> None:
+    """Raises `ConfigError` unless *value* is an int from *least* to `MAX_COUNT`; no bool is."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong(name, f"an int{_or_none(optional)}", value)
+    if value < least:
+        raise wrong(name, f"at least {least}", value)
+    if value > MAX_COUNT:
+        raise wrong(name, f"at most {MAX_COUNT}", value)
+
+
+def check_seconds(name: str, value: object, *, zero: bool = False, optional: bool = False) -> None:
+    """Raises `ConfigError` unless *value* is a time that a thread can wait."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise wrong(name, f"a number of seconds{_or_none(optional)}", value)
+    # Put so that NaN, for which every comparison is false, is refused.
+    if not (value >= 0 if zero else value > 0):
+        raise wrong(name, "at least 0" if zero else "more than 0", value)
+    if value > threading.TIMEOUT_MAX:
+        raise wrong(name, f"at most {threading.TIMEOUT_MAX}", value)
+
+
+def check_name(name: str, value: object, *, optional: bool = False) -> None:
+    """Raises `ConfigError` unless *value* is a string that is not empty."""
+    if not (isinstance(value, str) and value) and not (optional and value is None):
+        raise wrong(name, f"a non-empty str{_or_none(optional)}", value)
+
+
+def _or_none(optional: bool) -> str:
+    return " or None" if optional else ""

@@ -1,0 +1,134 @@
+"""The errors of tasker, all under one root.
+
+    Exception
+    └── TaskerError
+        ├── ConfigError             also a ValueError
+        ├── ResourceCreationError   also a RuntimeError
+        ├── RunnerStopped           also a RuntimeError
+        ├── RunnerBroken            also a RuntimeError
+        ├── QueueFull               also a queue.Full
+        ├── TaskTimeout             also a TimeoutError
+        ├── StopTimeout             also a TimeoutError
+        └── TaskCancelled           also a concurrent.futures.CancelledError
+
+Each can be caught as the standard error beside it, and each can be pickled. The exception a task
+raises is not among them: it reaches the caller as itself.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import queue
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tasker._dropped import DroppedTask
+
+
+class TaskerError(Exception):
+    """The root of all errors that tasker itself raises."""
+
+
+class ConfigError(TaskerError, ValueError):
+    """A setting or an option has a wrong type or value; the text names it and what was given."""
+
+
+class ResourceCreationError(TaskerError, RuntimeError):
+    """A resource could not be made.
+
+    Raised by `Runner(config)` when a base worker gets no resource, and the outcome of tasks left
+    over when the last worker of a closing runner gives up. `__cause__` is the error of
+    `on_create`.
+    """
+
+
+class RunnerStopped(TaskerError, RuntimeError):
+    """The runner no longer accepts tasks; the refused task will not run.
+
+    Raised from the moment `stop` or `kill` begins, the runner's `context` is cancelled or the
+    interpreter exits. The text begins like that of the standard executors.
+    """
+
+
+class RunnerBroken(TaskerError, RuntimeError):
+    """The runner cannot work any more: it was inherited through a fork, or failed inside.
+
+    After a fork this is raised in the child alone. Nothing of the parent's is touched there, and
+    a new runner made in the child works.
+    """
+
+
+class QueueFull(TaskerError, queue.Full):
+    """`max_queue_size` tasks are waiting already and the call may not, or no longer, wait for room.
+
+    Nothing was accepted: the task will not run.
+    """
+
+
+class TaskTimeout(TaskerError, TimeoutError):
+    """The task did not finish within its time limit, which counts from the submit.
+
+    A task that had not started never will. One that was running has had its context cancelled,
+    and what it still returns is dropped. When it waited for a resource that could not be made,
+    `__cause__` is the last error of `on_create`.
+    """
+
+
+class TaskCancelled(TaskerError, concurrent.futures.CancelledError):
+    """The task was given up: dropped by `kill`, or ended through its context.
+
+    It is set as an exception, so a coroutine that awaits the task fails instead of looking as if
+    it had been cancelled itself.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that was still running when a shutdown ran out of time.
+
+    Attributes:
+        name: The task's name: the one given with `options(name=...)`, else its function's.
+        age: Seconds since it started.
+        worker: Name of the thread it runs on.
+    """
+
+    name: str
+    age: float
+    worker: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.age:.1f} s on {self.worker})"
+
+
+class StopTimeout(TaskerError, TimeoutError):
+    """`stop` or `kill` ran out of time; the shutdown goes on, and `kill` still works.
+
+    Attributes:
+        running: The tasks that held it up. The text names them.
+        dropped: What never ran and never will, as `kill` would have returned it; empty after
+            `stop`.
+    """
+
+    running: tuple[RunningTask, ...]
+    dropped: list[DroppedTask]
+
+    def __init__(
+        self,
+        message: str,
+        running: Iterable[RunningTask] = (),
+        dropped: Iterable[DroppedTask] = (),
+    ) -> None:
+        # The message alone goes into `args`: pickling calls the class with these and then
+        # restores the attributes, in subclasses as well.
+        super().__init__(message)
+        self.running = tuple(running)
+        self.dropped = list(dropped)
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if not self.running:
+            return message
+        return f"{message}; still running: {', '.join(map(str, self.running))}"

@@ -1,0 +1,46 @@
+"""What happens to live runners when the interpreter exits or the process forks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+
+from tasker import _tasker
+
+
+def install_hooks() -> None:
+    """Registers the hooks; called once, when the package is imported."""
+    # Plain atexit is too late: its hooks run after the interpreter has joined all threads.
+    threading._register_atexit(end_all_runners)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    if sys.platform != "win32":
+        os.register_at_fork(after_in_child=_tasker._after_fork_in_child)
+
+
+def end_all_runners() -> None:
+    """Stops every live runner gracefully, and waits for it.
+
+    Ctrl-C turns the stop into a kill. A second Ctrl-C gives up: what still runs is named on
+    standard error and left behind. No exception gets out, since that would keep the interpreter
+    from running its other exit hooks.
+    """
+    with contextlib.suppress(BaseException):
+        try:
+            try:
+                _tasker._stop_all_at_exit()
+            except KeyboardInterrupt:
+                _tasker._kill_all_at_exit()
+        except KeyboardInterrupt:
+            _give_up()
+        except BaseException:
+            logging.getLogger("tasker").exception("the runners could not be stopped at exit")
+            _give_up()
+
+
+def _give_up() -> None:
+    try:
+        sys.stderr.write(f"{_tasker._exit_report()}\n")
+    finally:
+        _tasker._give_up_at_exit()

@@ -1,0 +1,25 @@
+"""The classes of urgency a task can wait in."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Priority(IntEnum):
+    """Which of the waiting tasks a free worker takes next.
+
+    The order is strict: a worker takes the highest class that has a task waiting, and within a
+    class the task that was submitted first. A steady stream of higher tasks therefore holds
+    lower ones back for as long as it lasts.
+
+    Example:
+        >>> Priority.LOW < Priority.NORMAL < Priority.HIGH
+        True
+    """
+
+    LOW = 0
+    """Taken when nothing else waits."""
+    NORMAL = 1
+    """The class of `submit` and `queue_task`."""
+    HIGH = 2
+    """Taken before everything else."""

@@ -1,0 +1,148 @@
+"""The runner and its views: what is not hot, on top of the native classes."""
+
+from __future__ import annotations
+
+import warnings
+from types import GenericAlias
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from tasker import _tasker
+from tasker._config import Config, check_name, check_seconds, check_type, wrong
+from tasker._errors import RunnerBroken
+from tasker._map import Maps
+from tasker._priority import Priority
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+R = TypeVar("R")
+
+if TYPE_CHECKING:
+    from tasker._tasker import Runner as _NativeRunner
+    from tasker._tasker import Submitter as _NativeSubmitter
+else:
+    # The native classes are generic in their stub alone.
+    _NativeRunner = GenericAlias(_tasker.Runner, R)
+    _NativeSubmitter = GenericAlias(_tasker.Submitter, R)
+
+
+class Runner(_NativeRunner[R], Maps[R]):
+    """Runs functions on worker threads that each own a resource.
+
+    A task function is called as `fn(resource, *args, **kwargs)` on a worker, with that worker's
+    resource. `submit` queues it and returns a future, `queue_task` queues it and waits, `run_task`
+    goes past the queue. All methods may be called from any thread, from tasks and from callbacks.
+
+    Use it in a `with` statement: leaving the block normally, through `SystemExit` or through
+    `GeneratorExit` stops the runner gracefully; any other exception kills it and passes on. A
+    runner dropped without either gives a `ResourceWarning` and stops in the background; one still
+    alive when the interpreter exits is stopped gracefully.
+
+    Args:
+        config: The settings.
+        timeout: Seconds that the creation of the base workers' resources may take. `None`: no
+            limit.
+
+    Raises:
+        ResourceCreationError: A base worker got no resource, or *timeout* passed. What the others
+            had made is destroyed. The error of `on_create` is the cause.
+        RunnerStopped: The interpreter is exiting.
+
+    Example:
+        >>> import sqlite3
+        >>> from tasker import Config, Runner
+        >>> def count(conn: sqlite3.Connection, table: str) -> int:
+        ...     return conn.execute(f"select count(*) from {table}").fetchone()[0]
+        >>> config = Config(
+        ...     on_create=lambda: sqlite3.connect(":memory:"),
+        ...     on_destroy=sqlite3.Connection.close,
+        ...     worker_count=2,
+        ... )
+        >>> with Runner(config) as runner:
+        ...     future = runner.submit(count, "sqlite_master")
+        ...     future.result()
+        0
+    """
+
+    def options(
+        self,
+        *,
+        priority: Priority = Priority.NORMAL,
+        once: bool = False,
+        timeout: float | None = None,
+        name: str | None = None,
+    ) -> Submitter[R]:
+        """Makes a view of this runner whose tasks have the given options.
+
+        A view is cheap, reusable and safe to share between threads.
+
+        Args:
+            priority: The class the tasks wait in. `run_task` does not wait and takes no notice.
+            once: Whether the function is entered at most once, whatever happens: no retry when
+                its resource goes bad, the caller gets the error.
+            timeout: Time limit of each task in seconds, counted from its submit. At least 0.
+                `None`: the `task_timeout` of the config.
+            name: Name of the tasks in figures and messages. `None`: that of the function.
+
+        Returns:
+            The view.
+
+        Raises:
+            ConfigError: An option has a wrong type or value.
+
+        Example:
+            >>> from tasker import Config, Priority, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     urgent = runner.options(priority=Priority.HIGH, timeout=5)
+            ...     urgent.queue_task(lambda cache: len(cache))
+            0
+        """
+        try:
+            priority = Priority(priority)
+        except ValueError:
+            raise wrong("priority", "a Priority", priority) from None
+        check_type("once", once, bool)
+        check_seconds("timeout", timeout, zero=True, optional=True)
+        check_name("name", name, optional=True)
+        return self._submitter(Submitter, priority, once, timeout, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if exc is None or isinstance(exc, (SystemExit, GeneratorExit)):
+                self.stop()
+            else:
+                self.kill()
+        except RunnerBroken:
+            # A child process that leaves the block on its way out must get out.
+            if exc is None:
+                raise
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"<{kind} {self.name!r} {self.state}, {self.config.worker_count} workers>"
+
+    def __del__(self) -> None:
+        if self.state == "running":
+            message = f"{self!r} was dropped without stop() or kill()"
+            self._begin_stop()
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+
+class Submitter(_NativeSubmitter[R], Maps[R]):
+    """A view of a runner whose tasks have fixed options; made by `Runner.options`.
+
+    It keeps its runner alive. All methods may be called from any thread.
+    """
+
+    @property
+    def config(self) -> Config[R]:
+        """The settings of the runner."""
+        return self.runner.config

@@ -1,0 +1,387 @@
+"""The native half of tasker. Its docstrings are the reference for the native classes."""
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
+
+from typing_extensions import disjoint_base
+
+from tasker import _future, _runner
+from tasker._config import Config
+from tasker._dropped import DroppedTask
+from tasker._stats import Metrics, Stats
+
+_R = TypeVar("_R")
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+__version__: Final[str]
+_debug_build: Final[bool]
+
+@disjoint_base
+class Future(Generic[_T]):
+    """The native half of `tasker.Future`: the state, the outcome and the waiting."""
+
+    def __init__(self) -> None:
+        """Makes a pending future. Runners make their own; this is for executors and tests."""
+
+    def cancel(self) -> bool:
+        """Cancels the task if it has never started.
+
+        Returns:
+            Whether the task is cancelled. `False` from its first start on, while it waits for a
+            retry as well.
+        """
+
+    def request_cancel(self, reason: str | None = None) -> bool:
+        """Cancels the task if it has never started, else cancels its context.
+
+        A running function is not interrupted: it sees the request by looking at
+        `current_context()`. No retry follows.
+
+        Args:
+            reason: What the task's context gives as its `reason`.
+
+        Returns:
+            Whether the request had an effect. `False` when the task was done.
+        """
+
+    def cancelled(self) -> bool:
+        """Tells whether the task was cancelled before it started."""
+
+    def running(self) -> bool:
+        """Tells whether the task has started and is not done."""
+
+    def done(self) -> bool:
+        """Tells whether the task is finished or cancelled."""
+
+    def result(self, timeout: float | None = None) -> _T:
+        """Waits for the task and returns its result.
+
+        Called without a limit by a worker of the same runner for a task that has not started, it
+        runs the task there instead of waiting.
+
+        Args:
+            timeout: Seconds to wait. `None`: without limit.
+
+        Raises:
+            TimeoutError: The task is not done in time; it goes on.
+            concurrent.futures.CancelledError: The task was cancelled.
+            BaseException: What the task raised, as itself.
+        """
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Waits for the task and returns what it raised, or `None`.
+
+        Args:
+            timeout: Seconds to wait. `None`: without limit.
+
+        Raises:
+            TimeoutError: The task is not done in time; it goes on.
+            concurrent.futures.CancelledError: The task was cancelled.
+        """
+
+    def add_done_callback(self, fn: Callable[[_future.Future[_T]], object]) -> None:
+        """Has *fn* called with this future once it is done, at once if it is done already.
+
+        Callbacks run in the order they were added, on the thread that settles the future, a worker
+        as a rule. An error of a callback is logged and dropped.
+
+        Args:
+            fn: Called with the future.
+        """
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Marks the future as running. For executors and tests.
+
+        Returns:
+            Whether the work should be done: `False` when the future was cancelled.
+        """
+
+    def set_result(self, result: _T) -> None:
+        """Settles the future with a result. For executors and tests.
+
+        Raises:
+            concurrent.futures.InvalidStateError: The future is done already.
+        """
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Settles the future with an exception. For executors and tests.
+
+        Raises:
+            concurrent.futures.InvalidStateError: The future is done already.
+        """
+
+@disjoint_base
+class Context:
+    """The native half of `tasker.Context`: a cancellation token in a tree."""
+
+    def __new__(cls) -> Self:
+        """Makes a root that is neither cancelled nor limited."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this context or one above it was cancelled, or its deadline has passed."""
+
+    @property
+    def reason(self) -> str | None:
+        """The reason given with the cancel, or `None`."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the context cancels itself, on the scale of `time.monotonic`, or `None`."""
+
+    def remaining(self) -> float | None:
+        """Returns the seconds left until the deadline, at least 0; `None` without a deadline."""
+
+    def child(self, *, timeout: float | None = None) -> Context:
+        """Makes a context that is cancelled together with this one.
+
+        Args:
+            timeout: Seconds after which the child cancels itself. A deadline above it holds as
+                well. `None`: no limit of its own.
+        """
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancels this context and all below it; further calls change nothing.
+
+        Args:
+            reason: What `reason` and the text of `check` give.
+        """
+
+    def check(self) -> None:
+        """Does nothing unless the context is cancelled.
+
+        Raises:
+            TaskCancelled: The context is cancelled.
+        """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until the context is cancelled.
+
+        A task that has to pause pauses here, so that a cancel ends the pause.
+
+        Args:
+            timeout: Seconds to wait. `None`: without limit.
+
+        Returns:
+            Whether the context is cancelled.
+        """
+
+@final
+class TaskContext(Context):
+    """The context of a running task, from `current_context`.
+
+    It is cancelled by `kill`, by the task's time limit and by `Future.request_cancel`; a graceful
+    stop leaves it alone.
+    """
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is: 1 for the first, 2 for the first retry."""
+
+    @property
+    def worker_name(self) -> str:
+        """The name of the worker's thread."""
+
+    @property
+    def task_name(self) -> str:
+        """The task's name: the one given with `options(name=...)`, else its function's."""
+
+def current_context() -> TaskContext:
+    """Returns the context of the task that runs on this thread.
+
+    Raises:
+        RuntimeError: No task runs on this thread.
+
+    Example:
+        >>> from tasker import Config, Runner, current_context
+        >>> def attempt(cache: dict[str, int]) -> int:
+        ...     return current_context().attempt
+        >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+        ...     runner.queue_task(attempt)
+        1
+    """
+
+@disjoint_base
+class Runner(Generic[_R]):
+    """The native half of `tasker.Runner`: the workers, the queue and all that is hot."""
+
+    def __new__(cls, config: Config[_R], *, timeout: float | None = None) -> Self: ...
+    @property
+    def config(self) -> Config[_R]:
+        """The settings the runner was made with."""
+
+    @property
+    def name(self) -> str:
+        """The runner's name, from its config."""
+
+    @property
+    def state(self) -> Literal["running", "stopping", "killed", "stopped"]:
+        """How far the runner's life has come.
+
+        It is `"stopped"` once a shutdown is complete; until then `"stopping"` during a graceful
+        and `"killed"` during an immediate one. Never raises.
+        """
+
+    def submit(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _future.Future[_T]:
+        """Queues a task and returns its future.
+
+        Waits for room when the queue is full and the config says so; never on a worker of this
+        runner or in a thread with a running asyncio loop.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)` on a worker. A method of the resource's
+                class is a task function as it is.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            The future of the task.
+
+        Raises:
+            TypeError: *fn* cannot be called.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: The queue is full and the call may not wait, or the task's time limit
+                passed while it waited.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+        """
+
+    def queue_task(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Queues a task, waits for it and returns its result.
+
+        On a worker of this runner the task runs at once, on that worker's resource.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)` on a worker.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            What *fn* returned.
+
+        Raises:
+            TaskTimeout: The task's time limit passed.
+            TaskCancelled: The task was dropped by `kill`.
+            BaseException: What *fn* raised, as itself; and as for `submit`.
+        """
+
+    def queue_task_with_priority(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Does what `queue_task` does, in the class `Priority.HIGH`."""
+
+    def queue_task_once(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Does what `queue_task` does, and enters the function at most once."""
+
+    def queue_task_with_priority_once(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Does what `queue_task` does, in the class `Priority.HIGH` and at most once."""
+
+    def run_task(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Runs a task now, past the queue, and returns its result.
+
+        It runs on an idle reserved worker, else on a temporary one, else, at the limit of
+        reserved and temporary workers, on the first that is free. With `thread_bound=False` it
+        runs in the caller's thread on a reserved resource. On a worker of this runner it runs
+        there.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)`.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            What *fn* returned.
+
+        Raises:
+            TypeError: *fn* cannot be called.
+            RunnerStopped: The runner does not accept tasks.
+            TaskTimeout: The task's time limit passed.
+            TaskCancelled: The task was dropped by `kill`.
+            ResourceCreationError: There is no resource for the task.
+            BaseException: What *fn* raised, as itself.
+        """
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stops gracefully: refuses new tasks, finishes the others, destroys the resources.
+
+        May be called again, at the same time, and from anywhere. From a worker of this runner or
+        a callback on it the call only begins the shutdown.
+
+        Args:
+            timeout: Seconds to wait for the end. `None`: without limit.
+
+        Raises:
+            StopTimeout: It is not over in time; the shutdown goes on and `kill` still works.
+        """
+
+    def kill(self, timeout: float | None = None) -> list[DroppedTask]:
+        """Stops now: drops what has not started, cancels the contexts of what runs, destroys.
+
+        The futures of dropped tasks fail with `TaskCancelled` before this returns. Running
+        functions are not interrupted. May be called during a `stop`, which it strengthens.
+
+        Args:
+            timeout: Seconds to wait for what runs. `None`: without limit.
+
+        Returns:
+            The tasks that never started. Of several calls one gets them.
+
+        Raises:
+            StopTimeout: It is not over in time; its `dropped` holds the tasks that never started.
+        """
+
+    def stats(self) -> Stats:
+        """Returns the gauges of this moment."""
+
+    def metrics(self) -> Metrics:
+        """Returns the figures since the start."""
+
+    def _begin_stop(self) -> None: ...
+    def _submitter(
+        self,
+        cls: type[_runner.Submitter[Any]],
+        priority: int,
+        once: bool,
+        timeout: float | None,
+        name: str | None,
+    ) -> _runner.Submitter[_R]: ...
+
+@disjoint_base
+class Submitter(Generic[_R]):
+    """The native half of `tasker.Submitter`: the verbs of a runner with the options baked in."""
+
+    @property
+    def runner(self) -> _runner.Runner[_R]:
+        """The runner this is a view of."""
+
+    def submit(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _future.Future[_T]:
+        """Does what `Runner.submit` does, with the options of this view."""
+
+    def queue_task(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Does what `Runner.queue_task` does, with the options of this view."""
+
+    def run_task(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Does what `Runner.run_task` does, with the options of this view."""
+
+# Called by tasker._lifecycle.
+def _stop_all_at_exit() -> None: ...
+def _kill_all_at_exit() -> None: ...
+def _exit_report() -> str: ...
+def _give_up_at_exit() -> None: ...
+def _after_fork_in_child() -> None: ...

@@ -1,0 +1,389 @@
+"""Uses every public name as the type checkers must understand it; checked, never run."""
+
+import asyncio
+import concurrent.futures
+import logging
+import queue
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Literal, TypeVar, assert_type
+
+import tasker
+from tasker import (
+    Config,
+    ConfigError,
+    Context,
+    DroppedTask,
+    Future,
+    Metrics,
+    Priority,
+    QueueFull,
+    ResourceCreationError,
+    Results,
+    Runner,
+    RunnerBroken,
+    RunnerStopped,
+    RunningTask,
+    Stats,
+    StopTimeout,
+    Submitter,
+    TaskCancelled,
+    TaskContext,
+    TaskerError,
+    TaskTimeout,
+    current_context,
+)
+
+assert_type(tasker.__version__, str)
+
+
+# --- Config: the resource type is that of on_create ---
+
+
+class Client:
+    def __init__(self) -> None:
+        self.open = True
+
+    def get(self, path: str, *, retries: int = 0) -> bytes:
+        return f"{path} {retries}".encode()
+
+    def close(self) -> None:
+        self.open = False
+
+    @classmethod
+    def make(cls) -> "Client":
+        return cls()
+
+
+def connect() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:")
+
+
+assert_type(Config(on_create=connect, worker_count=1), Config[sqlite3.Connection])
+assert_type(Config(on_create=Client, worker_count=1), Config[Client])
+assert_type(Config[Client](on_create=Client, worker_count=1), Config[Client])
+assert_type(Config(on_create=Client.make, worker_count=1), Config[Client])
+assert_type(
+    Config(
+        on_create=lambda: sqlite3.connect("app.db"),
+        on_destroy=sqlite3.Connection.close,
+        worker_count=4,
+    ),
+    Config[sqlite3.Connection],
+)
+
+config = Config(
+    on_create=connect,
+    on_destroy=sqlite3.Connection.close,
+    worker_count=2,
+    context=Context(),
+    check_health=lambda error: not isinstance(error, sqlite3.OperationalError),
+    max_worker_count=4,
+    burst_interval=1,
+    max_retries=0,
+    resource_pool_size=1,
+    logger=logging.getLogger("app"),
+    collector=None,
+    max_queue_size=100,
+    when_full="raise",
+    task_timeout=2.5,
+    validate=None,
+    validate_after_idle=30,
+    reset=sqlite3.Connection.rollback,
+    max_tasks_per_resource=None,
+    max_resource_age=None,
+    idle_timeout=10,
+    thread_bound=False,
+    copy_contextvars=False,
+    name="app",
+)
+assert_type(config, Config[sqlite3.Connection])
+assert_type(config.worker_count, int)
+assert_type(config.max_worker_count, int | None)
+assert_type(config.logger, logging.Logger | None)
+assert_type(config.when_full, Literal["block", "raise"])
+assert_type(config.on_create(), sqlite3.Connection)
+assert_type(replace(config, worker_count=3), Config[sqlite3.Connection])
+
+
+@contextmanager
+def session() -> Iterator[Client]:
+    yield Client()
+
+
+class Database:
+    def __enter__(self) -> sqlite3.Connection:
+        return connect()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+assert_type(Config.from_context_manager(session, worker_count=1), Config[Client])
+assert_type(
+    Config.from_context_manager(Database, worker_count=1, max_queue_size=10),
+    Config[sqlite3.Connection],
+)
+assert_type(
+    Config.from_context_manager(lambda: closing(Client()), worker_count=1, name="clients"),
+    Config[Client],
+)
+
+
+# --- Runner: the result type is that of the task function ---
+
+
+def count(conn: sqlite3.Connection, table: str, *, limit: int = 0) -> int:
+    return len(conn.execute(f"select * from {table} limit {limit}").fetchall())
+
+
+def nothing(conn: sqlite3.Connection) -> None:
+    conn.commit()
+
+
+T = TypeVar("T")
+
+
+def first(conn: sqlite3.Connection, item: T) -> T:
+    return item
+
+
+class Job:
+    def run(self, conn: sqlite3.Connection, times: int) -> str:
+        return str(conn.total_changes * times)
+
+
+runner = Runner(config, timeout=5)
+assert_type(runner, Runner[sqlite3.Connection])
+assert_type(Runner(Config(on_create=Client, worker_count=1)), Runner[Client])
+
+with runner as entered:
+    assert_type(entered, Runner[sqlite3.Connection])
+
+assert_type(runner.submit(count, "users"), Future[int])
+assert_type(runner.submit(count, "users", limit=1), Future[int])
+assert_type(runner.submit(count, table="users"), Future[int])
+assert_type(runner.submit(nothing), Future[None])
+assert_type(runner.submit(first, "item"), Future[str])
+assert_type(runner.submit(Job().run, 2), Future[str])
+assert_type(runner.submit(lambda conn: conn.total_changes), Future[int])
+assert_type(runner.submit(sqlite3.Connection.execute, "select 1"), Future[sqlite3.Cursor])
+assert_type(runner.submit(sqlite3.Connection.commit), Future[None])
+
+assert_type(runner.queue_task(count, "users"), int)
+assert_type(runner.queue_task_with_priority(count, "users"), int)
+assert_type(runner.queue_task_once(count, "users"), int)
+assert_type(runner.queue_task_with_priority_once(count, "users", limit=1), int)
+assert_type(runner.run_task(count, "users"), int)
+assert_type(runner.run_task(Job().run, 2), str)
+assert_type(runner.run_task(lambda conn: conn.in_transaction), bool)
+
+clients = Runner(Config.from_context_manager(session, worker_count=1))
+assert_type(clients.queue_task(Client.get, "/", retries=1), bytes)
+assert_type(clients.submit(lambda client: client.get("/")), Future[bytes])
+
+assert_type(runner.config, Config[sqlite3.Connection])
+assert_type(runner.name, str)
+assert_type(runner.state, Literal["running", "stopping", "killed", "stopped"])
+assert_type(runner.stop(), None)
+assert_type(runner.stop(timeout=1), None)
+assert_type(runner.stop(1.5), None)
+assert_type(runner.kill(timeout=None), list[DroppedTask])
+
+
+# --- options ---
+
+urgent = runner.options(priority=Priority.HIGH, once=True, timeout=1, name="urgent")
+assert_type(urgent, Submitter[sqlite3.Connection])
+assert_type(urgent.submit(count, "users"), Future[int])
+assert_type(urgent.queue_task(count, "users"), int)
+assert_type(urgent.run_task(Job().run, 2), str)
+assert_type(urgent.map(count, ["users"]), Results[int])
+assert_type(urgent.runner, Runner[sqlite3.Connection])
+assert_type(urgent.config, Config[sqlite3.Connection])
+assert_type(runner.options(timeout=None, name=None), Submitter[sqlite3.Connection])
+
+
+# --- map ---
+
+
+def copy(conn: sqlite3.Connection, source: str, target: bytes) -> float:
+    return conn.total_changes / len(source + target.decode())
+
+
+def join(conn: sqlite3.Connection, a: str, b: bytes, c: int) -> str:
+    return f"{conn}{a}{b!r}{c}"
+
+
+def total(conn: sqlite3.Connection, *numbers: int) -> int:
+    return sum(numbers, conn.total_changes)
+
+
+assert_type(runner.map(count, ["users", "orders"]), Results[int])
+assert_type(runner.map(count, (name for name in "ab"), buffersize=3), Results[int])
+assert_type(runner.map(lambda conn, table: conn.execute(table), ["x"]), Results[sqlite3.Cursor])
+assert_type(runner.map(copy, ["a"], [b"b"]), Results[float])
+assert_type(runner.map(join, ["a"], [b"b"], [1]), Results[str])
+assert_type(runner.map(total, [1], [2], [3], [4]), Results[int])
+assert_type(list(runner.map(count, ["users"])), list[int])
+with runner.map(count, ["users"]) as results:
+    assert_type(results, Results[int])
+    assert_type(next(results), int)
+    results.close()
+for counted in runner.map(count, ["users"]):
+    assert_type(counted, int)
+
+
+# --- Future ---
+
+future = runner.submit(count, "users")
+as_standard: concurrent.futures.Future[int] = future
+assert_type(future.result(), int)
+assert_type(future.result(timeout=1), int)
+assert_type(future.exception(), BaseException | None)
+assert_type(future.cancel(), bool)
+assert_type(future.request_cancel(), bool)
+assert_type(future.request_cancel("no longer needed"), bool)
+assert_type(future.done(), bool)
+assert_type(future.running(), bool)
+assert_type(future.cancelled(), bool)
+
+
+def report(done: Future[int]) -> None:
+    assert_type(done.result(), int)
+
+
+def report_standard(done: concurrent.futures.Future[int]) -> None:
+    assert_type(done.result(), int)
+
+
+future.add_done_callback(report)
+future.add_done_callback(report_standard)
+assert_type(next(concurrent.futures.as_completed([future])).result(), int)
+assert_type(concurrent.futures.wait([future]).done, set[concurrent.futures.Future[int]])
+
+
+async def awaits() -> None:
+    assert_type(await runner.submit(count, "users"), int)
+    assert_type(await asyncio.wrap_future(runner.submit(count, "users")), int)
+    assert_type(await asyncio.shield(runner.submit(count, "users")), int)
+    assert_type(await asyncio.wait_for(runner.submit(count, "users"), 1), int)
+
+
+own: Future[str] = Future()
+own.set_running_or_notify_cancel()
+own.set_result("done")
+own.set_exception(ValueError())
+
+
+# --- Context ---
+
+context = Context()
+assert_type(context.cancelled, bool)
+assert_type(context.reason, str | None)
+assert_type(context.deadline, float | None)
+assert_type(context.remaining(), float | None)
+assert_type(context.wait(), bool)
+assert_type(context.wait(timeout=0.5), bool)
+assert_type(context.check(), None)
+assert_type(context.cancel(), None)
+assert_type(context.cancel("reason"), None)
+child = context.child(timeout=1)
+assert_type(child.cancelled, bool)
+Config(on_create=Client, worker_count=1, context=child)
+with Context.on_signals(signal.SIGTERM, signal.SIGINT) as listening:
+    assert_type(listening, Context)
+
+current = current_context()
+assert_type(current, TaskContext)
+assert_type(current.attempt, int)
+assert_type(current.worker_name, str)
+assert_type(current.task_name, str)
+assert_type(current.cancelled, bool)
+assert_type(current.remaining(), float | None)
+
+
+# --- Figures ---
+
+stats = runner.stats()
+assert_type(stats, Stats)
+assert_type(stats.base_workers, int)
+assert_type(stats.active_workers, int)
+assert_type(stats.burst_workers, int)
+assert_type(stats.starting_workers, int)
+assert_type(stats.queued_tasks, int)
+assert_type(stats.priority_tasks, int)
+assert_type(stats.running_tasks, int)
+assert_type(stats.overdue_tasks, int)
+assert_type(stats.available_resources, int)
+metrics = runner.metrics()
+assert_type(metrics, Metrics)
+assert_type(metrics.average_execution_time, float)
+assert_type(metrics.min_execution_time, float)
+assert_type(metrics.max_execution_time, float)
+assert_type(metrics.p50_execution_time, float)
+assert_type(metrics.p95_execution_time, float)
+assert_type(metrics.p99_execution_time, float)
+assert_type(metrics.average_wait_time, float)
+assert_type(metrics.min_wait_time, float)
+assert_type(metrics.max_wait_time, float)
+assert_type(metrics.p50_wait_time, float)
+assert_type(metrics.p95_wait_time, float)
+assert_type(metrics.p99_wait_time, float)
+assert_type(metrics.average_attach_time, float)
+assert_type(metrics.task_arrival_rate, float)
+assert_type(metrics.task_completion_rate, float)
+assert_type(metrics.success_rate, float)
+assert_type(metrics.failure_rate, float)
+assert_type(metrics.total_tasks_arrived, int)
+assert_type(metrics.total_tasks_completed, int)
+assert_type(metrics.total_tasks_failed, int)
+assert_type(metrics.total_tasks_retried, int)
+assert_type(metrics.total_tasks_refused, int)
+assert_type(metrics.total_tasks_cancelled, int)
+assert_type(metrics.total_tasks_dropped, int)
+assert_type(metrics.total_tasks_timed_out, int)
+
+
+# --- Errors: each is also the standard error that callers catch ---
+
+as_tasker: list[type[TaskerError]] = [
+    ConfigError,
+    QueueFull,
+    ResourceCreationError,
+    RunnerBroken,
+    RunnerStopped,
+    StopTimeout,
+    TaskCancelled,
+    TaskTimeout,
+]
+as_value: type[ValueError] = ConfigError
+as_runtime: list[type[RuntimeError]] = [ResourceCreationError, RunnerStopped, RunnerBroken]
+as_full: type[queue.Full] = QueueFull
+as_timeout: list[type[TimeoutError]] = [TaskTimeout, StopTimeout]
+as_cancelled: type[concurrent.futures.CancelledError] = TaskCancelled
+try:
+    runner.stop(timeout=1)
+except StopTimeout as late:
+    assert_type(late.running, tuple[RunningTask, ...])
+    assert_type(late.running[0].name, str)
+    assert_type(late.running[0].age, float)
+    assert_type(late.running[0].worker, str)
+    assert_type(late.dropped, list[DroppedTask])
+
+for dropped in runner.kill():
+    assert_type(dropped.priority, Priority)
+    assert_type(dropped.once, bool)
+    assert_type(dropped.timeout, float | None)
+    assert_type(dropped.name, str | None)
+    assert_type(dropped.args, tuple[Any, ...])
+    dropped.fn(*dropped.args, **dropped.kwargs)
+    dropped.submit_to(runner).result()

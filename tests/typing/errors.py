@@ -1,0 +1,172 @@
+"""Wrong uses, one a line: type checkers must report every line marked so, and no other line."""
+
+import sqlite3
+
+from tasker import Config, Context, Future, Priority, Results, Runner, Stats, current_context
+
+
+class Client:
+    def get(self, path: str, *, retries: int = 0) -> bytes:
+        return f"{path} {retries}".encode()
+
+
+def connect() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:")
+
+
+def close_client(client: Client) -> None: ...
+
+
+def count(conn: sqlite3.Connection, table: str, *, limit: int = 0) -> int:
+    return len(conn.execute(f"select * from {table} limit {limit}").fetchall())
+
+
+def copy(conn: sqlite3.Connection, source: str, target: bytes) -> float:
+    return conn.total_changes / len(source + target.decode())
+
+
+class Job:
+    def run(self, conn: sqlite3.Connection, times: int) -> str:
+        return str(conn.total_changes * times)
+
+
+config = Config(on_create=connect, worker_count=1)
+runner = Runner(config)
+urgent = runner.options(priority=Priority.HIGH)
+
+# Config: fields
+Config(on_create=connect)  # error
+Config(worker_count=1)  # error
+Config(on_create=connect, worker_count="1")  # error
+Config(on_create=connect(), worker_count=1)  # error
+Config(on_create=len, worker_count=1)  # error
+Config(connect, worker_count=1)  # error
+Config(on_create=connect, worker_count=1, workers=2)  # error
+Config(on_create=connect, worker_count=1, when_full="wait")  # error
+Config(on_create=connect, worker_count=1, name=None)  # error
+Config(on_create=connect, worker_count=1, burst_interval=None)  # error
+Config(on_create=connect, worker_count=1, context="parent")  # error
+Config(on_create=connect, worker_count=1, logger="tasker")  # error
+Config(on_create=connect, worker_count=1, check_health=lambda: True)  # error
+config.worker_count = 2  # error
+
+# Config: hooks for another resource
+config_of_clients: Config[Client] = Config(on_create=connect, worker_count=1)  # error
+Config[sqlite3.Connection](on_create=connect, on_destroy=close_client, worker_count=1)  # error
+Config[sqlite3.Connection](on_create=connect, reset=Client.get, worker_count=1)  # error
+
+# Config.from_context_manager
+Config.from_context_manager(Client, worker_count=1)  # error
+Config.from_context_manager(connect)  # error
+Config.from_context_manager(connect, worker_count=1, on_create=connect)  # error
+Config.from_context_manager(connect, worker_count=1, max_retries="3")  # error
+
+# Runner
+Runner(connect)  # error
+Runner(config, 5)  # error
+Runner(config, timeout="5")  # error
+Runner(config, workers=1)  # error
+runner_of_clients: Runner[Client] = Runner(config)  # error
+runner.state = "stopped"  # error
+runner.config = config  # error
+runner.stop("now")  # error
+runner.kill(wait=True)  # error
+never = runner.state == "closed"  # error
+
+# A wrong argument
+runner.submit(count, 1)  # error
+runner.submit(count, "users", limit="1")  # error
+runner.submit(count("users"))  # error
+runner.submit(Job().run, "2")  # error
+runner.queue_task(count, b"users")  # error
+runner.queue_task_with_priority(count, 1)  # error
+runner.queue_task_once(count, 1)  # error
+runner.queue_task_with_priority_once(count, 1)  # error
+runner.run_task(count, 1)  # error
+urgent.submit(count, 1)  # error
+urgent.queue_task(count, 1)  # error
+urgent.run_task(count, 1)  # error
+
+# A missing argument
+runner.submit()  # error
+runner.submit(count)  # error
+runner.submit(Job().run)  # error
+runner.submit(sqlite3.Connection.execute)  # error
+runner.queue_task(count)  # error
+runner.queue_task_with_priority(count)  # error
+runner.queue_task_once(count)  # error
+runner.queue_task_with_priority_once(count)  # error
+runner.run_task(count)  # error
+urgent.submit(count)  # error
+
+# One argument too many, an unknown keyword
+runner.submit(count, "users", 1)  # error
+runner.submit(count, "users", timeout=1)  # error
+runner.submit(count, name="users")  # error
+runner.submit(fn=count)  # error
+runner.queue_task(count, "users", priority=Priority.HIGH)  # error
+runner.run_task(count, "users", retries=1)  # error
+urgent.queue_task(count, "users", retries=1)  # error
+
+# A wrong resource
+runner.submit(Client.get, "/")  # error
+runner.submit(close_client)  # error
+runner.submit(lambda conn: conn.no_such_method())  # error
+runner.submit(lambda: 1)  # error
+runner.queue_task(close_client)  # error
+runner.run_task(close_client)  # error
+urgent.submit(close_client)  # error
+runner.map(Client.get, ["/"])  # error
+runner.submit("count", "users")  # error
+
+# A wrong result
+future_of_text: Future[str] = runner.submit(count, "users")  # error
+text: str = runner.queue_task(count, "users")  # error
+text = runner.queue_task_with_priority(count, "users")  # error
+text = runner.queue_task_once(count, "users")  # error
+text = runner.queue_task_with_priority_once(count, "users")  # error
+text = runner.run_task(count, "users")  # error
+text = urgent.queue_task(count, "users")  # error
+text = runner.submit(count, "users").result()  # error
+text = runner.submit(lambda conn: conn.total_changes).result()  # error
+texts: Results[str] = runner.map(count, ["users"])  # error
+runner.submit(count, "users").add_done_callback(lambda text: text.upper())  # error
+
+# options
+runner.options(Priority.HIGH)  # error
+runner.options(priority="high")  # error
+runner.options(once="yes")  # error
+runner.options(timeout="1")  # error
+runner.options(retries=1)  # error
+
+# map
+runner.map(count)  # error
+runner.map(count, [1])  # error
+runner.map(count, 1)  # error
+runner.map(copy, ["a"])  # error
+runner.map(copy, ["a"], ["b"])  # error
+runner.map(count, ["users"], buffersize="2")  # error
+runner.map(count, ["users"], chunksize=2)  # error
+
+# Future
+future = runner.submit(count, "users")
+future.result("1")  # error
+future.request_cancel(1)  # error
+future.set_result("1")  # error
+future.add_done_callback(lambda: None)  # error
+
+# Context and figures
+Context(1)  # error
+Context().cancel(1)  # error
+Context().child(1)  # error
+Context().cancelled = True  # error
+Context.on_signals("SIGTERM")  # error
+current_context().attempts  # error
+runner.stats().queued  # error
+runner.metrics().average_wait  # error
+runner.stats().queued_tasks = 1  # error
+Stats(queued_tasks=1)  # error
+
+
+async def awaits() -> None:
+    text: str = await runner.submit(count, "users")  # error

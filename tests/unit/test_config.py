@@ -1,0 +1,336 @@
+"""Settings are checked when they are made, and errors name the field and the value."""
+
+import dataclasses
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from types import TracebackType
+from typing import Any, Literal
+
+import pytest
+
+from tasker import Config, ConfigError, Context
+from tasker._config import MAX_COUNT, Settings
+
+INFINITY = float("inf")
+NAN = float("nan")
+
+
+def make(**fields: Any) -> Config[Any]:
+    given: dict[str, Any] = {"on_create": object, "worker_count": 2} | fields
+    return Config(**given)
+
+
+def test_only_on_create_and_worker_count_are_required() -> None:
+    with pytest.raises(TypeError, match="worker_count"):
+        Config(on_create=object)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="on_create"):
+        Config(worker_count=1)  # type: ignore[call-arg]
+
+
+def test_defaults() -> None:
+    config = Config(on_create=object, worker_count=2)
+    assert dataclasses.asdict(config) == {
+        "on_create": object,
+        "on_destroy": None,
+        "worker_count": 2,
+        "context": None,
+        "check_health": None,
+        "max_worker_count": None,
+        "burst_interval": 0.1,
+        "max_retries": 3,
+        "resource_pool_size": None,
+        "logger": logging.getLogger("tasker"),
+        "collector": None,
+        "max_queue_size": None,
+        "when_full": "block",
+        "task_timeout": None,
+        "validate": None,
+        "validate_after_idle": 30.0,
+        "reset": None,
+        "max_tasks_per_resource": None,
+        "max_resource_age": None,
+        "idle_timeout": 30.0,
+        "thread_bound": True,
+        "copy_contextvars": True,
+        "name": "tasker",
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "must_be"),
+    [
+        ("on_create", None, "callable"),
+        ("on_create", 5, "callable"),
+        ("on_destroy", "close", "callable or None"),
+        ("worker_count", None, "an int"),
+        ("worker_count", "2", "an int"),
+        ("worker_count", 2.0, "an int"),
+        ("worker_count", True, "an int"),
+        ("worker_count", 0, "at least 1"),
+        ("worker_count", -1, "at least 1"),
+        ("worker_count", 2**70, f"at most {MAX_COUNT}"),
+        ("context", "parent", "a Context or None"),
+        ("context", threading.Event, "a Context or None"),
+        ("check_health", 1, "callable or None"),
+        ("max_worker_count", 2.5, "an int or None"),
+        ("max_worker_count", 0, "at least 1"),
+        ("max_worker_count", 2**70, f"at most {MAX_COUNT}"),
+        ("max_worker_count", 1, "at least worker_count (2)"),
+        ("burst_interval", None, "a number of seconds"),
+        ("burst_interval", "0.1", "a number of seconds"),
+        ("burst_interval", True, "a number of seconds"),
+        ("burst_interval", 0, "more than 0"),
+        ("burst_interval", -0.1, "more than 0"),
+        ("burst_interval", NAN, "more than 0"),
+        ("burst_interval", INFINITY, f"at most {threading.TIMEOUT_MAX}"),
+        ("burst_interval", 10**400, f"at most {threading.TIMEOUT_MAX}"),
+        ("max_retries", None, "an int"),
+        ("max_retries", False, "an int"),
+        ("max_retries", -1, "at least 0"),
+        ("max_retries", 2**31, f"at most {MAX_COUNT}"),
+        ("resource_pool_size", "all", "an int or None"),
+        ("resource_pool_size", -1, "at least 0"),
+        ("resource_pool_size", 2**70, f"at most {MAX_COUNT}"),
+        ("logger", "tasker", "a Logger or None"),
+        ("max_queue_size", 1.5, "an int or None"),
+        ("max_queue_size", 0, "at least 1"),
+        ("max_queue_size", -5, "at least 1"),
+        ("max_queue_size", 2**70, f"at most {MAX_COUNT}"),
+        ("when_full", "wait", "'block' or 'raise'"),
+        ("when_full", None, "'block' or 'raise'"),
+        ("task_timeout", "1", "a number of seconds or None"),
+        ("task_timeout", 0, "more than 0"),
+        ("task_timeout", NAN, "more than 0"),
+        ("task_timeout", INFINITY, f"at most {threading.TIMEOUT_MAX}"),
+        ("validate", 1, "callable or None"),
+        ("validate_after_idle", None, "a number of seconds"),
+        ("validate_after_idle", -1, "at least 0"),
+        ("validate_after_idle", NAN, "at least 0"),
+        ("reset", 1, "callable or None"),
+        ("max_tasks_per_resource", 0, "at least 1"),
+        ("max_tasks_per_resource", "1", "an int or None"),
+        ("max_resource_age", 0, "more than 0"),
+        ("max_resource_age", "1", "a number of seconds or None"),
+        ("idle_timeout", None, "a number of seconds"),
+        ("idle_timeout", -1, "at least 0"),
+        ("idle_timeout", INFINITY, f"at most {threading.TIMEOUT_MAX}"),
+        ("thread_bound", 1, "a bool"),
+        ("thread_bound", None, "a bool"),
+        ("copy_contextvars", "yes", "a bool"),
+        ("name", "", "a non-empty str"),
+        ("name", None, "a non-empty str"),
+        ("name", b"tasker", "a non-empty str"),
+    ],
+)
+def test_wrong_values_are_refused(field: str, value: object, must_be: str) -> None:
+    message = f"{field} must be {must_be}, got {value!r}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        make(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("worker_count", MAX_COUNT),
+        ("context", Context()),
+        ("context", Context().child()),
+        ("max_worker_count", 2),
+        ("burst_interval", 1),
+        ("burst_interval", threading.TIMEOUT_MAX),
+        ("max_retries", 0),
+        ("resource_pool_size", 0),
+        ("logger", None),
+        ("logger", logging.getLogger("app")),
+        ("max_queue_size", 1),
+        ("when_full", "raise"),
+        ("task_timeout", 1),
+        ("validate_after_idle", 0),
+        ("idle_timeout", 0),
+        ("thread_bound", False),
+        ("copy_contextvars", False),
+        ("name", "app"),
+    ],
+)
+def test_values_at_the_limits_are_taken(field: str, value: object) -> None:
+    assert getattr(make(**{field: value}), field) is value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("collector", object()),
+        ("validate", callable),
+        ("reset", callable),
+        ("max_tasks_per_resource", 1),
+        ("max_resource_age", 1.0),
+    ],
+)
+def test_fields_that_come_later_are_refused_rather_than_ignored(field: str, value: object) -> None:
+    with pytest.raises(NotImplementedError, match=f"^{field} is not implemented yet"):
+        make(**{field: value})
+
+
+def test_fields_cannot_be_changed() -> None:
+    config = make()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.worker_count = 3  # type: ignore[misc]
+
+
+def test_replace_varies_a_config_and_checks_it_again() -> None:
+    config = make(max_worker_count=4)
+    assert dataclasses.replace(config, worker_count=4).worker_count == 4
+    with pytest.raises(ConfigError, match="max_worker_count must be at least worker_count"):
+        dataclasses.replace(config, worker_count=5)
+
+
+def test_more_workers_may_be_asked_for_when_the_maximum_was_left_out() -> None:
+    assert dataclasses.replace(make(), worker_count=9).max_worker_count is None
+
+
+def test_the_resource_type_may_be_written_out() -> None:
+    assert Config[object](on_create=object, worker_count=2) == make()
+
+
+class Recorder:
+    """A context manager that records its life; equal to all others and not hashable."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, life: list[tuple[object, ...]], number: int) -> None:
+        self.life = life
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recorder)
+
+    def __enter__(self) -> "Recorder":
+        self.life.append(("enter", self.number, threading.get_ident()))
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Literal[False]:
+        self.life.append(("exit", self.number, threading.get_ident(), exc_type, exc, traceback))
+        return False
+
+
+def recording() -> tuple[list[tuple[object, ...]], Config[Recorder]]:
+    life: list[tuple[object, ...]] = []
+    numbers = iter(range(100))
+    config = Config.from_context_manager(lambda: Recorder(life, next(numbers)), worker_count=1)
+    return life, config
+
+
+def destroy(config: Config[Any], resource: object) -> None:
+    assert config.on_destroy is not None
+    config.on_destroy(resource)
+
+
+def test_a_context_manager_is_entered_and_left_without_an_error() -> None:
+    life, config = recording()
+    me = threading.get_ident()
+    destroy(config, config.on_create())
+    assert life == [("enter", 0, me), ("exit", 0, me, None, None, None)]
+
+
+def test_a_renewed_resource_leaves_its_own_manager() -> None:
+    life, config = recording()
+    for _ in range(3):
+        destroy(config, config.on_create())
+    assert [event[:2] for event in life] == [
+        ("enter", 0), ("exit", 0), ("enter", 1), ("exit", 1), ("enter", 2), ("exit", 2),
+    ]  # fmt: skip
+
+
+def test_nested_resources_of_one_thread_leave_their_own_managers() -> None:
+    life, config = recording()
+    outer = config.on_create()
+    destroy(config, config.on_create())
+    destroy(config, outer)
+    assert [event[:2] for event in life] == [("enter", 0), ("enter", 1), ("exit", 1), ("exit", 0)]
+
+
+def test_each_thread_leaves_the_manager_it_entered() -> None:
+    life, config = recording()
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        resources = [each.submit(config.on_create).result(10) for each in (first, second)]
+        for each, resource in zip((first, second), resources, strict=True):
+            each.submit(destroy, config, resource).result(10)
+    threads = {number: thread for event, number, thread, *_ in life if event == "enter"}
+    assert len(set(threads.values())) == 2
+    assert [event[:3] for event in life[2:]] == [("exit", 0, threads[0]), ("exit", 1, threads[1])]
+
+
+def test_a_manager_whose_exit_fails_is_not_left_twice() -> None:
+    left = []
+
+    @contextmanager
+    def failing(number: int) -> Iterator[int]:
+        yield number
+        left.append(number)
+        raise OSError(number)
+
+    numbers = iter(range(2))
+    config = Config.from_context_manager(lambda: failing(next(numbers)), worker_count=1)
+    for number in range(2):
+        resource = config.on_create()
+        with pytest.raises(OSError, match=str(number)):
+            destroy(config, resource)
+    assert left == [0, 1]
+    with pytest.raises(IndexError):
+        destroy(config, None)
+
+
+def test_a_failed_enter_leaves_nothing_behind() -> None:
+    attempts = iter([ConnectionRefusedError, None])
+
+    @contextmanager
+    def connect() -> Iterator[str]:
+        if error := next(attempts):
+            raise error
+        yield "connection"
+
+    config = Config.from_context_manager(connect, worker_count=1)
+    with pytest.raises(ConnectionRefusedError):
+        config.on_create()
+    resource = config.on_create()
+    destroy(config, resource)
+    with pytest.raises(IndexError):
+        destroy(config, resource)
+
+
+def test_configs_from_context_managers_take_all_other_fields_and_can_be_varied() -> None:
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert set(Settings.__annotations__) == fields - {"on_create", "on_destroy"}
+
+    class Closable:
+        def close(self) -> None:
+            pass
+
+    config = Config.from_context_manager(
+        lambda: closing(Closable()), worker_count=1, max_queue_size=7, name="app"
+    )
+    assert (config.max_queue_size, config.name) == (7, "app")
+    varied = dataclasses.replace(config, worker_count=2)
+    destroy(config, varied.on_create())
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Config.from_context_manager(None, worker_count=1), "factory must be callable"),  # type: ignore[arg-type]
+        (lambda: Config.from_context_manager(recording, worker_count=0), "worker_count"),  # type: ignore[arg-type]
+    ],
+)
+def test_configs_from_context_managers_are_checked(
+    build: Callable[[], Config[Any]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build()

@@ -1,0 +1,133 @@
+"""What the runner adds in Python: options, the `with` statement, its text and its end."""
+
+import re
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasker import ConfigError, Priority, Runner, RunnerBroken, Submitter
+
+
+class FakeRunner:
+    """Takes the place of `self` in the methods of `Runner`."""
+
+    def __init__(self, *, state: str = "running", error: Exception | None = None) -> None:
+        self.calls: list[Any] = []
+        self.config = SimpleNamespace(worker_count=4)
+        self.name = "app"
+        self.state = state
+        self.error = error
+
+    def _call(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.error:
+            raise self.error
+
+    def stop(self) -> None:
+        self._call("stop")
+
+    def kill(self) -> None:
+        self._call("kill")
+
+    def _begin_stop(self) -> None:
+        self._call("begin_stop")
+
+    def _submitter(self, *options: Any) -> str:
+        self._call(*options)
+        return "view"
+
+    def __repr__(self) -> str:
+        return Runner.__repr__(self)  # type: ignore[arg-type]
+
+
+def leave(runner: Any, exc: BaseException | None) -> None:
+    Runner.__exit__(runner, type(exc) if exc else None, exc, None)
+
+
+@pytest.mark.parametrize("exc", [None, SystemExit(1), GeneratorExit()])
+def test_leaving_the_block_normally_or_on_the_way_out_stops(exc: BaseException | None) -> None:
+    runner = FakeRunner()
+    leave(runner, exc)
+    assert runner.calls == [("stop",)]
+
+
+@pytest.mark.parametrize("exc", [ValueError(), KeyboardInterrupt(), BaseException()])
+def test_leaving_the_block_on_any_other_exception_kills(exc: BaseException) -> None:
+    runner = FakeRunner()
+    leave(runner, exc)
+    assert runner.calls == [("kill",)]
+
+
+def test_a_broken_runner_does_not_hide_the_exception_that_leaves_the_block() -> None:
+    for exc in (SystemExit(3), ValueError()):
+        leave(FakeRunner(error=RunnerBroken("after a fork")), exc)
+    with pytest.raises(RunnerBroken):
+        leave(FakeRunner(error=RunnerBroken("after a fork")), None)
+
+
+def options(runner: Any, **chosen: Any) -> Any:
+    return Runner.options(runner, **chosen)
+
+
+def test_options_left_out_are_those_of_a_plain_submit() -> None:
+    runner = FakeRunner()
+    assert options(runner) == "view"
+    assert runner.calls == [(Submitter, Priority.NORMAL, False, None, None)]
+
+
+def test_options_are_handed_on() -> None:
+    runner = FakeRunner()
+    options(runner, priority=Priority.HIGH, once=True, timeout=0, name="urgent")
+    options(runner, priority=0)
+    assert runner.calls == [
+        (Submitter, Priority.HIGH, True, 0, "urgent"),
+        (Submitter, Priority.LOW, False, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "must_be"),
+    [
+        ("priority", 3, "a Priority"),
+        ("priority", "high", "a Priority"),
+        ("priority", None, "a Priority"),
+        ("once", 1, "a bool"),
+        ("timeout", -1, "at least 0"),
+        ("timeout", "1", "a number of seconds or None"),
+        ("timeout", float("nan"), "at least 0"),
+        ("name", "", "a non-empty str or None"),
+        ("name", 1, "a non-empty str or None"),
+    ],
+)
+def test_wrong_options_are_refused(option: str, value: object, must_be: str) -> None:
+    runner = FakeRunner()
+    message = f"{option} must be {must_be}, got {value!r}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        options(runner, **{option: value})
+    assert runner.calls == []
+
+
+def test_the_text_shows_name_state_and_size() -> None:
+    assert repr(FakeRunner()) == "<FakeRunner 'app' running, 4 workers>"
+
+
+def drop(runner: Any) -> None:
+    Runner.__del__(runner)
+
+
+def test_dropping_a_live_runner_begins_a_stop_and_warns() -> None:
+    runner = FakeRunner()
+    with pytest.warns(ResourceWarning, match="'app' running, 4 workers> was dropped without stop"):
+        drop(runner)
+    assert runner.calls == [("begin_stop",)]
+
+
+@pytest.mark.parametrize("state", ["stopping", "killed", "stopped"])
+def test_dropping_a_runner_that_ends_or_ended_is_silent(state: str) -> None:
+    runner = FakeRunner(state=state)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        drop(runner)
+    assert (caught, runner.calls) == ([], [])
