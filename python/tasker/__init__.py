@@ -19,7 +19,6 @@ first argument, replaces it when it goes bad and destroys it for certain at the 
 
 from tasker import _lifecycle, _tasker
 from tasker._config import Config
-from tasker._context import Context
 from tasker._dropped import DroppedTask
 from tasker._errors import (
     ConfigError,
@@ -38,7 +37,7 @@ from tasker._map import Results
 from tasker._priority import Priority
 from tasker._runner import Runner, Submitter
 from tasker._stats import Metrics, Stats
-from tasker._tasker import TaskContext, current_context
+from tasker._tasker import Context, TaskContext, current_context
 
 _lifecycle.install_hooks()
 

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, Unpack
 
-from tasker import _tasker
 from tasker._errors import ConfigError
 from tasker._stats import MetricsCollector
+from tasker._tasker import Context
 
 R = TypeVar("R")
 M = TypeVar("M")
@@ -87,8 +87,7 @@ class Config(Generic[R]):
     on_create: Callable[[], R]
     on_destroy: Callable[[R], object] | None = None
     worker_count: int
-    # The native base class: what Context.child() returns is welcome too.
-    context: _tasker.Context | None = None
+    context: Context | None = None
     check_health: Callable[[BaseException], bool] | None = None
     max_worker_count: int | None = None
     burst_interval: float = 0.1
@@ -113,7 +112,7 @@ class Config(Generic[R]):
         check_callable("on_create", self.on_create)
         check_callable("on_destroy", self.on_destroy, optional=True)
         check_count("worker_count", self.worker_count, least=1)
-        check_type("context", self.context, _tasker.Context, optional=True)
+        check_type("context", self.context, Context, optional=True)
         check_callable("check_health", self.check_health, optional=True)
         check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
         check_seconds("burst_interval", self.burst_interval)
@@ -190,7 +189,7 @@ class Settings(TypedDict, Generic[R], total=False):
     """The fields of `Config` but for `on_create` and `on_destroy`, as keyword arguments."""
 
     worker_count: Required[int]
-    context: _tasker.Context | None
+    context: Context | None
     check_health: Callable[[BaseException], bool] | None
     max_worker_count: int | None
     burst_interval: float

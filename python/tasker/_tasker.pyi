@@ -1,6 +1,7 @@
 """The native half of tasker. Its docstrings are the reference for the native classes."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -113,7 +114,20 @@ class Future(Generic[_T]):
 
 @disjoint_base
 class Context:
-    """The native half of `tasker.Context`: a cancellation token in a tree."""
+    """A cancellation token in a tree: cancelling one cancels all below it.
+
+    Given as `Config.context` it stops the runner gracefully when it is cancelled. Each task has
+    a context of its own, which `current_context` returns. All methods may be called from any
+    thread and from signal handlers.
+
+    Example:
+        >>> from tasker import Context
+        >>> parent = Context()
+        >>> child = parent.child(timeout=60)
+        >>> parent.cancel("no longer needed")
+        >>> child.cancelled, child.reason
+        (True, 'no longer needed')
+    """
 
     def __new__(cls) -> Self:
         """Makes a root that is neither cancelled nor limited."""
@@ -165,6 +179,31 @@ class Context:
 
         Returns:
             Whether the context is cancelled.
+        """
+
+    @classmethod
+    def on_signals(cls, *signals: int) -> AbstractContextManager[Self]:
+        """Gives a context that the first of *signals* cancels.
+
+        That first signal puts the former handlers back, so a second one does what it did before:
+        Ctrl-C twice, say, begins a graceful stop and then interrupts it. Leaving the `with` block
+        puts them back as well.
+
+        Args:
+            *signals: Signals to listen to, at least one.
+
+        Raises:
+            ValueError: No signal was given, this is not the main thread, or a signal's handler was
+                not installed from Python, so that it could not be put back.
+            OSError: A signal cannot be handled, such as `SIGKILL`.
+
+        Example:
+            >>> import signal
+            >>> from tasker import Context
+            >>> with Context.on_signals(signal.SIGTERM) as context:
+            ...     signal.raise_signal(signal.SIGTERM)
+            ...     context.cancelled
+            True
         """
 
 @final

@@ -297,13 +297,14 @@ assert_type(context.check(), None)
 assert_type(context.cancel(), None)
 assert_type(context.cancel("reason"), None)
 child = context.child(timeout=1)
-assert_type(child.cancelled, bool)
+assert_type(child, Context)
 Config(on_create=Client, worker_count=1, context=child)
 with Context.on_signals(signal.SIGTERM, signal.SIGINT) as listening:
     assert_type(listening, Context)
 
 current = current_context()
 assert_type(current, TaskContext)
+as_context: Context = current
 assert_type(current.attempt, int)
 assert_type(current.worker_name, str)
 assert_type(current.task_name, str)
