@@ -259,7 +259,8 @@ class Runner(Generic[_R]):
         """How far the runner's life has come.
 
         It is `"stopped"` once a shutdown is complete; until then `"stopping"` during a graceful
-        and `"killed"` during an immediate one. Never raises.
+        and `"killed"` during an immediate one. A runner inherited through a fork is `"killed"`.
+        Never raises.
         """
 
     def submit(
@@ -397,8 +398,16 @@ class Runner(Generic[_R]):
 
 @disjoint_base
 class Submitter(Generic[_R]):
-    """The native half of `tasker.Submitter`: the verbs of a runner with the options baked in."""
+    """The verbs of a runner with the options baked in."""
 
+    def __new__(
+        cls,
+        runner: Runner[_R],
+        priority: int,
+        once: bool,
+        timeout: float | None,
+        name: str | None,
+    ) -> Self: ...
     @property
     def runner(self) -> _runner.Runner[_R]:
         """The runner this is a view of."""

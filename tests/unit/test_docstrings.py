@@ -1,0 +1,54 @@
+"""Docstrings are true: their examples run, and stub and native module say the same."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tasker
+from tasker import _tasker
+
+STUB = Path(_tasker.__file__ or "").with_name("_tasker.pyi")
+DOCUMENTED = (ast.ClassDef, ast.FunctionDef)
+MODULES = sorted(module.name for module in pkgutil.iter_modules(tasker.__path__, "tasker."))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_examples_of_the_stub_run() -> None:
+    nodes = ast.walk(ast.parse(STUB.read_text("utf-8")))
+    texts = [ast.get_docstring(node) for node in nodes if isinstance(node, DOCUMENTED)]
+    examples = doctest.DocTestParser().get_doctest(
+        "\n\n".join(filter(None, texts)), {}, STUB.name, str(STUB), 0
+    )
+    assert examples.examples
+    assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def documented(body: list[ast.stmt], owner: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Gives path, first line in the stub and first line at run time of what the stub documents."""
+    for node in body:
+        if not isinstance(node, DOCUMENTED):
+            continue
+        native = getattr(owner, node.name)
+        in_stub = ast.get_docstring(node)
+        # A native class is documented as a whole, its construction included.
+        if in_stub and node.name not in {"__init__", "__new__"}:
+            at_run_time = (native.__doc__ or "").strip()
+            yield f"{path}{node.name}", in_stub.splitlines()[0], at_run_time.split("\n")[0]
+        if isinstance(node, ast.ClassDef):
+            yield from documented(node.body, native, f"{path}{node.name}.")
+
+
+def test_stub_and_native_module_begin_with_the_same_words() -> None:
+    found = list(documented(ast.parse(STUB.read_text("utf-8")).body, _tasker))
+    assert found
+    assert [(path, stub) for path, stub, _ in found] == [(path, said) for path, _, said in found]
