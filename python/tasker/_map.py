@@ -216,7 +216,8 @@ class Maps(Generic[R]):
             TypeError: There is no input, or *fn* cannot be called.
             ConfigError: *buffersize* is no int, or less than 1.
             RunnerStopped: The runner does not accept tasks.
-            QueueFull: There is no room for the first item and the call may not wait.
+            QueueFull: There is no room for the first item and the call may not wait. For a later
+                item it is raised at its place, if nothing of this map is in flight then.
 
         Example:
             >>> from tasker import Config, Runner
