@@ -1,0 +1,56 @@
+"""Starts OS threads for native code, whatever was done to `threading`."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
+    """Starts a daemon thread in an empty `contextvars` context.
+
+    Args:
+        target: What it runs.
+        name: Its name.
+
+    Raises:
+        RuntimeError: The system or the interpreter refuses a thread.
+    """
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return _Bare(monkey.get_original("_thread", "start_new_thread"), target, monkey)
+    # Until 3.13 a new thread begins in an empty context by itself.
+    arguments: dict[str, Any] = (
+        {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
+    )
+    thread = threading.Thread(target=target, name=name, daemon=True, **arguments)
+    thread.start()
+    return thread
+
+
+class _Bare:
+    """A real thread where gevent has turned `threading.Thread` into a greenlet."""
+
+    def __init__(self, start_new_thread: Any, target: Callable[[], None], monkey: Any) -> None:
+        self._ended = monkey.get_original("_thread", "allocate_lock")()
+        self._ended.acquire()
+        self._target = target
+        start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        try:
+            self._target()
+        finally:
+            self._ended.release()
+
+    def is_alive(self) -> bool:
+        return bool(self._ended.locked())
+
+    def join(self, timeout: float | None = None) -> None:
+        if self._ended.acquire(timeout=-1 if timeout is None else max(timeout, 0)):
+            self._ended.release()

@@ -1,0 +1,356 @@
+//! From a call to an accepted task: the verbs behind `Runner` and its views.
+//!
+//! The core is what futures, workers and views hold on to. None of them holds the `Runner`, so dropping the last
+//! reference to that is noticed.
+
+use super::error::{self, QueueFull, RunnerBroken, RunnerStopped};
+use super::future::{Draft, Future, Snapshot};
+use super::host::{PyHost, Task, discard};
+use super::options::Options;
+use super::seat;
+use super::settle;
+use super::wait::{self, Limit};
+use crate::engine::clock::{Tick, ticks};
+use crate::engine::lanes::Class;
+use crate::engine::permits::{Ticket, Verdict};
+use crate::engine::task::{TIMED, TaskWord};
+use crate::engine::{Engine, Mode};
+use crate::sync::Arc;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::time::Duration;
+
+/// See the module's documentation.
+#[pyclass(frozen, module = "tasker._tasker")]
+pub(super) struct Core {
+    pub(super) engine: Arc<Engine<PyHost>>,
+    /// The time limit of tasks that have none of their own, in seconds.
+    pub(super) task_timeout: Option<f64>,
+    pub(super) copy_contextvars: bool,
+    /// A full queue refuses at once, everybody.
+    pub(super) raise_when_full: bool,
+}
+
+type Args<'a, 'py> = (&'a Bound<'py, PyTuple>, Option<&'a Bound<'py, PyDict>>);
+
+/// A core by its Python object, which futures keep a reference to.
+pub(super) struct CoreRef<'a>(pub(super) &'a Py<Core>);
+
+impl std::ops::Deref for CoreRef<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        self.0.get()
+    }
+}
+
+impl Core {
+    /// The time limit that holds for a task, in seconds.
+    pub(super) fn limit_of(&self, future: &Future) -> f64 {
+        let own = future.options().and_then(|options| options.timeout);
+        own.or(self.task_timeout).unwrap_or(f64::INFINITY)
+    }
+
+    /// Why nothing is accepted.
+    pub(super) fn refusal(&self) -> PyErr {
+        if self.engine.is_broken() {
+            let forked = super::exit::is_inherited(&self.engine);
+            return RunnerBroken::new_err(if forked { error::FORKED } else { error::BROKEN });
+        }
+        RunnerStopped::new_err(error::STOPPED)
+    }
+
+    /// Raises if a fork left this runner behind, or it broke.
+    pub(super) fn check_alive(&self) -> PyResult<()> {
+        if self.engine.is_broken() { Err(self.refusal()) } else { Ok(()) }
+    }
+
+    fn refuse(&self) -> PyErr {
+        if !self.engine.is_broken() {
+            self.engine.refused();
+        }
+        self.refusal()
+    }
+
+    /// Gets a permit of the bounded queue, waiting where that is allowed.
+    fn room(&self, py: Python<'_>, class: Class, limit: Limit) -> PyResult<()> {
+        if self.engine.try_permit() {
+            return Ok(());
+        }
+        let Some(permits) = self.engine.permits() else {
+            return Ok(());
+        };
+        let full = |why: &str| {
+            self.engine.refused();
+            QueueFull::new_err(format!(
+                "the queue holds max_queue_size={} tasks{why}",
+                self.engine.settings.max_queue_size.unwrap_or_default()
+            ))
+        };
+        if self.engine.is_closing() {
+            return Err(self.refuse());
+        }
+        if self.raise_when_full {
+            return Err(full(""));
+        }
+        if seat::works_for(&self.engine) {
+            return Err(full(", and a worker of the runner must not wait for room"));
+        }
+        if has_running_loop(py)? {
+            return Err(full(", and a thread with a running event loop must not wait for room"));
+        }
+        let Err(ticket) = permits.take_or_queue(class) else {
+            return Ok(());
+        };
+        let verdict = wait::parked_until(py, limit, || {
+            if self.engine.is_broken() {
+                return Some(Verdict::Closed);
+            }
+            let verdict = Ticket::verdict(&ticket);
+            (verdict != Verdict::Blocked).then_some(verdict)
+        });
+        match verdict {
+            Ok(Some(Verdict::Granted)) => Ok(()),
+            Ok(Some(_)) => Err(self.refuse()),
+            Ok(None) => match permits.leave(&ticket) {
+                Verdict::Granted => Ok(()),
+                Verdict::Closed => Err(self.refuse()),
+                Verdict::Blocked => Err(full(", and the task's time limit passed while it waited")),
+            },
+            Err(interrupted) => {
+                if permits.leave(&ticket) == Verdict::Granted {
+                    permits.give_back();
+                }
+                Err(interrupted)
+            }
+        }
+    }
+}
+
+impl CoreRef<'_> {
+    /// Makes the future of a task.
+    fn draft(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        (args, kwargs): Args<'_, '_>,
+        options: Option<&Arc<Options>>,
+        express: bool,
+    ) -> PyResult<Py<Future>> {
+        let py = r#fn.py();
+        let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
+        Future::draft(
+            py,
+            Draft {
+                core: self.0.clone_ref(py),
+                options: options.cloned(),
+                class: options.map_or(Class::Normal, |options| options.class),
+                once: options.is_some_and(|options| options.once),
+                express,
+                function: r#fn.clone().unbind(),
+                args: (!args.is_empty()).then(|| args.clone().unbind()),
+                kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+                context,
+            },
+        )
+    }
+
+    /// Has a task's time limit watched, if it has one.
+    fn watch(&self, py: Python<'_>, future: &Py<Future>, since: Tick) -> PyResult<()> {
+        let limit = self.limit_of(future.get());
+        if limit.is_infinite() {
+            return Ok(());
+        }
+        let length = Duration::try_from_secs_f64(limit).map_or(Tick::MAX, ticks);
+        let due = since.saturating_add(length);
+        future.get().word.set(TIMED);
+        future.get().slot.lock().get_or_insert_default().due = Some(due);
+        let watch = self
+            .engine
+            .watch(py, due, Task::new(future.clone_ref(py)))
+            .map_err(|fault| error::raise(py, fault))?;
+        let done = {
+            let mut slot = future.get().slot.lock();
+            slot.get_or_insert_default().watch = Some(watch);
+            future.get().word.is_done()
+        };
+        if done {
+            // Settled before the watch was noted: nobody else takes it off.
+            settle::stop_watching(py, future.get());
+        }
+        Ok(())
+    }
+
+    /// `Runner.submit`.
+    pub(super) fn submit(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Py<Future>> {
+        let py = r#fn.py();
+        check_callable(r#fn)?;
+        if self.engine.settings.max_queue_size.is_some() {
+            let class = options.map_or(Class::Normal, |options| options.class);
+            let seconds = options.and_then(|options| options.timeout).or(self.task_timeout);
+            self.room(py, class, Limit::after(seconds))?;
+        }
+        let since = self.engine.clock.now();
+        let future = self.draft(r#fn, (args, kwargs), options, false).inspect_err(|_| {
+            if let Some(permits) = self.engine.permits() {
+                permits.give_back();
+            }
+        })?;
+        let word: &TaskWord = &future.get().word;
+        let task = Task::new(future.clone_ref(py));
+        match self.engine.submit(word.class(), task, since) {
+            Ok(()) => {
+                self.watch(py, &future, since)?;
+                Ok(future)
+            }
+            Err(closed) => {
+                discard(py, closed.0);
+                Err(self.refuse())
+            }
+        }
+    }
+
+    /// `Runner.queue_task`.
+    pub(super) fn queue_task(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = r#fn.py();
+        let future = self.submit(r#fn, args, kwargs, options)?;
+        outcome(future.bind(py))
+    }
+
+    /// `Runner.run_task`.
+    pub(super) fn run_task(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = r#fn.py();
+        check_callable(r#fn)?;
+        let since = self.engine.clock.now();
+        let future = self.draft(r#fn, (args, kwargs), options, true)?;
+        let task = Task::new(future.clone_ref(py));
+        let inside = seat::desk(|desk| Arc::ptr_eq(desk.engine(), &self.engine)) == Some(true);
+        if inside || !self.engine.settings.thread_bound {
+            if !self.engine.enter_express(since) {
+                discard(py, task);
+                return Err(self.refuse());
+            }
+            self.watch(py, &future, since)?;
+            if inside {
+                seat::desk(|desk| desk.serve_inside(py, &task, false));
+                discard(py, task);
+            } else {
+                self.run_on_loan(py, task, since)?;
+            }
+        } else {
+            if let Err(closed) = self.engine.submit_express(py, task, since) {
+                discard(py, closed.0);
+                return Err(self.refuse());
+            }
+            self.watch(py, &future, since)?;
+        }
+        outcome(future.bind(py))
+    }
+
+    /// Runs an accepted task in this thread, on resources that reserved workers lend.
+    fn run_on_loan(&self, py: Python<'_>, task: Task, since: Tick) -> PyResult<()> {
+        let engine = &self.engine;
+        let mut task = Some(task);
+        while let Some(current) = task.take() {
+            let loan = match engine.loans.try_take() {
+                Some(loan) => Ok(Some(loan)),
+                None => {
+                    engine.staff_express(py);
+                    self.wait_for_loan(py, &current)
+                }
+            };
+            match loan {
+                Ok(Some(loan)) => task = loan.serve(engine, py, current, since),
+                Ok(None) => {
+                    engine.decline(py, current);
+                    return Ok(());
+                }
+                Err(interrupted) => {
+                    // Not started, or between two attempts: nobody else would settle it.
+                    engine.decline(py, current);
+                    return Err(interrupted);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a loan; `None` when none will come, or the task has been settled meanwhile.
+    fn wait_for_loan(
+        &self,
+        py: Python<'_>,
+        task: &Task,
+    ) -> PyResult<Option<crate::engine::loans::Loan<PyHost>>> {
+        let engine = &self.engine;
+        let found = std::cell::RefCell::new(None);
+        let taken = crate::sync::Mutex::new(None);
+        let waited = wait::until(
+            py,
+            Limit::after(None),
+            || {
+                *found.borrow_mut() = taken.lock().take();
+                let settled = task.is_settled();
+                let hopeless = engine.is_killed() || engine.mode() == Mode::Stopped;
+                if found.borrow().is_none() {
+                    engine.staff_express(py);
+                }
+                (found.borrow().is_some() || settled || hopeless).then_some(())
+            },
+            |slice| {
+                // Short: a loan that is late because a worker failed to start is asked for again.
+                *taken.lock() = engine.loans.take(slice.min(Duration::from_millis(50)));
+            },
+        );
+        if waited.is_err() {
+            let loan = taken.lock().take();
+            if let Some(loan) = loan {
+                loan.give_back(engine);
+            }
+        }
+        waited.map(|_| found.into_inner())
+    }
+}
+
+/// The outcome of a task that a blocking call made: Ctrl-C takes the task along.
+fn outcome(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
+    let result = Future::result(future, None);
+    if result.is_err() && !future.get().word.is_done() {
+        Future::request_cancel(future, Some("the call that waited for it was interrupted".into()))?;
+    }
+    result
+}
+
+fn check_callable(r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
+    if r#fn.is_callable() {
+        return Ok(());
+    }
+    let kind = r#fn.get_type().name()?;
+    Err(PyTypeError::new_err(format!("a task must be callable, not {kind}: {}", r#fn.repr()?)))
+}
+
+/// Whether this thread has a running asyncio loop, which nothing may block.
+fn has_running_loop(py: Python<'_>) -> PyResult<bool> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    match modules.cast::<PyDict>()?.get_item("asyncio")? {
+        Some(asyncio) => Ok(!asyncio.call_method0("_get_running_loop")?.is_none()),
+        None => Ok(false),
+    }
+}

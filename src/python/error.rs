@@ -1,0 +1,52 @@
+//! The errors of the package, made here and defined in `tasker._errors`.
+
+use super::door;
+use pyo3::PyTypeInfo;
+use pyo3::import_exception;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+import_exception!(tasker._errors, ConfigError);
+import_exception!(tasker._errors, ResourceCreationError);
+import_exception!(tasker._errors, RunnerStopped);
+import_exception!(tasker._errors, RunnerBroken);
+import_exception!(tasker._errors, QueueFull);
+import_exception!(tasker._errors, TaskTimeout);
+import_exception!(tasker._errors, TaskCancelled);
+import_exception!(tasker._errors, StopTimeout);
+
+/// The text of [`RunnerStopped`], which begins as the standard executors' does.
+pub(super) const STOPPED: &str =
+    "cannot schedule new futures after shutdown: the runner is stopping or has stopped";
+/// The text of [`RunnerBroken`] after a fork.
+pub(super) const FORKED: &str = "this runner belongs to the process that was forked; \
+                                 make a new one in the child";
+/// The text of [`RunnerBroken`] after a fault of our own.
+pub(super) const BROKEN: &str = "the runner broke down by an internal fault; make a new one";
+
+/// Makes an exception by the door, with a cause if there is one.
+pub(super) fn make<E: PyTypeInfo>(py: Python<'_>, text: &str, cause: Option<&Py<PyAny>>) -> Py<PyAny> {
+    let class = E::type_object(py).into_any().unbind();
+    let text = PyString::new(py, text).into_any().unbind();
+    let error = match door::call_with(py, &class, &[&text]) {
+        Ok(error) | Err(error) => error,
+    };
+    if let Some(cause) = cause {
+        set_cause(py, &error, cause);
+    }
+    error
+}
+
+/// `error.__cause__ = cause`.
+pub(super) fn set_cause(py: Python<'_>, error: &Py<PyAny>, cause: &Py<PyAny>) {
+    // SAFETY: both are exceptions (`error` was made above or fetched, `cause` was raised); the function
+    // takes over the reference to the cause.
+    unsafe {
+        pyo3::ffi::PyException_SetCause(error.as_ptr(), cause.clone_ref(py).into_ptr());
+    }
+}
+
+/// Raises an exception object as it is.
+pub(super) fn raise(py: Python<'_>, error: Py<PyAny>) -> PyErr {
+    PyErr::from_value(error.into_bound(py))
+}

@@ -1,0 +1,540 @@
+//! The engine's host in Python: creates, runs, judges, destroys through the user's callables.
+
+use super::door;
+use super::error::{self, RunnerBroken, ResourceCreationError, TaskCancelled, TaskTimeout};
+use super::future::{Future, Outcome, Payload, Snapshot};
+use super::log::{self, Level};
+use super::seat;
+use super::settle;
+use super::thread;
+use crate::engine::backoff::Trouble;
+use crate::engine::lanes::Class;
+use crate::engine::task::{ONCE, TOLD, Taken, TaskWord};
+use crate::engine::worker::{Badge, Desk, Life};
+use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// A handle on a task: one reference to its future. Let go of with [`discard`], through the door.
+pub(super) struct Task(Py<Future>);
+
+impl Task {
+    pub(super) fn new(future: Py<Future>) -> Self {
+        Self(future)
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.0.get().word.is_done()
+    }
+
+    pub(super) fn future(&self) -> &Py<Future> {
+        &self.0
+    }
+}
+
+/// Lets go of a handle.
+pub(super) fn discard(py: Python<'_>, task: Task) {
+    door::release(py, task.0.into_any());
+}
+
+/// What the user gave. Released when nothing can need it any more, so that a stopped runner is in no cycle.
+pub(super) struct Hooks {
+    pub(super) on_create: Py<PyAny>,
+    pub(super) on_destroy: Option<Py<PyAny>>,
+    pub(super) check_health: Option<Py<PyAny>>,
+}
+
+/// A task that a kill answered before it ever ran.
+pub(super) struct Dropped {
+    pub(super) function: Option<Py<PyAny>>,
+    pub(super) args: Option<Py<PyTuple>>,
+    pub(super) kwargs: Option<Py<PyDict>>,
+    pub(super) class: Class,
+    pub(super) once: bool,
+    pub(super) timeout: Option<f64>,
+    pub(super) name: Option<String>,
+}
+
+/// See the module's documentation. Each lock here is held for a few instructions while attached, never with a
+/// call into the interpreter inside, and no two at once.
+pub(super) struct PyHost {
+    hooks: Mutex<Option<Arc<Hooks>>>,
+    logger: Option<Py<PyAny>>,
+    max_retries: u32,
+    /// `check_health` was given: a failed task is judged before its error is delivered.
+    judges: bool,
+    /// The `threading.Thread` objects of live workers, to be joined.
+    threads: Mutex<Vec<Py<PyAny>>>,
+    dropped: Mutex<Vec<Dropped>>,
+    last_fault: Mutex<Option<Py<PyAny>>>,
+    /// A stop timed out or a kill was called: the exit of the interpreter does not wait for what runs.
+    abandoned: AtomicBool,
+}
+
+impl PyHost {
+    pub(super) fn new(hooks: Hooks, logger: Option<Py<PyAny>>, max_retries: u32) -> Self {
+        Self {
+            judges: hooks.check_health.is_some(),
+            hooks: Mutex::new(Some(Arc::new(hooks))),
+            logger,
+            max_retries,
+            threads: Mutex::new(Vec::new()),
+            dropped: Mutex::new(Vec::new()),
+            last_fault: Mutex::new(None),
+            abandoned: AtomicBool::new(false),
+        }
+    }
+
+    /// Where to log; `None`: nowhere.
+    pub(super) fn logger(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.logger.as_ref().map(|logger| logger.clone_ref(py))
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_threads(&self) -> Vec<Py<PyAny>> {
+        std::mem::take(&mut *self.threads.lock())
+    }
+
+    pub(super) fn take_dropped(&self) -> Vec<Dropped> {
+        std::mem::take(&mut *self.dropped.lock())
+    }
+
+    /// Lets go of the user's callables.
+    pub(super) fn release_hooks(&self) {
+        let hooks = self.hooks.lock().take();
+        drop(hooks);
+    }
+
+    fn hooks(&self) -> Option<Arc<Hooks>> {
+        self.hooks.lock().clone()
+    }
+
+    fn fault(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.last_fault.lock().as_ref().map(|fault| fault.clone_ref(py))
+    }
+
+    /// Calls the task's function in a copy of its submitter's context.
+    fn call(
+        &self,
+        py: Python<'_>,
+        resource: &Py<PyAny>,
+        word: &TaskWord,
+        payload: &mut Payload,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        payload.attempts += 1;
+        let Some(function) = &payload.function else {
+            return Err(PyRuntimeError::new_err("the task has no function").into_value(py).into_any());
+        };
+        let run = |payload: &Payload| {
+            let (args, kwargs) = (payload.args.as_ref(), payload.kwargs.as_ref());
+            door::call(py, function, Some(resource), args, kwargs)
+        };
+        let Some(snapshot) = payload.context.as_ref().and_then(Snapshot::open) else {
+            return run(payload);
+        };
+        // Each attempt gets a copy of its own; a task that cannot be retried takes the snapshot itself.
+        let copied = if self.judges && self.max_retries > 0 && !word.has(ONCE) {
+            // SAFETY: a live context object; gives an owned reference, or null with an exception.
+            let copy = unsafe {
+                Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(snapshot.as_ptr()))
+            };
+            Some(copy.map_err(|error| error.into_value(py).into_any())?.unbind())
+        } else {
+            None
+        };
+        let context = copied.as_ref().unwrap_or(snapshot);
+        let result = door::enter_context(py, context).and_then(|()| {
+            let result = run(payload);
+            door::exit_context(py, context);
+            result
+        });
+        door::release_some(py, copied);
+        result
+    }
+
+    /// Gives an error to the task, in its final form.
+    fn deliver_error(
+        &self,
+        py: Python<'_>,
+        desk: &Desk<'_, Self>,
+        object: &Py<Future>,
+        error: Py<PyAny>,
+    ) -> bool {
+        let future = object.get();
+        if !future.word.settle_running() {
+            door::release(py, error);
+            return false;
+        }
+        desk.delivered(false);
+        settle::publish(py, object, Outcome::Error(error));
+        true
+    }
+}
+
+impl Host for PyHost {
+    type Scope<'s> = Python<'s>;
+    type Task = Task;
+    type Resource = Py<PyAny>;
+    type Fault = Py<PyAny>;
+
+    fn park<R: Send>(&self, py: Python<'_>, wait: impl FnOnce() -> R + Send) -> R {
+        py.detach(|| {
+            seat::wake_now();
+            wait()
+        })
+    }
+
+    fn spawn(&self, py: Python<'_>, life: Life<Self>) -> Result<(), Py<PyAny>> {
+        let thread = thread::start_worker(py, life)?;
+        let ended: Vec<_> = {
+            let known: Vec<_> =
+                self.threads.lock().iter().map(|thread| thread.clone_ref(py)).collect();
+            known.into_iter().filter(|thread| !thread::is_alive(py, thread)).collect()
+        };
+        let forgotten: Vec<_> = {
+            let mut threads = self.threads.lock();
+            threads.push(thread);
+            let is_ended = |thread: &mut Py<PyAny>| ended.iter().any(|other| other.is(&*thread));
+            threads.extract_if(.., is_ended).collect()
+        };
+        drop(forgotten);
+        Ok(())
+    }
+
+    fn create(&self, py: Python<'_>, _badge: &Badge<Self>) -> Result<Py<PyAny>, Py<PyAny>> {
+        seat::wake_now();
+        let Some(hooks) = self.hooks() else {
+            return Err(error::make::<RunnerBroken>(py, error::BROKEN, None));
+        };
+        door::call(py, &hooks.on_create, None, None, None)
+    }
+
+    fn destroy(&self, py: Python<'_>, _badge: &Badge<Self>, resource: Py<PyAny>) {
+        seat::wake_now();
+        if let Some(hooks) = self.hooks()
+            && let Some(on_destroy) = &hooks.on_destroy
+        {
+            match door::call(py, on_destroy, Some(&resource), None, None) {
+                Ok(nothing) => door::release(py, nothing),
+                Err(error) => log::hook_failed(py, Some(self), "on_destroy", error),
+            }
+        }
+        door::release(py, resource);
+    }
+
+    fn word<'t>(&self, task: &'t Task) -> &'t TaskWord {
+        &task.0.get().word
+    }
+
+    fn share(&self, py: Python<'_>, task: &Task) -> Task {
+        Task(task.0.clone_ref(py))
+    }
+
+    fn run(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task) -> Ran {
+        // Whom the last task owes a wake-up: it has been put off until now, and this task may take long.
+        seat::wake_now();
+        let object = &task.0;
+        let future = object.get();
+        // SAFETY: the engine claimed the task for this thread.
+        let payload = unsafe { future.payload() };
+        if let Some(function) = &payload.function {
+            breathe(py, function);
+        }
+        seat::at_desk(desk, || {
+            let result = seat::inside_task(Some(object), || {
+                self.call(py, desk.resource(), &future.word, payload)
+            });
+            let ran = match result {
+                Ok(value) => {
+                    if future.word.settle_running() {
+                        desk.delivered(true);
+                        settle::publish(py, object, Outcome::Value(value));
+                        Ran::Completed
+                    } else {
+                        door::release(py, value);
+                        Ran::Late
+                    }
+                }
+                Err(error) => {
+                    let error = storable(py, error);
+                    let doubtful = self.judges
+                        && !desk.engine().is_killed()
+                        && !future.word.has(TOLD)
+                        && !is_our_own(py, &error);
+                    if doubtful {
+                        let former =
+                            future.slot.lock().get_or_insert_default().last_error.replace(error);
+                        door::release_some(py, former);
+                        return Ran::Doubtful;
+                    }
+                    if self.deliver_error(py, desk, object, error) { Ran::Failed } else { Ran::Late }
+                }
+            };
+            finish(py, future);
+            ran
+        })
+    }
+
+    fn judge(&self, py: Python<'_>, _badge: &Badge<Self>, task: &Task) -> Verdict {
+        let future = task.0.get();
+        let error = {
+            let slot = future.slot.lock();
+            slot.as_deref().and_then(|slot| slot.last_error.as_ref()).map(|e| e.clone_ref(py))
+        };
+        let (Some(hooks), Some(error)) = (self.hooks(), error) else {
+            return Verdict::Healthy;
+        };
+        let Some(check_health) = &hooks.check_health else {
+            return Verdict::Healthy;
+        };
+        let answer = door::call_with(py, check_health, &[&error]);
+        door::release(py, error);
+        let healthy = answer.and_then(|answer| {
+            let truth = answer.bind(py).is_truthy();
+            door::release(py, answer);
+            truth.map_err(|error| error.into_value(py).into_any())
+        });
+        match healthy {
+            Ok(true) => Verdict::Healthy,
+            Ok(false) => {
+                // SAFETY: the engine claimed the task for this thread.
+                let attempts = unsafe { future.payload() }.attempts;
+                let retry = attempts <= self.max_retries && !future.word.has(ONCE | TOLD);
+                Verdict::Spoiled { retry }
+            }
+            Err(error) => {
+                log::hook_failed(py, Some(self), "check_health", error);
+                Verdict::Spoiled { retry: false }
+            }
+        }
+    }
+
+    fn prepare_retry(&self, _py: Python<'_>, _task: &Task) {
+        // The payload never left the future.
+    }
+
+    fn fail(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task) {
+        let (object, future) = (&task.0, task.0.get());
+        // SAFETY: the engine claimed the task for this thread.
+        let attempts = unsafe { future.payload() }.attempts;
+        if let Some(error) = take_last_error(future) {
+            if attempts > 1 {
+                add_note(py, &error, attempts);
+            }
+            seat::at_desk(desk, || settle::publish(py, object, Outcome::Error(error)));
+        }
+        finish(py, future);
+    }
+
+    fn refuse(&self, py: Python<'_>, task: &Task, why: Refusal) {
+        let (object, future) = (&task.0, task.0.get());
+        let error = match (take_last_error(future), why) {
+            // It has run, and this is how its last attempt ended.
+            (Some(error), _) => error,
+            (None, Refusal::Killed) => {
+                self.keep_dropped(py, future);
+                let text = "the runner was killed before the task started";
+                error::make::<TaskCancelled>(py, text, None)
+            }
+            (None, Refusal::NoWorker) => {
+                let text = "the runner stopped while no resource could be created for the task";
+                error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref())
+            }
+            (None, Refusal::Broken) => error::make::<RunnerBroken>(py, error::BROKEN, None),
+        };
+        settle::publish(py, object, Outcome::Error(error));
+        finish(py, future);
+    }
+
+    fn forget(&self, py: Python<'_>, task: &Task) {
+        let future = task.0.get();
+        if let Some(error) = take_last_error(future) {
+            door::release(py, error);
+        }
+        finish(py, future);
+    }
+
+    fn expire(&self, py: Python<'_>, task: &Task) {
+        let (object, future) = (&task.0, task.0.get());
+        let Some(origin) = &future.origin else {
+            return;
+        };
+        let engine = &origin.core.get().engine;
+        let name = future.name(py);
+        let Some(taken) = engine.take_expired(py, &future.word) else {
+            return;
+        };
+        let limit = origin.core.get().limit_of(future);
+        let (verb, cause) = match taken {
+            Taken::Running => ("finish", None),
+            Taken::Fresh | Taken::Retrying => ("start", self.fault(py)),
+        };
+        let text = format!("task {name} did not {verb} within its time limit of {limit} s");
+        let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
+        settle::publish(py, object, Outcome::Error(error));
+        door::release_some(py, cause);
+        if taken == Taken::Running {
+            settle::tell(future, Some("the time limit passed".into()));
+            engine.stand_in(py, |other| other.0.is(object));
+        } else {
+            // SAFETY: the word was taken out of a waiting phase by this thread.
+            unsafe { future.drop_payload(py) };
+        }
+    }
+
+    fn discard(&self, py: Python<'_>, task: Task) {
+        discard(py, task);
+    }
+
+    fn report_trouble(
+        &self,
+        py: Python<'_>,
+        badge: &Badge<Self>,
+        trouble: Trouble,
+        fault: Option<&Py<PyAny>>,
+    ) {
+        let seconds = |lasted: Duration| format!("{:.1} s", lasted.as_secs_f64());
+        let (level, text) = match trouble {
+            Trouble::Began => (
+                Level::Warning,
+                "resources cannot be created; trying again with growing pauses".to_owned(),
+            ),
+            Trouble::Lasts(lasted) => (
+                Level::Warning,
+                format!("resources still cannot be created after {}", seconds(lasted)),
+            ),
+            Trouble::Over(lasted) => {
+                (Level::Info, format!("resources can be created again after {}", seconds(lasted)))
+            }
+        };
+        log::say(py, Some(self), level, &text, Some(badge.name()), fault);
+    }
+
+    fn report_overdue(&self, py: Python<'_>, badge: &Badge<Self>) {
+        let text = format!(
+            "{} runs a task that outlived its time limit, and max_worker_count leaves no room for \
+             another worker in its place",
+            badge.name()
+        );
+        log::say(py, Some(self), Level::Warning, &text, Some(badge.name()), None);
+    }
+
+    fn keep_fault(&self, py: Python<'_>, fault: Py<PyAny>) {
+        let former = self.last_fault.lock().replace(fault);
+        door::release_some(py, former);
+    }
+
+    fn spawn_keeper(&self, py: Python<'_>, engine: &Arc<Engine<Self>>) -> Result<(), Py<PyAny>> {
+        let thread = thread::start_keeper(py, Arc::clone(engine))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+}
+
+impl PyHost {
+    /// Keeps what a kill hands back.
+    fn keep_dropped(&self, py: Python<'_>, future: &Future) {
+        // SAFETY: the engine claimed the task for this thread.
+        let payload = unsafe { future.payload() };
+        let options = future.options();
+        let dropped = Dropped {
+            function: payload.function.as_ref().map(|function| function.clone_ref(py)),
+            args: payload.args.as_ref().map(|args| args.clone_ref(py)),
+            kwargs: payload.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
+            class: future.word.class(),
+            once: future.word.has(ONCE),
+            timeout: options.and_then(|options| options.timeout),
+            name: options.and_then(|options| options.name.clone()),
+        };
+        self.dropped.lock().push(dropped);
+    }
+}
+
+/// Ends a task's stay on a worker: nothing of it is kept.
+fn finish(py: Python<'_>, future: &Future) {
+    settle::stop_watching(py, future);
+    let context = future.slot.lock().as_deref_mut().and_then(|slot| slot.context.take());
+    if let Some((_, context)) = context {
+        door::release(py, context.into_any());
+    }
+    // SAFETY: the engine claimed the task for this thread.
+    unsafe { future.drop_payload(py) };
+}
+
+fn take_last_error(future: &Future) -> Option<Py<PyAny>> {
+    future.slot.lock().as_deref_mut().and_then(|slot| slot.last_error.take())
+}
+
+/// An error as a future may hold it: `StopIteration` raised out of `result()` inside a generator would end the
+/// generator in silence, so it becomes the cause of a `RuntimeError`, as PEP 479 has it.
+fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny> {
+    if !door::is_instance::<PyStopIteration>(py, &error) {
+        return error;
+    }
+    let wrapped = error::make::<PyRuntimeError>(py, "task raised StopIteration", Some(&error));
+    door::release(py, error);
+    wrapped
+}
+
+/// Whether an error says nothing of the resource: a task that heeded its cancelled context.
+fn is_our_own(py: Python<'_>, error: &Py<PyAny>) -> bool {
+    door::is_instance::<TaskCancelled>(py, error) || door::is_instance::<TaskTimeout>(py, error)
+}
+
+fn add_note(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
+    let text = format!("tasker gave up after {attempts} attempts, each on another resource");
+    let text = PyString::new(py, &text).into_any().unbind();
+    if let Ok(add_note) = error.getattr(py, "add_note") {
+        match door::call_with(py, &add_note, &[&text]) {
+            Ok(object) | Err(object) => door::release(py, object),
+        }
+        door::release(py, add_note);
+    }
+}
+
+/// Lets other threads have the interpreter now and then.
+///
+/// A forced switch is only honoured when a Python frame begins or loops. A worker that runs builtin functions
+/// enters none, and would hold the interpreter for as long as there is work; so it enters an empty one when a
+/// millisecond has passed since the last.
+fn breathe(py: Python<'_>, function: &Py<PyAny>) {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    const LONGEST: Duration = Duration::from_millis(1);
+    // SAFETY: a live object.
+    let has_frame = unsafe { ffi::PyFunction_Check(function.as_ptr()) != 0 };
+    if has_frame {
+        LAST.set(None);
+        return;
+    }
+    let now = Instant::now();
+    match LAST.get() {
+        None => LAST.set(Some(now)),
+        Some(last) if now - last > LONGEST => {
+            LAST.set(Some(now));
+            let empty = EMPTY.get_or_try_init(py, || py.eval(c"lambda: None", None, None).map(Bound::unbind));
+            if let Ok(empty) = empty {
+                match door::call(py, empty, None, None, None) {
+                    Ok(object) | Err(object) => door::release(py, object),
+                }
+            }
+        }
+        Some(_) => {}
+    }
+}

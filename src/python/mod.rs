@@ -1,0 +1,46 @@
+//! The binding: Python's face of the engine, and the engine's host in Python.
+//!
+//! From `submit` to the result: [`core`] drafts a [`future`] and queues it; [`host`] runs it at a worker's desk,
+//! through the [`door`]; [`settle`] publishes the outcome; [`wait`] is where callers block. [`seat`] knows what the
+//! current thread is doing, [`thread`] starts threads, [`exit`] ends everything in order.
+
+mod context;
+mod core;
+mod door;
+mod error;
+mod exit;
+mod future;
+mod host;
+mod log;
+mod options;
+mod runner;
+mod seat;
+mod settle;
+mod thread;
+mod wait;
+
+use pyo3::prelude::*;
+
+/// The native half of the package `tasker`.
+#[pymodule(gil_used = false)]
+mod _tasker {
+    #[pymodule_export]
+    use super::context::{Context, TaskContext, current_context};
+    #[pymodule_export]
+    use super::exit::{
+        _after_fork_in_child, _exit_report, _give_up_at_exit, _kill_all_at_exit, _stop_all_at_exit,
+    };
+    #[pymodule_export]
+    use super::future::Future;
+    #[pymodule_export]
+    use super::options::Submitter;
+    #[pymodule_export]
+    use super::runner::Runner;
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("_debug_build", cfg!(debug_assertions))
+    }
+}

@@ -1,0 +1,90 @@
+//! Options of a task, and the view of a runner that carries them.
+
+use super::runner::Runner;
+use crate::engine::lanes::Class;
+use crate::sync::Arc;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+/// What a task may be given beside its function. Checked by the facade.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) class: Class,
+    pub(super) once: bool,
+    /// Seconds from submit to outcome; `None`: the runner's default.
+    pub(super) timeout: Option<f64>,
+    pub(super) name: Option<String>,
+}
+
+impl Options {
+    /// Options that only say how urgent, and whether once.
+    pub(super) fn plain(class: Class, once: bool) -> Arc<Self> {
+        Arc::new(Self { class, once, timeout: None, name: None })
+    }
+}
+
+/// The verbs of a runner with the options baked in.
+#[pyclass(subclass, frozen, module = "tasker._tasker")]
+pub(super) struct Submitter {
+    /// Strong: a view keeps its runner alive.
+    runner: Py<Runner>,
+    options: Arc<Options>,
+}
+
+#[pymethods]
+impl Submitter {
+    #[new]
+    fn new(
+        runner: Py<Runner>,
+        priority: u8,
+        once: bool,
+        timeout: Option<f64>,
+        name: Option<String>,
+    ) -> Self {
+        let class = Class::from_number(priority);
+        Self { runner, options: Arc::new(Options { class, once, timeout, name }) }
+    }
+
+    /// The runner this is a view of.
+    #[getter]
+    fn runner(&self, py: Python<'_>) -> Py<Runner> {
+        self.runner.clone_ref(py)
+    }
+
+    /// Does what `Runner.submit` does, with the options of this view.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn submit(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<super::future::Future>> {
+        self.runner.get().core().submit(r#fn, args, kwargs, Some(&self.options))
+    }
+
+    /// Does what `Runner.queue_task` does, with the options of this view.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn queue_task(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.runner.get().core().queue_task(r#fn, args, kwargs, Some(&self.options))
+    }
+
+    /// Does what `Runner.run_task` does, with the options of this view.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn run_task(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.runner.get().core().run_task(r#fn, args, kwargs, Some(&self.options))
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.runner)
+    }
+}

@@ -1,0 +1,488 @@
+//! The native half of `Runner`: its start, its end, and its figures.
+
+use super::core::{Core, CoreRef};
+use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
+use super::exit;
+use super::future::Future;
+use super::host::{Dropped, Hooks, PyHost, Task};
+use super::options::Options;
+use super::seat;
+use super::settle;
+use super::wait::{self, Limit};
+use super::context::Context;
+use crate::engine::clock::Tick;
+use crate::engine::figures::ratios;
+use crate::engine::lanes::Class;
+use crate::engine::launch::Launched;
+use crate::engine::token::Hook;
+use crate::engine::worker::Badge;
+use crate::engine::{Engine, Host, Mode, Settings};
+use crate::sync::Arc;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::time::Duration;
+
+/// How long a failed start waits for the creations that are still under way.
+const GRACE: f64 = 1.0;
+
+/// See the module's documentation.
+#[pyclass(subclass, frozen, module = "tasker._tasker")]
+pub(super) struct Runner {
+    core: Py<Core>,
+    config: Py<PyAny>,
+    /// Options behind the verbs with a name of their own.
+    urgent: Arc<Options>,
+    once: Arc<Options>,
+    urgent_once: Arc<Options>,
+    /// Stops the runner when the config's context is cancelled.
+    _hook: Option<Hook>,
+}
+
+impl Runner {
+    pub(super) fn core(&self) -> CoreRef<'_> {
+        CoreRef(&self.core)
+    }
+
+    fn engine(&self) -> &Arc<Engine<PyHost>> {
+        &self.core.get().engine
+    }
+}
+
+#[pymethods]
+impl Runner {
+    #[new]
+    #[pyo3(signature = (config, *, timeout = None))]
+    fn new(config: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Self> {
+        let py = config.py();
+        if exit::is_exiting() {
+            return Err(RunnerStopped::new_err(error::STOPPED));
+        }
+        let (host, settings) = read(config)?;
+        let context: Option<Bound<'_, Context>> = config.getattr("context")?.extract()?;
+        let engine = Engine::new(host, settings);
+        exit::register(&engine);
+        launch(py, &engine, timeout)?;
+        let when_full: String = config.getattr("when_full")?.extract()?;
+        let core = Core {
+            engine: Arc::clone(&engine),
+            task_timeout: config.getattr("task_timeout")?.extract()?,
+            copy_contextvars: config.getattr("copy_contextvars")?.extract()?,
+            raise_when_full: when_full == "raise",
+        };
+        let hook = context.map(|context| {
+            let engine = Arc::downgrade(&engine);
+            context.get().token().on_cancel(Box::new(move || {
+                if let Some(engine) = engine.upgrade() {
+                    engine.begin_stop();
+                }
+            }))
+        });
+        Ok(Self {
+            core: Py::new(py, core)?,
+            config: config.clone().unbind(),
+            urgent: Options::plain(Class::High, false),
+            once: Options::plain(Class::Normal, true),
+            urgent_once: Options::plain(Class::High, true),
+            _hook: hook,
+        })
+    }
+
+    /// The settings the runner was made with.
+    #[getter]
+    fn config(&self, py: Python<'_>) -> Py<PyAny> {
+        self.config.clone_ref(py)
+    }
+
+    /// The runner's name, from its config.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.engine().settings.name
+    }
+
+    /// How far the runner's life has come.
+    #[getter]
+    fn state(&self) -> &'static str {
+        match self.engine().mode() {
+            Mode::Running => "running",
+            Mode::Stopping => "stopping",
+            Mode::Killed => "killed",
+            Mode::Stopped => "stopped",
+        }
+    }
+
+    /// Queues a task and returns its future.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn submit(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<Future>> {
+        self.core().submit(r#fn, args, kwargs, None)
+    }
+
+    /// Queues a task, waits for it and returns its result.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn queue_task(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.core().queue_task(r#fn, args, kwargs, None)
+    }
+
+    /// Does what `queue_task` does, in the class `Priority.HIGH`.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn queue_task_with_priority(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.core().queue_task(r#fn, args, kwargs, Some(&self.urgent))
+    }
+
+    /// Does what `queue_task` does, and enters the function at most once.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn queue_task_once(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.core().queue_task(r#fn, args, kwargs, Some(&self.once))
+    }
+
+    /// Does what `queue_task` does, in the class `Priority.HIGH` and at most once.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn queue_task_with_priority_once(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.core().queue_task(r#fn, args, kwargs, Some(&self.urgent_once))
+    }
+
+    /// Runs a task now, past the queue, and returns its result.
+    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
+    fn run_task(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.core().run_task(r#fn, args, kwargs, None)
+    }
+
+    /// Stops gracefully: refuses new tasks, finishes the others, destroys the resources.
+    #[pyo3(signature = (timeout = None))]
+    fn stop(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let engine = self.engine();
+        self.core.get().check_alive_or_ended()?;
+        engine.begin_stop();
+        if seat::works_for(engine) || wait_ended(py, engine, Limit::after(timeout))? {
+            return Ok(());
+        }
+        engine.host.abandon();
+        Err(stop_timeout(py, engine, "stop", Vec::new())?)
+    }
+
+    /// Stops now: drops what has not started, cancels the contexts of what runs, destroys.
+    #[pyo3(signature = (timeout = None))]
+    fn kill(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<Py<PyAny>>> {
+        let engine = self.engine();
+        self.core.get().check_alive_or_ended()?;
+        engine.host.abandon();
+        engine.kill(py);
+        tell_running(py, engine);
+        let ended = seat::works_for(engine) || wait_ended(py, engine, Limit::after(timeout))?;
+        let dropped = dropped_tasks(py, engine.host.take_dropped())?;
+        if ended { Ok(dropped) } else { Err(stop_timeout(py, engine, "kill", dropped)?) }
+    }
+
+    /// Returns the gauges of this moment.
+    fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.core.get().check_alive_or_ended()?;
+        let stats = self.engine().stats();
+        let fields = PyDict::new(py);
+        fields.set_item("base_workers", stats.heads.base)?;
+        fields.set_item("active_workers", stats.heads.base + stats.heads.burst)?;
+        fields.set_item("burst_workers", stats.heads.burst)?;
+        fields.set_item("starting_workers", stats.heads.starting)?;
+        fields.set_item("queued_tasks", stats.queued)?;
+        fields.set_item("priority_tasks", stats.urgent)?;
+        fields.set_item("running_tasks", stats.running)?;
+        fields.set_item("overdue_tasks", stats.overdue)?;
+        fields.set_item("available_resources", stats.available)?;
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let class = CLASS.import(py, "tasker._stats", "Stats")?;
+        Ok(class.call((), Some(&fields))?.unbind())
+    }
+
+    /// Returns the figures since the start.
+    fn metrics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.core.get().check_alive_or_ended()?;
+        let metrics = self.engine().metrics();
+        let fields = PyDict::new(py);
+        let spreads =
+            [("execution_time", metrics.summary.execution), ("wait_time", metrics.summary.wait)];
+        for (what, spread) in spreads {
+            let figures = [
+                ("average", spread.average),
+                ("min", spread.min),
+                ("max", spread.max),
+                ("p50", spread.p50),
+                ("p95", spread.p95),
+                ("p99", spread.p99),
+            ];
+            for (which, figure) in figures {
+                fields.set_item(format!("{which}_{what}"), figure)?;
+            }
+        }
+        fields.set_item("average_attach_time", metrics.summary.average_attach)?;
+        fields.set_item("task_arrival_rate", metrics.arrival_rate)?;
+        fields.set_item("task_completion_rate", metrics.completion_rate)?;
+        let (success, failure) = ratios(metrics.completed, metrics.failed);
+        fields.set_item("success_rate", success)?;
+        fields.set_item("failure_rate", failure)?;
+        let totals = [
+            ("arrived", metrics.arrived),
+            ("completed", metrics.completed),
+            ("failed", metrics.failed),
+            ("retried", metrics.retried),
+            ("refused", metrics.refused),
+            ("cancelled", metrics.cancelled),
+            ("dropped", metrics.dropped),
+            ("timed_out", metrics.timed_out),
+        ];
+        for (what, total) in totals {
+            fields.set_item(format!("total_tasks_{what}"), total)?;
+        }
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let class = CLASS.import(py, "tasker._stats", "Metrics")?;
+        Ok(class.call((), Some(&fields))?.unbind())
+    }
+
+    fn _begin_stop(&self) {
+        self.engine().begin_stop();
+    }
+
+    fn _submitter<'py>(
+        slf: &Bound<'py, Self>,
+        cls: &Bound<'py, PyAny>,
+        priority: u8,
+        once: bool,
+        timeout: Option<f64>,
+        name: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        cls.call1((slf, priority, once, timeout, name))
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.config)
+    }
+}
+
+impl Core {
+    /// Lets calls on an ended runner pass that make sense on it.
+    fn check_alive_or_ended(&self) -> PyResult<()> {
+        if self.engine.mode() == Mode::Stopped { Ok(()) } else { self.check_alive() }
+    }
+}
+
+/// Reads what the facade has validated.
+fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
+    let hook = |name: &str| -> PyResult<Option<Py<PyAny>>> {
+        let hook = config.getattr(name)?;
+        Ok((!hook.is_none()).then(|| hook.unbind()))
+    };
+    let hooks = Hooks {
+        on_create: config.getattr("on_create")?.unbind(),
+        on_destroy: hook("on_destroy")?,
+        check_health: hook("check_health")?,
+    };
+    let worker_count: usize = config.getattr("worker_count")?.extract()?;
+    let max_worker_count: Option<usize> = config.getattr("max_worker_count")?.extract()?;
+    let pool_size: Option<usize> = config.getattr("resource_pool_size")?.extract()?;
+    let settings = Settings {
+        name: config.getattr("name")?.extract()?,
+        worker_count,
+        max_worker_count: max_worker_count.unwrap_or(worker_count),
+        reserve_limit: match pool_size {
+            None | Some(0) => worker_count,
+            Some(size) => size,
+        },
+        reserve_at_start: pool_size.unwrap_or(0),
+        keep_reserved: pool_size != Some(0),
+        thread_bound: config.getattr("thread_bound")?.extract()?,
+        max_queue_size: config.getattr("max_queue_size")?.extract()?,
+    };
+    let max_retries = config.getattr("max_retries")?.extract()?;
+    Ok((PyHost::new(hooks, hook("logger")?, max_retries), settings))
+}
+
+/// Starts the first workers and waits for their resources; on failure nothing stays behind but a hung creation.
+fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) -> PyResult<()> {
+    let failed = |text: &str, cause: Option<Py<PyAny>>, grace: f64| {
+        engine.kill(py);
+        engine.host.abandon();
+        // Interrupted again: the first reason stands.
+        let _ = wait_ended(py, engine, Limit::after(Some(grace)));
+        error::raise(py, error::make::<ResourceCreationError>(py, text, cause.as_ref()))
+    };
+    if let Err(fault) = engine.launch_workers(py) {
+        return Err(failed("a worker's thread could not be started", Some(fault), GRACE));
+    }
+    let launched = wait::until(
+        py,
+        Limit::after(timeout),
+        || match engine.launch.wait(Duration::ZERO) {
+            Launched::Pending => None,
+            decided => Some(decided),
+        },
+        |slice| {
+            engine.launch.wait(slice);
+        },
+    );
+    match launched {
+        Ok(Some(Launched::Ready)) => Ok(()),
+        Ok(Some(_)) => {
+            let fault = engine.launch.take_fault();
+            let text = match &fault {
+                Some(fault) => {
+                    let kind = fault.bind(py).get_type().name()?;
+                    format!("on_create failed with {kind}: {}", text_of(py, fault))
+                }
+                None => String::from("on_create failed"),
+            };
+            Err(failed(&text, fault, GRACE))
+        }
+        Ok(None) => {
+            let text = format!(
+                "the workers' resources were not all created within {} s",
+                timeout.unwrap_or_default()
+            );
+            Err(failed(&text, None, 0.0))
+        }
+        Err(interrupted) => {
+            let _ = failed("interrupted", None, 0.0);
+            Err(interrupted)
+        }
+    }
+}
+
+fn text_of(py: Python<'_>, object: &Py<PyAny>) -> String {
+    object.bind(py).str().map_or_else(|_| String::from("(no text)"), |text| text.to_string())
+}
+
+/// Waits until nothing of the engine is left and its threads have ended; false when the limit passes.
+pub(super) fn wait_ended(
+    py: Python<'_>,
+    engine: &Arc<Engine<PyHost>>,
+    limit: Limit,
+) -> PyResult<bool> {
+    let ended = wait::until(
+        py,
+        limit,
+        || {
+            let ended = engine.wait_ended(Duration::ZERO);
+            (ended || engine.is_broken() && exit::is_inherited(engine)).then_some(())
+        },
+        |slice| {
+            engine.wait_ended(slice);
+        },
+    )?;
+    if ended.is_none() {
+        return Ok(false);
+    }
+    // The native part of these threads is over; what is left of them takes microseconds.
+    for thread in engine.host.take_threads() {
+        // A thread that stops its own runner from its last hook is not waited for.
+        let joined = thread.bind(py).call_method0("join");
+        if let Err(error) = joined
+            && !error.is_instance_of::<PyRuntimeError>(py)
+        {
+            return Err(error);
+        }
+    }
+    engine.host.release_hooks();
+    Ok(true)
+}
+
+/// Cancels the contexts of all running tasks.
+pub(super) fn tell_running(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
+    for (_, task, _) in running(py, engine) {
+        settle::tell(task.future().get(), Some("the runner was killed".into()));
+        super::host::discard(py, task);
+    }
+}
+
+/// What runs, where, and since when.
+fn running(
+    py: Python<'_>,
+    engine: &Arc<Engine<PyHost>>,
+) -> Vec<(Arc<Badge<PyHost>>, Task, Tick)> {
+    let mut found = Vec::new();
+    for badge in engine.members() {
+        badge.look_at_running(|task, since| {
+            found.push((Arc::clone(&badge), engine.host.share(py, task), since));
+        });
+    }
+    found
+}
+
+/// What runs, as the facade's objects.
+pub(super) fn running_tasks(
+    py: Python<'_>,
+    engine: &Arc<Engine<PyHost>>,
+) -> PyResult<Vec<Py<PyAny>>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.import(py, "tasker._errors", "RunningTask")?;
+    let now = engine.clock.now();
+    let mut tasks = Vec::new();
+    for (badge, task, since) in running(py, engine) {
+        let name = task.future().get().name(py);
+        #[expect(clippy::cast_precision_loss, reason = "an age for people")]
+        let age = now.saturating_sub(since) as f64 / 1e9;
+        super::host::discard(py, task);
+        tasks.push(class.call1((name, age, badge.name()))?.unbind());
+    }
+    Ok(tasks)
+}
+
+fn stop_timeout(
+    py: Python<'_>,
+    engine: &Arc<Engine<PyHost>>,
+    verb: &str,
+    dropped: Vec<Py<PyAny>>,
+) -> PyResult<PyErr> {
+    let running = PyTuple::new(py, running_tasks(py, engine)?)?.unbind();
+    let text = format!("{verb}() of runner {:?} timed out", engine.settings.name);
+    Ok(StopTimeout::new_err((text, running, dropped)))
+}
+
+fn dropped_tasks(py: Python<'_>, dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static PRIORITY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CLASS.import(py, "tasker._dropped", "DroppedTask")?;
+    let priority = PRIORITY.import(py, "tasker._priority", "Priority")?;
+    let mut tasks = Vec::with_capacity(dropped.len());
+    for task in dropped {
+        let fields = PyDict::new(py);
+        fields.set_item("fn", task.function)?;
+        let args = task.args.unwrap_or_else(|| PyTuple::empty(py).unbind());
+        fields.set_item("args", args)?;
+        let kwargs = task.kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
+        fields.set_item("kwargs", kwargs)?;
+        fields.set_item("priority", priority.call1((task.class as u8,))?)?;
+        fields.set_item("once", task.once)?;
+        fields.set_item("timeout", task.timeout)?;
+        fields.set_item("name", task.name)?;
+        tasks.push(class.call((), Some(&fields))?.unbind());
+    }
+    Ok(tasks)
+}

@@ -1,0 +1,87 @@
+//! Where this thread stands: at which desk it works, what it runs, whom it has yet to wake.
+//!
+//! Everything here belongs to one thread. The desk and the task are borrowed from frames further down this
+//! thread's own stack, set and restored around each run.
+
+use super::future::Future;
+use super::host::PyHost;
+use crate::engine::Engine;
+use crate::engine::worker::Desk;
+use crate::sync::Arc;
+use crate::sync::thread::Thread;
+use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::ptr;
+
+thread_local! {
+    /// The engine whose worker or keeper this thread is, for all its life. Only compared, never followed.
+    static EMPLOYER: Cell<*const Engine<PyHost>> = const { Cell::new(ptr::null()) };
+    static DESK: Cell<*const ()> = const { Cell::new(ptr::null()) };
+    static TASK: Cell<*mut pyo3::ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
+    static WAKES: RefCell<Vec<Thread>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `work` with this thread at a desk.
+pub(super) fn at_desk<T>(desk: &Desk<'_, PyHost>, work: impl FnOnce() -> T) -> T {
+    let outer = DESK.replace(ptr::from_ref(desk).cast());
+    let result = work();
+    DESK.set(outer);
+    result
+}
+
+/// Runs `work` with this thread inside a task, or inside none.
+pub(super) fn inside_task<T>(task: Option<&Py<Future>>, work: impl FnOnce() -> T) -> T {
+    let outer = TASK.replace(task.map_or(ptr::null_mut(), Py::as_ptr));
+    let result = work();
+    TASK.set(outer);
+    result
+}
+
+/// Calls `look` with the desk this thread works at, if any.
+pub(super) fn desk<T>(look: impl FnOnce(&Desk<'_, PyHost>) -> T) -> Option<T> {
+    let desk = DESK.get().cast::<Desk<'_, PyHost>>();
+    // SAFETY: set by `at_desk` on this thread, whose frame, still below us, borrows the desk.
+    unsafe { desk.as_ref() }.map(look)
+}
+
+/// Says that this thread belongs to an engine.
+pub(super) fn employ(engine: &Arc<Engine<PyHost>>) {
+    EMPLOYER.set(Arc::as_ptr(engine));
+}
+
+/// Whether this thread works for this engine: a wait for its end would be a wait for itself.
+pub(super) fn works_for(engine: &Arc<Engine<PyHost>>) -> bool {
+    ptr::eq(EMPLOYER.get(), Arc::as_ptr(engine))
+        || desk(|desk| Arc::ptr_eq(desk.engine(), engine)).unwrap_or(false)
+}
+
+/// The task that this thread runs.
+pub(super) fn task(py: Python<'_>) -> Option<Bound<'_, Future>> {
+    let task = TASK.get();
+    if task.is_null() {
+        return None;
+    }
+    // SAFETY: set by `inside_task` on this thread from a live handle that outlasts it.
+    let task = unsafe { Bound::from_borrowed_ptr(py, task) };
+    task.cast_into::<Future>().ok()
+}
+
+/// Has a thread woken when this one detaches or begins its next task; at once when this is no worker.
+///
+/// A waiter woken while its waker is attached only runs into the interpreter's lock and sleeps again.
+pub(super) fn wake_later(waiter: Thread) {
+    if DESK.get().is_null() {
+        waiter.unpark();
+    } else {
+        WAKES.with_borrow_mut(|wakes| wakes.push(waiter));
+    }
+}
+
+/// Wakes whom this thread has yet to wake.
+pub(super) fn wake_now() {
+    WAKES.with_borrow_mut(|wakes| {
+        for waiter in wakes.drain(..) {
+            waiter.unpark();
+        }
+    });
+}

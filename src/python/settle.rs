@@ -1,0 +1,317 @@
+//! How a task gets its outcome, and how those who wait for it learn of it.
+//!
+//! While nobody looks, publishing is one compare-and-swap. An observer (a waiting thread, a callback) puts
+//! itself into the slot under its lock and sets a flag; the publisher that meets the flag takes the
+//! observers out under that lock and serves them without it.
+//!
+//! The standard library's `wait` and `as_completed` lock a future's condition and read its state under it.
+//! For them the condition is made on first need; from then on the state changes only while the publisher
+//! holds it. Changing the state outside it loses waits.
+
+use super::context::TaskContext;
+use super::door;
+use super::future::{Future, Outcome};
+use super::seat;
+use crate::engine::clock::Tick;
+use crate::engine::deadlines::Key;
+use crate::engine::task::{OBSERVED, Phase, STANDARD, TOLD, Taken};
+use crate::engine::token::Token;
+use crate::sync::Arc;
+use crate::sync::thread::Thread;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use pyo3::{PyTraverseError, PyVisit};
+
+/// What only some futures need. Locked while attached, for a few instructions, with no call into the
+/// interpreter inside.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) waiters: Vec<Thread>,
+    pub(super) callbacks: Vec<Py<PyAny>>,
+    /// The standard parts: a `threading.Condition` and the list of the standard library's waiters.
+    standard: Option<(Py<PyAny>, Py<PyList>)>,
+    /// What `current_context()` gave the task, and the token in it.
+    pub(super) context: Option<(Token, Py<TaskContext>)>,
+    /// Why the task was told to give up.
+    pub(super) reason: Option<Arc<str>>,
+    /// When its time is up, and the watch on it.
+    pub(super) due: Option<Tick>,
+    pub(super) watch: Option<Key>,
+    /// The error of the last attempt, while it is judged or a retry waits.
+    pub(super) last_error: Option<Py<PyAny>>,
+}
+
+impl Slot {
+    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for callback in &self.callbacks {
+            visit.call(callback)?;
+        }
+        if let Some((condition, waiters)) = &self.standard {
+            visit.call(condition)?;
+            visit.call(waiters)?;
+        }
+        if let Some((_, context)) = &self.context {
+            visit.call(context)?;
+        }
+        visit.call(&self.last_error)
+    }
+}
+
+/// Puts an observer into the slot, unless the task is done already: false then.
+pub(super) fn observe(future: &Future, put: impl FnOnce(&mut Slot)) -> bool {
+    let mut slot = future.slot.lock();
+    let done = matches!(future.word.set(OBSERVED), Phase::Finished | Phase::Cancelled);
+    if !done {
+        put(slot.get_or_insert_default());
+    }
+    !done
+}
+
+/// Gives a task its outcome. The caller moved its word to settling.
+pub(super) fn publish(py: Python<'_>, object: &Py<Future>, outcome: Outcome) {
+    let future = object.get();
+    if let Outcome::Value(value) | Outcome::Error(value) = &outcome
+        && is_collectable(value)
+    {
+        super::future::track(object.as_any());
+    }
+    // SAFETY: the word is settling, and the caller moved it there.
+    unsafe { future.set_outcome(outcome) };
+    let plain = |flags: u32| flags & STANDARD == 0;
+    if let Some(flags) = future.word.publish(plain) {
+        if flags & OBSERVED != 0 {
+            serve(py, object, None);
+        }
+        return;
+    }
+    let standard = Standard::acquire(py, future);
+    future.word.publish(|_| true);
+    serve(py, object, standard);
+}
+
+/// Cancels a task that was never started.
+pub(super) fn cancel(slf: &Bound<'_, Future>) -> PyResult<bool> {
+    let (py, object) = (slf.py(), slf.as_unbound());
+    let future = slf.get();
+    let mut standard = None;
+    let flags = loop {
+        let holding = standard.is_some();
+        if let Some(flags) = future.word.cancel(|flags| holding || flags & STANDARD == 0) {
+            break flags;
+        }
+        if holding || future.word.phase() != Phase::Waiting {
+            if let Some(held) = standard.take() {
+                Standard::let_go(py, held, false);
+            }
+            return Ok(future.word.phase() == Phase::Cancelled);
+        }
+        standard = Standard::acquire(py, future);
+    };
+    if let Some(origin) = &future.origin {
+        origin.core.get().engine.cancelled(py, &future.word);
+        stop_watching(py, future);
+    }
+    // SAFETY: this thread moved the word out of waiting.
+    unsafe { future.drop_payload(py) };
+    if flags & (OBSERVED | STANDARD) != 0 {
+        serve(py, object, standard);
+    }
+    Ok(true)
+}
+
+/// Settles a future for somebody who does it by hand.
+pub(super) fn by_hand(slf: &Bound<'_, Future>, outcome: Outcome) -> PyResult<()> {
+    let (py, future) = (slf.py(), slf.get());
+    match future.word.settle_by_hand() {
+        Some(taken) => {
+            if taken == Taken::Fresh {
+                if let Some(origin) = &future.origin {
+                    origin.core.get().engine.cancelled(py, &future.word);
+                    stop_watching(py, future);
+                }
+                // SAFETY: this thread moved the word out of waiting.
+                unsafe { future.drop_payload(py) };
+            }
+            publish(py, slf.as_unbound(), outcome);
+            Ok(())
+        }
+        None => {
+            let class = py.import("concurrent.futures")?.getattr("InvalidStateError")?;
+            let text = format!("{}: {}", future.state_name(), slf.repr()?);
+            Err(PyErr::from_value(class.call1((text,))?))
+        }
+    }
+}
+
+/// Tells a started task to give up: its context is cancelled, and no retry follows.
+pub(super) fn tell(future: &Future, reason: Option<String>) {
+    let reason: Option<Arc<str>> = reason.map(Into::into);
+    let token = {
+        let mut slot = future.slot.lock();
+        let slot = slot.get_or_insert_default();
+        if slot.reason.is_none() {
+            slot.reason.clone_from(&reason);
+        }
+        future.word.set(TOLD);
+        slot.context.as_ref().map(|(token, _)| token.clone())
+    };
+    if let Some(token) = token {
+        token.cancel(reason);
+    }
+}
+
+/// Stops watching the time limit of a task that needs it no more.
+pub(super) fn stop_watching(py: Python<'_>, future: &Future) {
+    if !future.word.has(crate::engine::task::TIMED) {
+        return;
+    }
+    let watch = future.slot.lock().as_deref_mut().and_then(|slot| slot.watch.take());
+    if let (Some(watch), Some(origin)) = (watch, &future.origin) {
+        origin.core.get().engine.unwatch(py, watch);
+    }
+}
+
+/// The standard parts, made on first need.
+pub(super) fn materialise(slf: &Bound<'_, Future>) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
+    let (py, future) = (slf.py(), slf.get());
+    super::future::track(slf.as_any().as_unbound());
+    let parts = |slot: &Option<Box<Slot>>| {
+        let (condition, waiters) = slot.as_deref()?.standard.as_ref()?;
+        Some((condition.clone_ref(py), waiters.clone_ref(py).into_any()))
+    };
+    if let Some(parts) = parts(&future.slot.lock()) {
+        return Ok(parts);
+    }
+    // Made before the lock is taken; of two that race, one is dropped after it.
+    let condition = py.import("threading")?.call_method0("Condition")?.unbind();
+    let mut fresh = Some((condition, PyList::empty(py).unbind()));
+    let result = {
+        let mut slot = future.slot.lock();
+        let room = slot.get_or_insert_default();
+        if room.standard.is_none() {
+            room.standard = fresh.take();
+        }
+        future.word.set(STANDARD | OBSERVED);
+        parts(&slot)
+    };
+    drop(fresh);
+    result.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the future lost its parts"))
+}
+
+/// The standard parts while their condition is held.
+struct Standard {
+    condition: Py<PyAny>,
+    waiters: Py<PyList>,
+}
+
+impl Standard {
+    /// Takes the condition, if the parts exist. No lock of ours is held while it waits.
+    fn acquire(py: Python<'_>, future: &Future) -> Option<Self> {
+        let (condition, waiters) = {
+            let slot = future.slot.lock();
+            let (condition, waiters) = slot.as_deref()?.standard.as_ref()?;
+            (condition.clone_ref(py), waiters.clone_ref(py))
+        };
+        method(py, &condition, intern!(py, "__enter__").as_unbound(), &[]);
+        Some(Self { condition, waiters })
+    }
+
+    /// Tells everybody who waits on it, if there is news, and lets go.
+    fn let_go(py: Python<'_>, held: Self, news: bool) {
+        if news {
+            method(py, &held.condition, intern!(py, "notify_all").as_unbound(), &[]);
+        }
+        let none = py.None();
+        method(py, &held.condition, intern!(py, "__exit__").as_unbound(), &[&none, &none, &none]);
+        door::release(py, held.condition);
+        door::release(py, held.waiters.into_any());
+    }
+}
+
+/// Serves the observers of a task that is done.
+fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
+    let future = object.get();
+    let (waiters, callbacks) = {
+        let mut slot = future.slot.lock();
+        match slot.as_deref_mut() {
+            Some(slot) => (std::mem::take(&mut slot.waiters), std::mem::take(&mut slot.callbacks)),
+            None => Default::default(),
+        }
+    };
+    if let Some(standard) = standard {
+        let how = match (future.word.phase(), future.raised()) {
+            (Phase::Cancelled, _) => intern!(py, "add_cancelled"),
+            (_, true) => intern!(py, "add_exception"),
+            _ => intern!(py, "add_result"),
+        };
+        let this = object.clone_ref(py).into_any();
+        for waiter in standard.waiters.bind(py).iter() {
+            method(py, waiter.as_unbound(), how.as_unbound(), &[&this]);
+        }
+        door::release(py, this);
+        Standard::let_go(py, standard, true);
+    }
+    for waiter in waiters {
+        seat::wake_later(waiter);
+    }
+    if !callbacks.is_empty() {
+        seat::inside_task(None, || {
+            for callback in callbacks {
+                call_back(py, object, callback);
+            }
+        });
+    }
+}
+
+/// Calls every callback that waits, for somebody who does it by hand.
+pub(super) fn call_back_all(py: Python<'_>, object: &Py<Future>) {
+    let callbacks = {
+        let mut slot = object.get().slot.lock();
+        slot.as_deref_mut().map(|slot| std::mem::take(&mut slot.callbacks)).unwrap_or_default()
+    };
+    for callback in callbacks {
+        call_back(py, object, callback);
+    }
+}
+
+/// Calls one callback. What it raises is logged and dropped.
+pub(super) fn call_back(py: Python<'_>, object: &Py<Future>, callback: Py<PyAny>) {
+    let this = object.clone_ref(py).into_any();
+    match door::call_with(py, &callback, &[&this]) {
+        Ok(nothing) => door::release(py, nothing),
+        Err(error) => {
+            let origin = object.get().origin.as_ref();
+            let host = origin.map(|origin| &origin.core.get().engine.host);
+            super::log::hook_failed(py, host, "a done-callback", error);
+        }
+    }
+    door::release(py, this);
+    door::release(py, callback);
+}
+
+/// Calls a method by the door. The standard parts' methods do not fail; a subclass that does is logged.
+fn method(
+    py: Python<'_>,
+    object: &Py<PyAny>,
+    name: &Py<pyo3::types::PyString>,
+    args: &[&Py<PyAny>],
+) {
+    let bound = match object.getattr(py, name.bind(py)) {
+        Ok(bound) => bound,
+        Err(error) => {
+            return super::log::hook_failed(py, None, "a future's waiter", error.into_value(py).into_any());
+        }
+    };
+    match door::call_with(py, &bound, args) {
+        Ok(nothing) => door::release(py, nothing),
+        Err(error) => super::log::hook_failed(py, None, "a future's waiter", error),
+    }
+    door::release(py, bound);
+}
+
+/// Whether an object can be part of a cycle.
+fn is_collectable(object: &Py<PyAny>) -> bool {
+    // SAFETY: a live object.
+    unsafe { pyo3::ffi::PyObject_IS_GC(object.as_ptr()) != 0 }
+}

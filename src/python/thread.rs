@@ -1,0 +1,130 @@
+//! The OS threads: `threading.Thread` objects whose target is native.
+//!
+//! Threads that Python started have a name, show up in `threading.enumerate()`, debuggers and profilers, and keep
+//! one thread state, with their `threading.local` data, for life. They are daemons: the exit hook joins them, and
+//! what it gave up on must not hold the interpreter.
+
+use super::host::PyHost;
+use super::log::{self, Level};
+use super::seat;
+use crate::engine::Engine;
+use crate::engine::worker::Life;
+use crate::sync::{Arc, Mutex};
+use pyo3::PyClass;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The target of a worker's thread.
+#[pyclass(frozen, module = "tasker._tasker")]
+struct Worker {
+    life: Mutex<Option<Life<PyHost>>>,
+}
+
+#[pymethods]
+impl Worker {
+    fn __call__(&self, py: Python<'_>) {
+        let Some(life) = self.life.lock().take() else {
+            return;
+        };
+        let engine = Arc::clone(life.engine());
+        name_os_thread(life.badge().name());
+        seat::employ(&engine);
+        contain(py, &engine, || life.live(py));
+    }
+}
+
+/// The target of a keeper's thread.
+#[pyclass(frozen, module = "tasker._tasker")]
+struct Keeper {
+    engine: Arc<Engine<PyHost>>,
+}
+
+#[pymethods]
+impl Keeper {
+    fn __call__(&self, py: Python<'_>) {
+        name_os_thread(&keeper_name(&self.engine));
+        seat::employ(&self.engine);
+        contain(py, &self.engine, || self.engine.keep(py));
+    }
+}
+
+/// Runs a thread's life. A panic of our own breaks the runner, in the open, and nothing else.
+fn contain(py: Python<'_>, engine: &Arc<Engine<PyHost>>, life: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(life)) {
+        engine.break_down(py);
+        let reason = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| String::from("unknown"));
+        let text = format!("internal fault, the runner is broken; please report this: {reason}");
+        log::say(py, Some(&engine.host), Level::Error, &text, None, None);
+    }
+    seat::wake_now();
+}
+
+/// Starts a worker's thread.
+pub(super) fn start_worker(py: Python<'_>, life: Life<PyHost>) -> Result<Py<PyAny>, Py<PyAny>> {
+    let name = life.badge().name().to_owned();
+    let target = Py::new(py, Worker { life: Mutex::new(Some(life)) });
+    start(py, target, &name)
+}
+
+/// Starts a keeper's thread.
+pub(super) fn start_keeper(
+    py: Python<'_>,
+    engine: Arc<Engine<PyHost>>,
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    let name = keeper_name(&engine);
+    start(py, Py::new(py, Keeper { engine }), &name)
+}
+
+fn keeper_name(engine: &Engine<PyHost>) -> String {
+    format!("{}-keeper", engine.settings.name)
+}
+
+fn start<T: PyClass>(
+    py: Python<'_>,
+    target: PyResult<Py<T>>,
+    name: &str,
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let start = || -> PyResult<Py<PyAny>> {
+        let start = START.get_or_try_init(py, || {
+            PyResult::Ok(py.import("tasker._threads")?.getattr("start")?.unbind())
+        })?;
+        start.call1(py, (target?, name))
+    };
+    start().map_err(|error| error.into_value(py).into_any())
+}
+
+/// Whether a `threading.Thread` still runs.
+pub(super) fn is_alive(py: Python<'_>, thread: &Py<PyAny>) -> bool {
+    let alive = |thread: &Bound<'_, PyAny>| thread.call_method0("is_alive")?.is_truthy();
+    alive(thread.bind(py)).unwrap_or(false)
+}
+
+/// Gives the thread its name in the operating system too, cut to what fits there.
+fn name_os_thread(name: &str) {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    {
+        const LONGEST: usize = 15;
+        let end = name.floor_char_boundary(LONGEST);
+        let Ok(name) = std::ffi::CString::new(&name[..end]) else {
+            return;
+        };
+        // SAFETY: a live C string of a length that fits. A failure leaves the name as it was.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            libc::pthread_setname_np(libc::pthread_self(), name.as_ptr());
+        }
+        // SAFETY: as above.
+        #[cfg(target_os = "macos")]
+        unsafe {
+            libc::pthread_setname_np(name.as_ptr());
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    let _ = name;
+}
