@@ -58,6 +58,7 @@ $(VENV)/.group-%: $(VENV)/.made pyproject.toml
 	@touch $@
 
 wheel: $(VENV)/.wheel  ## build the release wheel into dist/ and install it
+	@printf '\nwheel: %s is installed in $(VENV)\n' dist/*.whl
 
 $(VENV)/.wheel: $(VENV)/.group-build $(SOURCES)
 	$(say) "wheel: release build into dist/"
@@ -107,7 +108,8 @@ types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the plant
 	@$(PY) -m mypy tests examples scripts benches
 	$(say) "types: basedpyright"
 	@$(BIN)/basedpyright --pythonpath $(PY)
-	@$(BIN)/basedpyright --pythonpath $(PY) --verifytypes tasker --ignoreexternal
+	$(say) "types: everything public has a type"
+	@PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes tasker --ignoreexternal
 	$(say) "types: stubtest holds the stub and the native module together"
 	@$(PY) -m mypy.stubtest tasker._tasker --mypy-config-file pyproject.toml \
 		--allowlist tests/typing/stubtest-allowlist.txt
@@ -118,9 +120,11 @@ pytest: wheel $(VENV)/.group-test  ## the Python tests, on the installed wheel
 	$(say) "pytest: tests/ on the installed wheel"
 	@$(PY) -m pytest
 
+# Private items are documented always, so a link to one is no fault.
 docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its examples run
 	$(say) "docs: cargo doc without warnings"
-	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
+		cargo doc --locked --quiet --no-deps --document-private-items
 	$(say) "docs: examples in the package's docstrings"
 	@$(PY) -m pytest --doctest-modules --pyargs tasker
 
