@@ -13,9 +13,7 @@ pub(crate) use std::sync::{Arc, Weak};
 pub(crate) use std::sync::atomic;
 #[cfg(not(loom))]
 pub(crate) mod thread {
-    #[cfg(feature = "python")]
-    pub(crate) use std::thread::park_timeout;
-    pub(crate) use std::thread::{Thread, current, park, yield_now};
+    pub(crate) use std::thread::{Thread, current, panicking, park, park_timeout, yield_now};
 }
 
 #[cfg(loom)]
@@ -23,6 +21,7 @@ pub(crate) use loom::sync::atomic;
 #[cfg(loom)]
 pub(crate) mod thread {
     pub(crate) use loom::thread::{Thread, current, park, yield_now};
+    pub(crate) use std::thread::panicking;
 
     /// loom has no clock: a wait with a limit is a wait.
     pub(crate) fn park_timeout(_limit: std::time::Duration) {
@@ -30,10 +29,10 @@ pub(crate) mod thread {
     }
 }
 
-#[cfg(not(loom))]
-use std::sync as imp;
 #[cfg(loom)]
 use loom::sync as imp;
+#[cfg(not(loom))]
+use std::sync as imp;
 
 pub(crate) use imp::MutexGuard;
 use std::sync::PoisonError;
@@ -89,6 +88,31 @@ impl Condvar {
         limit: Duration,
     ) -> MutexGuard<'g, T> {
         self.0.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Waits while `condition` holds, but no longer than `limit`.
+    #[cfg(not(loom))]
+    pub(crate) fn wait_while<'g, T>(
+        &self,
+        guard: MutexGuard<'g, T>,
+        limit: Duration,
+        condition: impl FnMut(&mut T) -> bool,
+    ) -> MutexGuard<'g, T> {
+        let waited = self.0.wait_timeout_while(guard, limit, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn wait_while<'g, T>(
+        &self,
+        mut guard: MutexGuard<'g, T>,
+        limit: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
+    ) -> MutexGuard<'g, T> {
+        while condition(&mut guard) {
+            guard = self.wait_timeout(guard, limit);
+        }
+        guard
     }
 }
 

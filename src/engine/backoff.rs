@@ -69,24 +69,26 @@ impl Backoff {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Blocks until the caller may attempt. The attempt ends with `succeeded` or `failed`.
-    pub fn wait_for_turn(&self, now: impl Fn() -> Tick) {
+    /// Blocks until the caller may attempt. The attempt ends with `succeeded` or `failed`, which are told
+    /// what this returned: whether the caller has the one turn there is in trouble.
+    pub fn wait_for_turn(&self, now: impl Fn() -> Tick) -> bool {
         let mut state = self.state.lock();
         while state.failures > 0 && !state.closed {
             let now = now();
             if !state.attempting && now >= state.next {
                 state.attempting = true;
-                return;
+                return true;
             }
             let limit = if state.attempting { LONGEST } else { state.next - now };
             state = self.changed.wait_timeout(state, Duration::from_nanos(limit));
         }
+        false
     }
 
     /// An attempt made a resource: everybody may go.
-    pub fn succeeded(&self, now: Tick) -> Option<Trouble> {
+    pub fn succeeded(&self, turn: bool, now: Tick) -> Option<Trouble> {
         let mut state = self.state.lock();
-        state.attempting = false;
+        state.attempting &= !turn;
         if state.failures == 0 {
             return None;
         }
@@ -97,9 +99,9 @@ impl Backoff {
     }
 
     /// An attempt failed.
-    pub fn failed(&self, now: Tick) -> Option<Trouble> {
+    pub fn failed(&self, turn: bool, now: Tick) -> Option<Trouble> {
         let mut state = self.state.lock();
-        state.attempting = false;
+        state.attempting &= !turn;
         state.failures = state.failures.saturating_add(1);
         state.random ^= state.random << 13;
         state.random ^= state.random >> 7;
@@ -137,7 +139,10 @@ mod tests {
         for (failures, bound) in [(1, 0.1), (2, 0.2), (3, 0.4), (5, 1.6), (6, 2.0), (60, 2.0)] {
             for random in [0, 1, u64::MAX / 3, u64::MAX] {
                 let seconds = Duration::from_nanos(pause(failures, random)).as_secs_f64();
-                assert!(seconds >= bound / 10.0 - 1e-9 && seconds <= bound, "{failures}: {seconds}");
+                assert!(
+                    seconds >= bound / 10.0 - 1e-9 && seconds <= bound,
+                    "{failures}: {seconds}"
+                );
             }
         }
     }
@@ -146,22 +151,22 @@ mod tests {
     fn reports_changes_and_reminds_after_one_two_four_minutes() {
         let backoff = Backoff::new(7);
         let minute = 60_000_000_000;
-        assert_eq!(backoff.succeeded(1), None);
-        assert_eq!(backoff.failed(0), Some(Trouble::Began));
+        assert_eq!(backoff.succeeded(false, 1), None);
+        assert_eq!(backoff.failed(false, 0), Some(Trouble::Began));
         let reminders: Vec<_> =
-            (1..=17).filter(|half| backoff.failed(half * minute / 2).is_some()).collect();
+            (1..=17).filter(|half| backoff.failed(false, half * minute / 2).is_some()).collect();
         assert_eq!(reminders, [2, 4, 8, 16]);
         assert_eq!(
-            backoff.succeeded(9 * minute),
+            backoff.succeeded(false, 9 * minute),
             Some(Trouble::Over(Duration::from_secs(9 * 60)))
         );
-        assert_eq!(backoff.failed(10 * minute), Some(Trouble::Began));
+        assert_eq!(backoff.failed(false, 10 * minute), Some(Trouble::Began));
     }
 
     #[test]
     fn a_closed_backoff_lets_everybody_through() {
         let backoff = Backoff::new(7);
-        backoff.failed(0);
+        backoff.failed(false, 0);
         backoff.close();
         backoff.wait_for_turn(|| 0);
     }

@@ -8,16 +8,16 @@ use super::clock::{Clock, Tick};
 use super::deadlines::{Deadlines, Key};
 use super::figures::{Counter, Ledger, Summary, Window};
 use super::host::{Host, Refusal};
-use super::lanes::Class;
+use super::lanes::{Class, Entry};
 use super::launch::Launch;
 use super::loans::Loans;
 use super::queue::{Closed, Queue};
 use super::roster::{Headcount, Roster};
 use super::settings::Settings;
-use super::task::{Claim, Taken, TaskWord};
+use super::task::{Taken, TaskWord};
 use super::worker::{Badge, Life, Post, is_express};
-use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use crate::sync::{Arc, CachePadded};
+use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, CachePadded, thread};
 use std::time::Duration;
 
 const STOPPING: u8 = 1;
@@ -60,6 +60,9 @@ pub struct Engine<H: Host> {
     /// Flags above, each set once and never cleared. `SeqCst`: a worker that claims and then looks here,
     /// and a kill that writes here and then sweeps, must not both miss the other.
     mode: CachePadded<AtomicU8>,
+    /// Reserved and temporary workers that have a task, from its claim to its outcome. Written by them;
+    /// `SeqCst`, like the lanes that it is read with.
+    pub(super) engaged: AtomicUsize,
     strays: Strays,
 }
 
@@ -72,8 +75,18 @@ struct Strays {
     timed_out: AtomicU64,
     /// Retries that were waiting when the runner was killed: they had run, and failed.
     failed: AtomicU64,
-    /// Tasks whose function runs on after their time limit. A gauge.
-    overdue: AtomicU64,
+    /// Tasks whose time limit passed while they ran, and those of them whose function has returned.
+    overran: AtomicU64,
+    overran_ended: AtomicU64,
+}
+
+impl Strays {
+    /// Tasks whose function runs on after their time limit. The function may return before its overrun
+    /// is counted, which is then a difference below zero.
+    fn overdue(&self) -> u64 {
+        let ended = self.overran_ended.load(Ordering::SeqCst);
+        self.overran.load(Ordering::SeqCst).saturating_sub(ended)
+    }
 }
 
 /// What accumulated since the start.
@@ -93,7 +106,7 @@ pub struct Metrics {
     pub cancelled: u64,
     /// Accepted tasks that the runner answered without ever starting them.
     pub dropped: u64,
-    /// Tasks whose time limit passed, waiting or running.
+    /// Tasks whose time limit passed, waiting or running. The function of some may still run.
     pub timed_out: u64,
     /// Arrivals a second, over the window.
     pub arrival_rate: f64,
@@ -136,6 +149,7 @@ impl<H: Host> Engine<H> {
             ledger: Arc::new(Ledger::new()),
             window: Window::new(clock.now()),
             mode: CachePadded::new(AtomicU8::new(0)),
+            engaged: AtomicUsize::new(0),
             strays: Strays::default(),
             host,
             settings,
@@ -171,8 +185,18 @@ impl<H: Host> Engine<H> {
         let Some(badge) = self.roster.hire(&self.settings.name, post, allowed) else {
             return Ok(false);
         };
-        self.host.spawn(scope, Life::new(Arc::clone(self), badge, launching))?;
+        self.start(scope, badge, launching)?;
         Ok(true)
+    }
+
+    /// Starts the thread of somebody hired.
+    fn start(
+        self: &Arc<Self>,
+        scope: H::Scope<'_>,
+        badge: Arc<Badge<H>>,
+        launching: bool,
+    ) -> Result<(), H::Fault> {
+        self.host.spawn(scope, Life::new(Arc::clone(self), badge, launching))
     }
 
     // ---- accepting ---------------------------------------------------------------------------
@@ -213,8 +237,11 @@ impl<H: Host> Engine<H> {
         since: Tick,
     ) -> Result<(), Closed<H::Task>> {
         self.note(since);
-        self.express.push(Class::Normal, task, since)?;
-        self.staff_express(scope);
+        // The place is taken inside the gate: once the queue is sealed, an accepted task has a worker.
+        let place = self.express.push_and(Class::Normal, task, since, || self.express_place())?;
+        if let Some(badge) = place {
+            self.start_express(scope, badge);
+        }
         Ok(())
     }
 
@@ -224,32 +251,55 @@ impl<H: Host> Engine<H> {
         self.express.gate.enter().is_some()
     }
 
-    /// Hires a worker for `run_task` if tasks wait, nobody is idle, and the limit allows.
+    /// Hires a worker for `run_task` if more tasks wait than workers are free, and the limit allows.
     pub fn staff_express(self: &Arc<Self>, scope: H::Scope<'_>) {
-        let bound = self.settings.thread_bound;
-        let waiting = if bound { self.express.lanes.len(Class::Normal) } else { 1 };
-        let idle = if bound { self.express.bell.sleepers() } else { self.loans.idle() };
-        if waiting <= idle {
-            return;
+        if let Some(badge) = self.express_place() {
+            self.start_express(scope, badge);
         }
-        let post = if self.settings.keep_reserved { Post::Reserved } else { Post::Temporary };
-        let limit = self.settings.reserve_limit;
-        if let Err(fault) = self.hire(scope, post, false, |heads| heads.express < limit) {
+    }
+
+    fn express_place(&self) -> Option<Arc<Badge<H>>> {
+        let Settings { name, keep_reserved, thread_bound, reserve_limit, .. } = &self.settings;
+        let post = if *keep_reserved { Post::Reserved } else { Post::Temporary };
+        self.roster.hire(name, post, |heads| {
+            let (wanted, free) = if *thread_bound {
+                // Who took an entry engages itself and then looks for more, so nothing is overlooked
+                // in between.
+                let engaged = self.engaged.load(Ordering::SeqCst);
+                (self.express.lanes.len(), heads.express.saturating_sub(engaged))
+            } else {
+                (self.loans.waiting() + 1, self.loans.idle() + heads.express_bare)
+            };
+            wanted > free && heads.express < *reserve_limit
+        })
+    }
+
+    fn start_express(self: &Arc<Self>, scope: H::Scope<'_>, badge: Arc<Badge<H>>) {
+        if let Err(fault) = self.start(scope, badge, false) {
             self.host.keep_fault(scope, fault);
             let nobody = self.roster.headcount().express == 0;
-            if nobody && bound {
+            if nobody && self.settings.thread_bound {
                 // No thread to be had (the interpreter is ending, or the system is full): the base
                 // workers take it, before everything else.
-                self.move_express_to_main();
+                self.move_express_to_main(scope);
             }
         }
     }
 
-    fn move_express_to_main(&self) {
+    fn move_express_to_main(&self, scope: H::Scope<'_>) {
+        let visit = self.roster.visit();
         while let Some(entry) = self.express.lanes.pop() {
-            self.main.lanes.push_again(Class::High, entry);
-            self.main.bell.ring();
+            if let Err(Closed(task)) = self.main.adopt(entry) {
+                self.decline(scope, task);
+            }
         }
+        drop(visit);
+        self.finish_if_over();
+    }
+
+    /// The queue that a worker serves.
+    pub(super) fn queue_at(&self, post: Post) -> &Queue<H::Task> {
+        if post.is_main() { &self.main } else { &self.express }
     }
 
     /// Which queue a task belongs to.
@@ -268,17 +318,23 @@ impl<H: Host> Engine<H> {
     fn leave_tombstone(&self, scope: H::Scope<'_>, word: &TaskWord, first: bool) {
         let queue = self.queue_of(word);
         queue.withdrawn(word, first);
-        if queue.bury() {
-            for class in [Class::Low, Class::Normal, Class::High] {
-                let dead = queue.lanes.sift(class, |task| !self.host.word(task).is_done());
-                queue.unbury(dead.len() as u64);
-                for task in dead {
-                    self.host.discard(scope, task);
-                }
-                if !queue.lanes.is_empty() {
-                    queue.bell.ring();
-                }
+        self.bury(scope, queue);
+    }
+
+    /// Counts a tombstone, and clears the lanes of them when there are many.
+    pub(super) fn bury(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
+        if !queue.bury() {
+            return;
+        }
+        for class in Class::ALL {
+            let dead = queue.lanes.sift(class, |task| !self.host.word(task).is_done());
+            queue.unbury(dead.len() as u64);
+            for task in dead {
+                self.host.discard(scope, task);
             }
+        }
+        if !queue.lanes.is_empty() {
+            queue.bell.ring();
         }
     }
 
@@ -289,26 +345,20 @@ impl<H: Host> Engine<H> {
 
     /// Takes the outcome of a task whose time limit passed. The caller owns it then, and publishes.
     pub fn take_expired(&self, scope: H::Scope<'_>, word: &TaskWord) -> Option<Taken> {
-        // Before the take: its runner lowers the gauge as soon as it sees the mark.
-        self.strays.overdue.fetch_add(1, Ordering::SeqCst);
-        let taken = word.expire();
-        if taken != Some(Taken::Running) {
-            self.strays.overdue.fetch_sub(1, Ordering::SeqCst);
+        let taken = word.expire()?;
+        self.strays.timed_out.fetch_add(1, Ordering::SeqCst);
+        if taken == Taken::Running {
+            self.strays.overran.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.leave_tombstone(scope, word, taken == Taken::Fresh);
         }
-        match taken? {
-            Taken::Running => {}
-            waiting => {
-                self.strays.timed_out.fetch_add(1, Ordering::SeqCst);
-                self.leave_tombstone(scope, word, waiting == Taken::Fresh);
-            }
-        }
-        taken
+        Some(taken)
     }
 
+    /// A task ended whose outcome somebody else had decided.
     pub(super) fn overdue_ended(&self, word: &TaskWord) {
         if word.has(super::task::EXPIRED) {
-            self.strays.overdue.fetch_sub(1, Ordering::SeqCst);
-            self.strays.timed_out.fetch_add(1, Ordering::SeqCst);
+            self.strays.overran_ended.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -323,7 +373,9 @@ impl<H: Host> Engine<H> {
         }
         let Settings { worker_count, max_worker_count, .. } = self.settings;
         let hired = self.hire(scope, Post::Base, false, |heads| {
-            heads.base + heads.starting < worker_count
+            // Asked under the roster's lock: once the runner has ended nobody is hired.
+            !self.is_closing()
+                && heads.base_places < worker_count
                 && heads.base + heads.burst + heads.starting + heads.overdue < max_worker_count
         });
         match hired {
@@ -383,19 +435,17 @@ impl<H: Host> Engine<H> {
 
     /// Begins a graceful stop: refuses new tasks and lets the workers finish. Callable from anywhere.
     pub fn begin_stop(&self) {
-        self.close(STOPPING);
+        self.close(STOPPING, || ());
     }
 
     /// Kills: no task starts from here on; everything that waits is answered before this returns.
     pub fn kill(&self, scope: H::Scope<'_>) {
-        self.close(STOPPING | KILLED);
-        self.sweep(scope, Refusal::Killed);
+        self.close(STOPPING | KILLED, || self.sweep(scope));
     }
 
     /// Our own code failed: refuses everything from here on and answers what waits.
     pub fn break_down(&self, scope: H::Scope<'_>) {
-        self.close(STOPPING | KILLED | BROKEN);
-        self.sweep(scope, Refusal::Broken);
+        self.close(STOPPING | KILLED | BROKEN, || self.sweep(scope));
     }
 
     /// Marks an engine that a fork left without its threads. Touches nothing but the mode.
@@ -403,47 +453,79 @@ impl<H: Host> Engine<H> {
         self.mode.fetch_or(STOPPING | KILLED | BROKEN, Ordering::SeqCst);
     }
 
-    /// Blocks until nothing is left or the limit passes; true when nothing is.
+    /// Blocks until nothing is left or the limit passes; true when nothing is. Not to be called from inside
+    /// a task, or a verb of the host's: it would wait for itself.
     pub fn wait_ended(&self, limit: Duration) -> bool {
-        self.roster.wait_empty(limit)
+        let ended = self.roster.wait_empty(limit);
+        if ended {
+            self.finish_if_over();
+        }
+        ended
     }
 
-    fn close(&self, mode: u8) {
+    fn close(&self, mode: u8, then: impl FnOnce()) {
+        // A visitor, so that the runner has not ended before both queues are sealed and `then` is over.
+        let visit = self.roster.visit();
         // The mode first: a worker that finds the lanes drained must know why it was woken.
         self.mode.fetch_or(mode, Ordering::SeqCst);
         self.main.close();
         self.express.close();
         self.backoff.close();
         self.loans.recall();
-        if self.roster.wait_empty(Duration::ZERO) {
-            self.finish();
-        }
+        then();
+        drop(visit);
+        self.finish_if_over();
     }
 
-    fn finish(&self) {
-        self.mode.fetch_or(ENDED, Ordering::SeqCst);
-        self.deadlines.close();
+    fn finish_if_over(&self) {
+        if self.is_closing() && self.roster.is_empty() {
+            self.mode.fetch_or(ENDED, Ordering::SeqCst);
+            self.deadlines.close();
+        }
     }
 
     /// Answers everything that waits.
-    fn sweep(&self, scope: H::Scope<'_>, why: Refusal) {
+    fn sweep(&self, scope: H::Scope<'_>) {
         for queue in [&self.main, &self.express] {
-            self.sweep_queue(scope, queue, why);
+            self.sweep_queue(scope, queue);
         }
     }
 
-    fn sweep_queue(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>, why: Refusal) {
-        while let Some(entry) = queue.lanes.pop() {
-            let word = self.host.word(&entry.task);
-            match word.claim() {
-                Claim::Lost => queue.unbury(1),
-                claim => {
-                    queue.withdrawn(word, claim == Claim::First);
-                    self.book_refusal(claim == Claim::First);
-                    self.host.refuse(scope, &entry.task, why);
-                }
+    fn sweep_queue(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
+        while !queue.lanes.is_empty() {
+            if let Some(Entry { task, .. }) = queue.lanes.pop()
+                && !self.answer(scope, task)
+            {
+                queue.unbury(1);
             }
-            self.host.discard(scope, entry.task);
+        }
+    }
+
+    /// Answers a task without running it; false when it has been settled before.
+    fn answer(&self, scope: H::Scope<'_>, task: H::Task) -> bool {
+        let word = self.host.word(&task);
+        let taken = word.withdraw();
+        if let Some(taken) = taken {
+            let first = taken == Taken::Fresh;
+            self.queue_of(word).withdrawn(word, first);
+            self.book_refusal(first);
+            self.host.refuse(scope, &task, self.refusal());
+        }
+        self.host.discard(scope, task);
+        taken.is_some()
+    }
+
+    /// Answers a task that its caller wanted to run on a loan, which does not come.
+    pub fn decline(&self, scope: H::Scope<'_>, task: H::Task) {
+        self.answer(scope, task);
+    }
+
+    /// Why a task will not run now.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self.mode.load(Ordering::SeqCst) {
+            mode if mode & BROKEN != 0 => Refusal::Broken,
+            mode if mode & KILLED != 0 => Refusal::Killed,
+            _ => Refusal::NoWorker,
         }
     }
 
@@ -452,36 +534,59 @@ impl<H: Host> Engine<H> {
         count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A worker's last act: gives its place back, and answers for what nobody is left to serve.
-    pub(super) fn retire(self: &Arc<Self>, scope: H::Scope<'_>, badge: &Arc<Badge<H>>, gave_up: bool) {
-        let left = self.roster.leave(badge);
-        if self.is_killed() {
-            self.sweep(scope, if self.is_broken() { Refusal::Broken } else { Refusal::Killed });
-        } else if left.last_of_main && self.is_closing() {
-            // Sealed first: a submitter may still be inside the gate when the last one gives up.
-            self.main.close();
-            self.sweep_queue(scope, &self.main, Refusal::NoWorker);
-        } else if !badge.post().is_main() && !self.express.lanes.is_empty() {
-            if gave_up && left.last_of_express {
-                self.express.close();
-                self.sweep_queue(scope, &self.express, Refusal::NoWorker);
-            } else {
-                // Something came between a temporary worker's last look and its leaving.
-                self.staff_express(scope);
-            }
+    /// A worker without a resource is about to go: the last of its kind answers what waits. False when
+    /// it has to go on, as something came; not if it `failed` to make a resource.
+    pub(super) fn dismiss(&self, scope: H::Scope<'_>, badge: &Arc<Badge<H>>, failed: bool) -> bool {
+        let closing = self.is_closing();
+        let queue = self.queue_at(badge.post());
+        if closing {
+            // Sealed first: whoever is the last then, stays the last.
+            queue.close();
         }
-        if self.is_closing() && self.roster.wait_empty(Duration::ZERO) {
-            self.finish();
+        let stays = || !failed && !self.is_killed() && !queue.lanes.is_empty();
+        let Some(last) = self.roster.dismiss(badge, stays) else {
+            return false;
+        };
+        // After a kill, too: its own retry may have come into the lanes after the sweep.
+        if closing && last || self.is_killed() {
+            self.sweep_queue(scope, queue);
         }
+        true
     }
 
-    /// The place of a worker that never lived, or whose loop panicked.
-    pub(super) fn abandon(&self, badge: &Arc<Badge<H>>) {
+    /// A worker's last act: gives its place back.
+    pub(super) fn leave(&self, badge: &Arc<Badge<H>>) {
         self.roster.leave(badge);
-        if std::thread::panicking() {
-            self.close(STOPPING | KILLED | BROKEN);
-        } else if self.is_closing() && self.roster.wait_empty(Duration::ZERO) {
-            self.finish();
+        self.finish_if_over();
+    }
+
+    /// The place of a worker that never lived, or that fell over a second time.
+    pub(super) fn abandon(&self, badge: &Arc<Badge<H>>) {
+        if thread::panicking() {
+            self.close(STOPPING | KILLED | BROKEN, || ());
+        }
+        self.leave(badge);
+    }
+
+    /// Our own code panicked while it did this worker's work: the runner is broken, and what the worker
+    /// ran is answered.
+    pub(super) fn collapse(
+        &self,
+        scope: H::Scope<'_>,
+        badge: &Badge<H>,
+        recorder: &super::figures::Recorder,
+    ) {
+        self.break_down(scope);
+        while let Some(task) = badge.pop_running() {
+            let word = self.host.word(&task);
+            recorder.count(Counter::Ended);
+            if word.settle_running() {
+                self.book_refusal(false);
+                self.host.refuse(scope, &task, Refusal::Broken);
+            } else {
+                self.overdue_ended(word);
+            }
+            self.host.discard(scope, task);
         }
     }
 
@@ -564,7 +669,6 @@ impl<H: Host> Engine<H> {
         // In the order finished, started, accepted: what moves on while we read makes a gauge a little
         // too large, never negative.
         let withdrawn = self.main.withdrawals() + self.express.withdrawals();
-        let overdue = self.strays.overdue.load(Ordering::SeqCst);
         let totals = self.ledger.totals();
         let entered = self.main.entered() + self.express.entered();
         Stats {
@@ -573,7 +677,7 @@ impl<H: Host> Engine<H> {
                 .saturating_sub(withdrawn + totals[Counter::Started] + totals[Counter::Resumed]),
             urgent: self.main.high(),
             running: totals.running(),
-            overdue,
+            overdue: self.strays.overdue(),
             available: if self.settings.thread_bound {
                 self.express.bell.sleepers()
             } else {

@@ -2,8 +2,8 @@
 //!
 //! One word holds a closed bit, the number of submitters between `enter` and `leave`, and how many
 //! were ever let in. A submitter enters with one `fetch_add` and pushes only when the bit was not set;
-//! the closer sets the bit and waits until nobody is inside. Nothing inside the gate blocks, detaches
-//! or calls Python, so that wait is a few instructions long.
+//! the closer sets the bit, waits until nobody is inside, and seals. Nothing inside the gate blocks,
+//! detaches or calls Python, so that wait is a few instructions long.
 
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -13,11 +13,12 @@ const INSIDE: u64 = 1;
 const INSIDE_MASK: u64 = (1 << 20) - 1;
 const ACCEPTED: u64 = 1 << 20;
 const CLOSED: u64 = 1 << 63;
+const SEALED: u64 = 1 << 62;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Gate {
-    /// Closed bit, count of all accepted, count of submitters inside. `SeqCst` throughout: the order
+    /// Closed and sealed bit, count of all accepted, count of submitters inside. `SeqCst` throughout: the order
     /// of "closed" against "inside" is the promise, and on the usual machines it costs the same.
     word: CachePadded<AtomicU64>,
 }
@@ -34,16 +35,25 @@ impl Gate {
 
     /// Enters, and counts one accepted task; `None` once closed.
     pub fn enter(&self) -> Option<Pass<'_>> {
+        self.enter_with(INSIDE + ACCEPTED)
+    }
+
+    /// Enters with a task that another gate accepted; `None` once closed.
+    pub fn enter_again(&self) -> Option<Pass<'_>> {
+        self.enter_with(INSIDE)
+    }
+
+    fn enter_with(&self, ticket: u64) -> Option<Pass<'_>> {
         // The look before the add keeps refused submits out of the accepted count, but for those
         // that race with the close itself, which take theirs back.
         if self.is_closed() {
             return None;
         }
-        let before = self.word.fetch_add(INSIDE + ACCEPTED, Ordering::SeqCst);
+        let before = self.word.fetch_add(ticket, Ordering::SeqCst);
         if before & CLOSED == 0 {
             return Some(Pass(self));
         }
-        self.word.fetch_sub(INSIDE + ACCEPTED, Ordering::SeqCst);
+        self.word.fetch_sub(ticket, Ordering::SeqCst);
         None
     }
 
@@ -53,6 +63,7 @@ impl Gate {
         while self.word.load(Ordering::SeqCst) & INSIDE_MASK != 0 {
             thread::yield_now();
         }
+        self.word.fetch_or(SEALED, Ordering::SeqCst);
     }
 
     /// Whether `close` has begun.
@@ -60,15 +71,17 @@ impl Gate {
         self.word.load(Ordering::SeqCst) & CLOSED != 0
     }
 
-    /// Whether `close` has begun and everything accepted has been pushed.
+    /// Whether a `close` is over: everything accepted has been pushed.
+    ///
+    /// A bit of its own, as somebody may still come in late, only to be refused: were that to look like
+    /// a task under way, a worker would go to sleep for it, and nobody would wake it.
     pub fn is_sealed(&self) -> bool {
-        let word = self.word.load(Ordering::SeqCst);
-        word & CLOSED != 0 && word & INSIDE_MASK == 0
+        self.word.load(Ordering::SeqCst) & SEALED != 0
     }
 
     /// How many tasks were ever accepted.
     pub fn accepted(&self) -> u64 {
-        (self.word.load(Ordering::SeqCst) & !CLOSED) / ACCEPTED
+        (self.word.load(Ordering::SeqCst) & !(CLOSED | SEALED)) / ACCEPTED
     }
 }
 

@@ -50,20 +50,26 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn share(&self, scope: Self::Scope<'_>, task: &Self::Task) -> Self::Task;
 
     /// Runs a claimed task on the desk's resource, and delivers its outcome unless it asks for judgement.
-    /// [`Desk::delivered`] is called just before an outcome is published.
+    /// It takes the outcome with [`TaskWord::settle_running`], calls [`Desk::delivered`], and publishes.
     fn run(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task) -> Ran;
 
     /// Asks whether the error a task ended with means that the resource went bad.
     fn judge(&self, scope: Self::Scope<'_>, badge: &Badge<Self>, task: &Self::Task) -> Verdict;
 
-    /// Makes a judged task ready to be tried again; the engine queues it after this.
+    /// Puts the payload of a judged task back; the engine moves the word and queues the task after this.
     fn prepare_retry(&self, scope: Self::Scope<'_>, task: &Self::Task);
 
-    /// Delivers the error that a judged task ended with.
+    /// Publishes the error that a judged task ended with, and drops its payload. The engine has taken the
+    /// outcome and booked it.
     fn fail(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task);
 
-    /// Answers a claimed task that will not run (any more).
+    /// Publishes the refusal of a task that will not run (any more), and drops its payload. The engine has
+    /// taken the outcome and booked it.
     fn refuse(&self, scope: Self::Scope<'_>, task: &Self::Task, why: Refusal);
+
+    /// Drops the payload of a claimed task that does not run (any more), and whose outcome somebody else
+    /// decided meanwhile.
+    fn forget(&self, scope: Self::Scope<'_>, task: &Self::Task);
 
     /// Ends a task whose time limit passed, waiting or running.
     fn expire(&self, scope: Self::Scope<'_>, task: &Self::Task);

@@ -1,7 +1,10 @@
 //! The waiting tasks: three strict classes, first in first out within each, retries first.
 
 use super::clock::Tick;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::channel::{Receiver, Sender, unbounded};
+use std::collections::VecDeque;
 
 /// How urgent a task is. A free worker takes the highest class that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +19,8 @@ pub enum Class {
 }
 
 impl Class {
-    const HIGHEST_FIRST: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+    /// All classes.
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
 
     /// The class with this number; numbers above are `High`.
     pub fn from_number(number: u8) -> Self {
@@ -61,12 +65,81 @@ impl<T> Channel<T> {
     }
 }
 
+/// What a sift left over of the fresh tasks of a lane: older than all that are fresh now.
+#[derive(Debug)]
+struct Elders<T> {
+    /// Whether there are any, or a sift is under way. Written under the lock. `SeqCst`, like the channels:
+    /// set before a sift takes the first fresh entry, so that no entry is ever in neither place for who
+    /// looks at the fresh ones first and here then.
+    some: AtomicBool,
+    entries: Mutex<VecDeque<Entry<T>>>,
+}
+
+impl<T> Elders<T> {
+    fn new() -> Self {
+        Self { some: AtomicBool::new(false), entries: Mutex::new(VecDeque::new()) }
+    }
+
+    fn any(&self) -> bool {
+        self.some.load(Ordering::SeqCst)
+    }
+
+    fn pop(&self) -> Option<Entry<T>> {
+        if !self.any() {
+            return None;
+        }
+        let mut entries = self.entries.lock();
+        let first = entries.pop_front();
+        self.settle(&mut entries);
+        first
+    }
+
+    /// Takes what `live` rejects out of the elders and the fresh ones, which become elders.
+    fn sift(&self, fresh: &Channel<T>, live: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut entries = self.entries.lock();
+        self.some.store(true, Ordering::SeqCst);
+        let mut dead = Vec::new();
+        let old = std::mem::take(&mut *entries);
+        // Those that come in meanwhile stay fresh.
+        let new = (0..fresh.receiver.len()).map_while(|_| fresh.pop());
+        for entry in old.into_iter().chain(new) {
+            if live(&entry.task) {
+                entries.push_back(entry);
+            } else {
+                dead.push(entry.task);
+            }
+        }
+        self.settle(&mut entries);
+        dead
+    }
+
+    fn settle(&self, entries: &mut VecDeque<Entry<T>>) {
+        if entries.is_empty() {
+            // A sift of many may have left much room.
+            *entries = VecDeque::new();
+            self.some.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Lane<T> {
     /// Retries. Their place in the queue was theirs before, so a push here cannot be refused.
     again: Channel<T>,
+    elders: Elders<T>,
     /// Everything else.
     fresh: Channel<T>,
+}
+
+impl<T> Lane<T> {
+    fn pop(&self) -> Option<Entry<T>> {
+        self.again.pop().or_else(|| self.elders.pop()).or_else(|| self.fresh.pop())
+    }
+
+    fn is_empty(&self) -> bool {
+        // In this order: see `Elders::some`.
+        self.again.receiver.is_empty() && self.fresh.receiver.is_empty() && !self.elders.any()
+    }
 }
 
 /// Three lanes of unbounded channels; bounds are [`Permits`](super::permits::Permits).
@@ -78,7 +151,9 @@ pub struct Lanes<T> {
 impl<T> Lanes<T> {
     /// Empty lanes.
     pub fn new() -> Self {
-        Self { lanes: [(); 3].map(|()| Lane { again: Channel::new(), fresh: Channel::new() }) }
+        let lane =
+            |()| Lane { again: Channel::new(), elders: Elders::new(), fresh: Channel::new() };
+        Self { lanes: [(); 3].map(lane) }
     }
 
     /// Appends a task that was just accepted.
@@ -91,42 +166,34 @@ impl<T> Lanes<T> {
         self.lanes[class as usize].again.push(entry);
     }
 
-    /// Takes the most urgent entry.
+    /// Takes the most urgent entry. `None` while others pop or sift is no proof that nothing is left;
+    /// [`is_empty`](Self::is_empty) is.
     pub fn pop(&self) -> Option<Entry<T>> {
-        Class::HIGHEST_FIRST.iter().find_map(|&class| {
-            let lane = &self.lanes[class as usize];
-            lane.again.pop().or_else(|| lane.fresh.pop())
-        })
+        self.lanes.iter().rev().find_map(Lane::pop)
     }
 
     /// Whether nothing waits, tombstones included.
     pub fn is_empty(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|lane| lane.again.receiver.is_empty() && lane.fresh.receiver.is_empty())
+        self.lanes.iter().all(Lane::is_empty)
     }
 
-    /// How many entries wait in a class, tombstones included.
-    pub fn len(&self, class: Class) -> usize {
-        let lane = &self.lanes[class as usize];
-        lane.again.receiver.len() + lane.fresh.receiver.len()
+    /// How many entries wait, tombstones included. Waits for a sift under way.
+    pub fn len(&self) -> usize {
+        let len = |lane: &Lane<T>| {
+            let elders = if lane.elders.any() { lane.elders.entries.lock().len() } else { 0 };
+            lane.again.receiver.len() + elders + lane.fresh.receiver.len()
+        };
+        self.lanes.iter().map(len).sum()
     }
 
-    /// Takes out the fresh entries of a class that `live` rejects, keeping the order of the rest.
+    /// Takes out the entries of a class that `live` rejects, keeping the order of the rest. Retries stay:
+    /// they are few.
     ///
-    /// The survivors move to the front part of the lane, so this is for one caller at a time, and a
-    /// worker that pops meanwhile may overtake the one entry that is just being moved.
+    /// A lock is held meanwhile, under which `live` only looks: pops of this class wait for it, but for
+    /// one that is under way as it begins, which may overtake.
     pub fn sift(&self, class: Class, live: impl Fn(&T) -> bool) -> Vec<T> {
         let lane = &self.lanes[class as usize];
-        let mut dead = Vec::new();
-        for _ in 0..lane.fresh.receiver.len() {
-            match lane.fresh.pop() {
-                Some(entry) if live(&entry.task) => lane.again.push(entry),
-                Some(entry) => dead.push(entry.task),
-                None => break,
-            }
-        }
-        dead
+        lane.elders.sift(&lane.fresh, live)
     }
 }
 
@@ -183,5 +250,33 @@ mod tests {
         assert_eq!(lanes.sift(Class::Normal, |task| task % 3 == 0), [1, 2, 4, 5, 7, 8]);
         lanes.push(Class::Normal, entry(10));
         assert_eq!(drain(&lanes), [0, 3, 6, 9, 10]);
+        assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn what_a_sift_left_is_sifted_again_and_stays_behind_retries() {
+        let lanes = Lanes::new();
+        for task in 0..6 {
+            lanes.push(Class::Low, entry(task));
+        }
+        assert_eq!(lanes.sift(Class::Low, |task| *task > 1), [0, 1]);
+        lanes.push(Class::Low, entry(6));
+        lanes.push_again(Class::Low, entry(7));
+        assert_eq!(lanes.sift(Class::Low, |task| *task % 2 == 0), [3, 5]);
+        assert_eq!(lanes.len(), 4);
+        assert_eq!(drain(&lanes), [7, 2, 4, 6]);
+        assert_eq!(lanes.len(), 0);
+    }
+
+    #[test]
+    fn is_never_empty_while_a_sift_holds_the_last_entry() {
+        let lanes = Lanes::new();
+        lanes.push(Class::High, entry(1));
+        let dead = lanes.sift(Class::High, |_| {
+            assert!(!lanes.is_empty());
+            true
+        });
+        assert!(dead.is_empty());
+        assert_eq!(drain(&lanes), [1]);
     }
 }

@@ -51,10 +51,8 @@ impl<F> Launch<F> {
 
     /// Blocks until the start is decided or the limit passes.
     pub fn wait(&self, limit: Duration) -> Launched {
-        let mut state = self.state.lock();
-        if !state.failed && state.missing > 0 {
-            state = self.changed.wait_timeout(state, limit);
-        }
+        let pending = |state: &mut State<F>| !state.failed && state.missing > 0;
+        let state = self.changed.wait_while(self.state.lock(), limit, pending);
         match (state.failed, state.missing) {
             (true, _) => Launched::Failed,
             (false, 0) => Launched::Ready,

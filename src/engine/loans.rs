@@ -10,36 +10,39 @@ use super::host::Host;
 use super::lanes::Entry;
 use super::worker::{Badge, Desk, Next, Post};
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, unbounded};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-/// A resource away from its worker, with what its use is written down in.
+/// A resource away from its worker, with what its use is written down in. It goes home when it is dropped.
 pub struct Loan<H: Host> {
-    resource: H::Resource,
-    recorder: Recorder,
+    /// Taken by `drop` alone.
+    kit: Option<(H::Resource, Recorder)>,
     badge: Arc<Badge<H>>,
-    home: Sender<Homecoming<H>>,
-}
-
-struct Homecoming<H: Host> {
-    resource: H::Resource,
-    recorder: Recorder,
+    home: Sender<H::Resource>,
 }
 
 /// The idle loans of one engine.
 pub struct Loans<H: Host> {
     sender: Sender<Loan<H>>,
     receiver: Receiver<Loan<H>>,
+    /// Callers in [`take`](Self::take). Written by them; `SeqCst`, like the channel.
+    waiting: AtomicUsize,
 }
 
 impl<H: Host> Loans<H> {
     pub(super) fn new() -> Self {
         let (sender, receiver) = unbounded();
-        Self { sender, receiver }
+        Self { sender, receiver, waiting: AtomicUsize::new(0) }
     }
 
     pub(super) fn idle(&self) -> usize {
         self.receiver.len()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 }
 
@@ -61,28 +64,26 @@ pub(super) fn lend<H: Host>(
     scope: H::Scope<'_>,
     badge: &Arc<Badge<H>>,
     resource: H::Resource,
-    recorder: Recorder,
-) -> (H::Resource, Recorder, Next) {
+) -> (H::Resource, Next) {
     let (home, door) = unbounded();
-    engine.loans.put(engine, Loan { resource, recorder, badge: Arc::clone(badge), home });
-    let back = engine.host.park(scope, || {
-        loop {
-            // The sender travels with the loan, and a loan is lost only by a thread that was torn down in
-            // the middle of its task: its resource is lost with it, and nothing is left to do here.
-            if let Ok(back) = door.recv() {
-                break back;
-            }
-            crate::sync::thread::park();
-        }
-    });
+    let kit = Some((resource, engine.ledger.enlist()));
+    engine.loans.put(engine, Loan { kit, badge: Arc::clone(badge), home });
+    let back = engine.host.park(scope, || door.recv());
     let leave = engine.is_closing() || badge.post() == Post::Temporary;
-    (back.resource, back.recorder, if leave { Next::Leave } else { Next::Renew })
+    (
+        back.expect("a loan goes home before its end of the channel is dropped"),
+        if leave { Next::Leave } else { Next::Renew },
+    )
 }
 
 impl<H: Host> Loans<H> {
-    /// Takes an idle loan, waiting up to `limit` for one.
+    /// Takes an idle loan, waiting up to `limit` for one. A caller that goes on waiting calls
+    /// [`Engine::staff_express`] before each wait: the worker it waited for may have left.
     pub fn take(&self, limit: Duration) -> Option<Loan<H>> {
-        self.receiver.recv_timeout(limit).ok()
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let loan = self.receiver.recv_timeout(limit).ok();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        loan
     }
 
     /// Takes an idle loan if there is one.
@@ -103,17 +104,12 @@ impl<H: Host> Loans<H> {
     /// Sends every idle loan home.
     pub(super) fn recall(&self) {
         while let Some(loan) = self.try_take() {
-            loan.go_home();
+            drop(loan);
         }
     }
 }
 
 impl<H: Host> Loan<H> {
-    fn go_home(self) {
-        let sent = self.home.send(Homecoming { resource: self.resource, recorder: self.recorder });
-        debug_assert!(sent.is_ok(), "its worker waits at the other end");
-    }
-
     /// Runs one task on it in the calling thread, then gives the loan back. The task comes back when it
     /// is to be tried again.
     pub fn serve(
@@ -123,14 +119,35 @@ impl<H: Host> Loan<H> {
         task: H::Task,
         since: u64,
     ) -> Option<H::Task> {
-        let desk = Desk::new(engine, &self.badge, &self.resource, &self.recorder);
-        let again = desk.serve(scope, Entry { task, since });
-        let spoiled = desk.is_spoiled();
-        if spoiled || self.badge.post() == Post::Temporary {
-            self.go_home();
-        } else {
-            engine.loans.put(engine, self);
+        let (resource, recorder) = self.kit.as_ref().expect("only `drop` takes it");
+        let desk = Desk::new(engine, &self.badge, resource, recorder);
+        let serve = AssertUnwindSafe(|| desk.serve(scope, Entry { task, since }));
+        let again = catch_unwind(serve).unwrap_or_else(|panic| {
+            engine.collapse(scope, &self.badge, recorder);
+            resume_unwind(panic)
+        });
+        if again.is_some() {
+            engine.express.returned();
+        }
+        if !desk.is_spoiled() && self.badge.post() != Post::Temporary {
+            self.give_back(engine);
         }
         again
+    }
+
+    /// Gives a loan back.
+    pub fn give_back(self, engine: &Engine<H>) {
+        engine.loans.put(engine, self);
+    }
+}
+
+impl<H: Host> Drop for Loan<H> {
+    fn drop(&mut self) {
+        if let Some((resource, recorder)) = self.kit.take() {
+            // First: once its worker is gone, the ledger is complete.
+            drop(recorder);
+            let sent = self.home.send(resource);
+            debug_assert!(sent.is_ok(), "its worker waits at the other end");
+        }
     }
 }

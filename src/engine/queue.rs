@@ -51,6 +51,17 @@ impl<T> Queue<T> {
 
     /// Accepts a task or refuses it, in one step against [`close`](Self::close).
     pub(super) fn push(&self, class: Class, task: T, since: Tick) -> Result<(), Closed<T>> {
+        self.push_and(class, task, since, || ())
+    }
+
+    /// Accepts a task or refuses it; if it does, `also` is part of the same step.
+    pub(super) fn push_and<R>(
+        &self,
+        class: Class,
+        task: T,
+        since: Tick,
+        also: impl FnOnce() -> R,
+    ) -> Result<R, Closed<T>> {
         let Some(pass) = self.gate.enter() else {
             return Err(Closed(task));
         };
@@ -58,6 +69,18 @@ impl<T> Queue<T> {
             self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
         }
         self.lanes.push(class, Entry { task, since });
+        let done = also();
+        drop(pass);
+        self.bell.ring();
+        Ok(done)
+    }
+
+    /// Takes over, before everything else, a task that another queue accepted.
+    pub(super) fn adopt(&self, entry: Entry<T>) -> Result<(), Closed<T>> {
+        let Some(pass) = self.gate.enter_again() else {
+            return Err(Closed(entry.task));
+        };
+        self.lanes.push_again(Class::High, entry);
         drop(pass);
         self.bell.ring();
         Ok(())
@@ -65,12 +88,17 @@ impl<T> Queue<T> {
 
     /// Queues a retry. Its place is still its own: neither gate nor bound is asked.
     pub(super) fn push_again(&self, class: Class, task: T, since: Tick) {
-        self.counts.returned.fetch_add(1, Ordering::SeqCst);
+        self.returned();
         if class == Class::High {
             self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
         }
         self.lanes.push_again(class, Entry { task, since });
         self.bell.ring();
+    }
+
+    /// Counts a task that waits again.
+    pub(super) fn returned(&self) {
+        self.counts.returned.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A worker claimed a waiting task, for the first time or again.
@@ -89,11 +117,13 @@ impl<T> Queue<T> {
         self.taken(word, first);
     }
 
-    /// A task left while its entry stays in the lane. True when so many did that a sift is due.
+    /// A task left while its entry stays in the lane. True when so many did that a sift is due: about a
+    /// thousand, or an eighth of the lanes, so that cancelling a long queue stays linear.
     pub(super) fn bury(&self) -> bool {
-        const MOST_TOMBSTONES: u64 = 1_000;
-        let before = self.counts.tombstones.fetch_add(1, Ordering::Relaxed);
-        before >= MOST_TOMBSTONES && before.is_multiple_of(MOST_TOMBSTONES / 2)
+        const MANY: u64 = 1_000;
+        let dead = self.counts.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
+        // Not with each one above: some cannot be sifted out just yet.
+        dead >= MANY && dead.is_multiple_of(MANY / 4) && dead >= self.lanes.len() as u64 / 8
     }
 
     /// `count` tombstones were taken out of the lanes.

@@ -19,18 +19,18 @@ struct State<H: Host> {
     members: Vec<Arc<Badge<H>>>,
     /// How many were ever hired: the number in the next one's name.
     hired: u64,
+    /// Threads that are not workers but are busy closing, answering or moving tasks.
+    visitors: usize,
 }
 
-/// What was left behind by a worker that went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    /// No base or burst worker is left.
-    pub last_of_main: bool,
-    /// No worker that serves `run_task` is left.
-    pub last_of_express: bool,
-    /// Nobody at all is left.
-    pub last: bool,
+impl<H: Host> State<H> {
+    fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.visitors == 0
+    }
 }
+
+/// Keeps a roster from being empty; see [`Roster::visit`].
+pub(super) struct Visit<'r, H: Host>(&'r Roster<H>);
 
 /// Live workers by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,17 +41,21 @@ pub struct Headcount {
     pub burst: usize,
     /// Base and burst workers whose first resource is still being made.
     pub starting: usize,
+    /// Base workers, beginning ones included, without those lost to an overdue task.
+    pub base_places: usize,
     /// Workers with a resource, of base and burst.
     pub equipped: usize,
     /// Base and burst workers that do not count as workers until an overdue task ends.
     pub overdue: usize,
     /// Reserved and temporary workers, beginning ones included.
     pub express: usize,
+    /// Those among them that have no resource at the moment.
+    pub express_bare: usize,
 }
 
 impl<H: Host> Roster<H> {
     pub(super) fn new() -> Self {
-        let state = State { members: Vec::new(), hired: 0 };
+        let state = State { members: Vec::new(), hired: 0, visitors: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -72,29 +76,56 @@ impl<H: Host> Roster<H> {
         Some(badge)
     }
 
-    /// Gives a place back.
-    pub(super) fn leave(&self, badge: &Arc<Badge<H>>) -> Left {
-        let mut state = self.state.lock();
-        state.members.retain(|other| !Arc::ptr_eq(other, badge));
-        let any = |main| state.members.iter().any(|b| b.post().is_main() == main);
-        let (main, express) = (any(true), any(false));
-        drop(state);
-        self.changed.notify_all();
-        let is_main = badge.post().is_main();
-        Left {
-            last_of_main: is_main && !main,
-            last_of_express: !is_main && !express,
-            last: !main && !express,
+    /// Strikes a worker that holds no resource off the count, unless it `stays`; its place is given back
+    /// by [`leave`](Self::leave). Tells whether it was the last of its kind, `None` when it stays.
+    ///
+    /// `stays` looks for tasks under the lock that [`hire`](Self::hire) counts under, and tasks are pushed
+    /// before somebody is hired for them: either the worker sees the task, or the submitter no worker.
+    pub(super) fn dismiss(
+        &self,
+        badge: &Arc<Badge<H>>,
+        stays: impl FnOnce() -> bool,
+    ) -> Option<bool> {
+        let state = self.state.lock();
+        if stays() {
+            return None;
         }
+        badge.set_dismissed();
+        let is_main = badge.post().is_main();
+        Some(!state.members.iter().any(|b| b.post().is_main() == is_main && !b.is_dismissed()))
+    }
+
+    /// Gives a place back.
+    pub(super) fn leave(&self, badge: &Arc<Badge<H>>) {
+        self.state.lock().members.retain(|other| !Arc::ptr_eq(other, badge));
+        self.changed.notify_all();
+    }
+
+    /// An overdue task ended: its worker counts again, unless it is a base worker and a stand-in took its
+    /// place. False then.
+    pub(super) fn take_back(&self, badge: &Badge<H>, worker_count: usize) -> bool {
+        let state = self.state.lock();
+        if badge.post() == Post::Base && count(&state.members).base_places >= worker_count {
+            return false;
+        }
+        badge.clear_overdue();
+        true
+    }
+
+    /// Counts a thread in that is busy at the end of the runner and is no worker.
+    pub(super) fn visit(&self) -> Visit<'_, H> {
+        self.state.lock().visitors += 1;
+        Visit(self)
+    }
+
+    /// Whether nobody is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().is_empty()
     }
 
     /// Blocks until nobody is left or the limit passes; true when nobody is.
     pub(super) fn wait_empty(&self, limit: Duration) -> bool {
-        let state = self.state.lock();
-        if state.members.is_empty() {
-            return true;
-        }
-        self.changed.wait_timeout(state, limit).members.is_empty()
+        self.changed.wait_while(self.state.lock(), limit, |state| !state.is_empty()).is_empty()
     }
 
     /// Everybody, at this moment.
@@ -108,6 +139,13 @@ impl<H: Host> Roster<H> {
     }
 }
 
+impl<H: Host> Drop for Visit<'_, H> {
+    fn drop(&mut self) {
+        self.0.state.lock().visitors -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 impl<H: Host> std::fmt::Debug for Roster<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Roster").field("headcount", &self.headcount()).finish()
@@ -116,15 +154,24 @@ impl<H: Host> std::fmt::Debug for Roster<H> {
 
 fn count<H: Host>(members: &[Arc<Badge<H>>]) -> Headcount {
     let mut heads = Headcount::default();
-    for badge in members {
+    for badge in members.iter().filter(|badge| !badge.is_dismissed()) {
+        let equipped = badge.is_equipped();
+        if !badge.post().is_main() {
+            heads.express += 1;
+            heads.express_bare += usize::from(!equipped);
+            continue;
+        }
+        heads.equipped += usize::from(equipped);
+        if badge.is_overdue() {
+            heads.overdue += 1;
+            continue;
+        }
+        heads.base_places += usize::from(badge.post() == Post::Base);
         match badge.post() {
-            Post::Reserved | Post::Temporary => heads.express += 1,
-            _ if badge.is_overdue() => heads.overdue += 1,
             _ if !badge.has_begun() => heads.starting += 1,
             Post::Base => heads.base += 1,
-            Post::Burst => heads.burst += 1,
+            _ => heads.burst += 1,
         }
-        heads.equipped += usize::from(badge.post().is_main() && badge.is_equipped());
     }
     heads
 }

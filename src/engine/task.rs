@@ -108,8 +108,9 @@ impl TaskWord {
         self.flags() & flag != 0
     }
 
-    /// Sets flags and tells the phase at that moment. `OBSERVED` and `STANDARD` are set under the host's
-    /// slot lock, so that the publisher, who takes that lock when it sees them, finds their owners.
+    /// Sets flags and tells the phase at that moment. An observer puts itself down under the host's slot
+    /// lock, then sets `OBSERVED` under it: either the publisher sees the flag and finds the observer by
+    /// taking that lock, or the observer sees that the task is done.
     pub fn set(&self, flags: u32) -> Phase {
         phase(self.word.fetch_or(flags, Ordering::AcqRel))
     }
@@ -138,15 +139,23 @@ impl TaskWord {
         self.advance(|p| p == WAITING, RUNNING).is_some()
     }
 
-    /// The running task is to be tried again. Its runner calls this, then queues it.
-    pub fn again(&self) {
-        let moved = self.advance(|p| p == RUNNING, AGAIN);
-        debug_assert!(moved.is_some(), "only its runner moves a running task to AGAIN");
+    /// The running task, its payload put back, is to be tried again; its runner queues it next. `false`:
+    /// somebody else settled it meanwhile.
+    #[must_use]
+    pub fn again(&self) -> bool {
+        self.advance(|p| p == RUNNING, AGAIN).is_some()
     }
 
-    /// Cancels it if it was never started, and `allowed` (a look at the flags) agrees.
-    pub fn cancel(&self, allowed: impl Fn(u32) -> bool) -> bool {
-        self.advance_if(|w| w & PHASE == WAITING && allowed(w), CANCELLED, 0).is_some()
+    /// Cancels it if it was never started, and `allowed` (a look at the flags) agrees. Gives the flags at
+    /// that moment: `OBSERVED` among them obliges the caller to serve the observers.
+    pub fn cancel(&self, allowed: impl Fn(u32) -> bool) -> Option<u32> {
+        self.advance_if(|w| w & PHASE == WAITING && allowed(w), CANCELLED, 0)
+    }
+
+    /// Takes payload and outcome of a task that waits, to refuse it. `None`: a tombstone.
+    pub fn withdraw(&self) -> Option<Taken> {
+        self.advance(|p| p == WAITING || p == AGAIN, SETTLING)
+            .map(|before| if before & PHASE == WAITING { Taken::Fresh } else { Taken::Retrying })
     }
 
     /// Takes the outcome of a running task for its runner. `false`: somebody else settled it.
@@ -166,15 +175,14 @@ impl TaskWord {
 
     /// Takes the outcome for somebody who settles by hand, whether or not it was started.
     pub fn settle_by_hand(&self) -> Option<Taken> {
-        self.advance(|p| p == WAITING || p == RUNNING, SETTLING).map(|before| {
-            if before & PHASE == WAITING { Taken::Fresh } else { Taken::Running }
-        })
+        self.advance(|p| p == WAITING || p == RUNNING, SETTLING)
+            .map(|before| if before & PHASE == WAITING { Taken::Fresh } else { Taken::Running })
     }
 
-    /// Publishes the outcome the caller wrote after taking it, if `allowed` (a look at the flags) still
-    /// agrees at that moment; the owner of the outcome tries again by the slow road otherwise.
-    pub fn publish(&self, allowed: impl Fn(u32) -> bool) -> bool {
-        self.advance_if(|w| w & PHASE == SETTLING && allowed(w), FINISHED, 0).is_some()
+    /// Publishes the outcome the caller wrote after taking it, if `allowed` (a look at the flags) agrees
+    /// at that moment. Gives the flags: `OBSERVED` among them obliges the caller to serve the observers.
+    pub fn publish(&self, allowed: impl Fn(u32) -> bool) -> Option<u32> {
+        self.advance_if(|w| w & PHASE == SETTLING && allowed(w), FINISHED, 0)
     }
 
     fn advance(&self, from: impl Fn(u32) -> bool, to: u32) -> Option<u32> {
@@ -217,7 +225,7 @@ mod tests {
         assert_eq!(word.claim(), Claim::First);
         assert_eq!(word.set(TOLD), Phase::Running);
         assert!(word.settle_running());
-        assert!(word.publish(|_| true));
+        assert!(word.publish(|_| true).is_some());
         assert_eq!(word.class(), Class::High);
         assert!(word.has(ONCE) && word.has(TOLD) && word.is_done());
     }
@@ -226,9 +234,9 @@ mod tests {
     fn cannot_be_cancelled_from_the_first_start_on() {
         let word = word();
         assert_eq!(word.claim(), Claim::First);
-        assert!(!word.cancel(|_| true));
-        word.again();
-        assert!(!word.cancel(|_| true));
+        assert!(word.cancel(|_| true).is_none());
+        assert!(word.again());
+        assert!(word.cancel(|_| true).is_none());
         assert_eq!(word.phase(), Phase::Running);
         assert!(!word.claim_fresh());
         assert_eq!(word.claim(), Claim::Retry);
@@ -237,8 +245,8 @@ mod tests {
     #[test]
     fn a_cancelled_task_is_a_tombstone() {
         let word = word();
-        assert!(!word.cancel(|_| false));
-        assert!(word.cancel(|_| true));
+        assert!(word.cancel(|_| false).is_none());
+        assert!(word.cancel(|_| true).is_some());
         assert_eq!(word.claim(), Claim::Lost);
         assert_eq!(word.expire(), None);
         assert_eq!(word.phase(), Phase::Cancelled);
@@ -250,8 +258,10 @@ mod tests {
         assert_eq!(word.claim(), Claim::First);
         assert_eq!(word.expire(), Some(Taken::Running));
         assert!(!word.settle_running());
+        assert!(!word.again());
+        assert_eq!(word.withdraw(), None);
         assert!(word.has(EXPIRED));
-        assert!(word.publish(|_| true));
+        assert!(word.publish(|_| true).is_some());
         assert_eq!(word.phase(), Phase::Finished);
     }
 }

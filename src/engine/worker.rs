@@ -7,7 +7,7 @@ use super::bell::Woken;
 use super::clock::Tick;
 use super::engine::Engine;
 use super::figures::{Counter, Recorder};
-use super::host::{Host, Ran, Refusal, Verdict};
+use super::host::{Host, Ran, Verdict};
 use super::lanes::Entry;
 use super::loans;
 use super::queue::Queue;
@@ -15,6 +15,7 @@ use super::task::{Claim, EXPRESS};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Arc, Mutex};
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a worker is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,8 @@ const BEGUN: u8 = 1;
 const EQUIPPED: u8 = 2;
 /// The task it runs outlived its time limit.
 const OVERDUE: u8 = 4;
+/// It has no resource and is about to go: not a worker any more.
+const DISMISSED: u8 = 8;
 
 /// What others may know of a worker.
 pub struct Badge<H: Host> {
@@ -58,8 +61,9 @@ pub struct Badge<H: Host> {
     post: Post,
     /// What it runs, outermost first. Its own thread pushes and pops; others look.
     running: Mutex<Vec<Running<H::Task>>>,
-    /// Flags above. Its own thread writes `BEGUN` and `EQUIPPED`; `OVERDUE` is set by the keeper and
-    /// cleared by its own thread, under the lock of `running`. Relaxed: each stands for itself.
+    /// Flags above. Its own thread writes `BEGUN` and `EQUIPPED`. `OVERDUE` is set by the keeper under the
+    /// lock of `running`; its own thread clears it, and sets `DISMISSED`, under the roster's lock.
+    /// Relaxed: what must not change while somebody counts is under that lock, the rest stands for itself.
     state: AtomicU8,
 }
 
@@ -74,12 +78,7 @@ pub struct Running<T> {
 
 impl<H: Host> Badge<H> {
     pub(super) fn new(name: String, post: Post) -> Self {
-        Self {
-            name,
-            post,
-            running: Mutex::new(Vec::new()),
-            state: AtomicU8::new(0),
-        }
+        Self { name, post, running: Mutex::new(Vec::new()), state: AtomicU8::new(0) }
     }
 
     /// The name of its thread.
@@ -99,6 +98,10 @@ impl<H: Host> Badge<H> {
         }
     }
 
+    pub(super) fn pop_running(&self) -> Option<H::Task> {
+        self.running.lock().pop().map(|running| running.task)
+    }
+
     pub(super) fn has_begun(&self) -> bool {
         self.has(BEGUN)
     }
@@ -109,6 +112,18 @@ impl<H: Host> Badge<H> {
 
     pub(super) fn is_overdue(&self) -> bool {
         self.has(OVERDUE)
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.has(DISMISSED)
+    }
+
+    pub(super) fn set_dismissed(&self) {
+        self.set(DISMISSED);
+    }
+
+    pub(super) fn clear_overdue(&self) {
+        self.unset(OVERDUE);
     }
 
     /// Marks it overdue if it runs a task that `is` the one; true if it was not marked before.
@@ -146,6 +161,10 @@ pub struct Desk<'w, H: Host> {
     spoiled: Cell<bool>,
     /// When the last attempt ended, to save a clock read; zero after a wait.
     last: Cell<Tick>,
+    /// How long the last attempt took.
+    span: Cell<Tick>,
+    /// It serves `run_task`, and is counted as engaged there.
+    engaged: Cell<bool>,
 }
 
 impl<'w, H: Host> Desk<'w, H> {
@@ -155,8 +174,14 @@ impl<'w, H: Host> Desk<'w, H> {
         resource: &'w H::Resource,
         recorder: &'w Recorder,
     ) -> Self {
-        let (spoiled, last) = (Cell::new(false), Cell::new(0));
-        Self { engine, badge, resource, recorder, spoiled, last }
+        let (spoiled, engaged) = (Cell::new(false), Cell::new(false));
+        let (last, span) = (Cell::new(0), Cell::new(0));
+        Self { engine, badge, resource, recorder, spoiled, last, span, engaged }
+    }
+
+    /// When the attempt before this one ended, and how long it took; `None` after a wait.
+    pub fn last_run(&self) -> Option<(Tick, Tick)> {
+        (self.last.get() != 0).then(|| (self.last.get(), self.span.get()))
     }
 
     /// The engine it works for.
@@ -199,21 +224,16 @@ impl<'w, H: Host> Desk<'w, H> {
         let first = claim == Claim::First;
         self.engine.queue_of(word).taken(word, first);
         self.recorder.count(if first { Counter::Started } else { Counter::Resumed });
-        if self.engine.is_killed() {
-            // The mode is looked at after the claim: a task starts when it is claimed, and none starts
-            // once a kill was called.
-            self.recorder.count(Counter::Ended);
-            self.engine.book_refusal(first);
-            host.refuse(scope, &task, Refusal::Killed);
-            host.discard(scope, task);
-            return None;
+        if !self.badge.post.is_main() {
+            self.engage(scope);
         }
-        self.attempt(scope, task, Some(since), true)
+        self.attempt(scope, task, first, Some(since))
     }
 
     /// Runs a task that this worker would otherwise wait for, on the resource at hand, inside the task
-    /// that waits. False when somebody else started it first.
-    pub fn serve_inside(&self, scope: H::Scope<'_>, task: &H::Task) -> bool {
+    /// that waits. False when somebody else started it first. `queued`: its entry is in a lane, and stays
+    /// there as a tombstone.
+    pub fn serve_inside(&self, scope: H::Scope<'_>, task: &H::Task, queued: bool) -> bool {
         let host = &self.engine.host;
         let word = host.word(task);
         if !word.claim_fresh() {
@@ -221,58 +241,101 @@ impl<'w, H: Host> Desk<'w, H> {
         }
         let queue = self.engine.queue_of(word);
         queue.taken(word, true);
-        queue.bury();
+        if queued {
+            self.engine.bury(scope, queue);
+        }
         self.recorder.count(Counter::Started);
-        let again = self.attempt(scope, host.share(scope, task), None, false);
+        let again = self.attempt(scope, host.share(scope, task), true, None);
         debug_assert!(again.is_none(), "no retry from inside another task");
         true
     }
 
     /// Books an outcome. Called right before it is published, so that whoever has it finds it counted.
     pub fn delivered(&self, completed: bool) {
-        self.engine.note(self.engine.clock.now());
+        let now = self.engine.clock.now();
+        self.last.set(now);
+        self.engine.note(now);
         self.recorder.count(if completed { Counter::Completed } else { Counter::Failed });
         self.recorder.count(Counter::Ended);
+        // Not at the end of the attempt: whoever has the outcome may call `run_task` at once, and finds
+        // this worker free. An inner task's outcome frees nobody.
+        if self.engaged.get() && self.badge.running.lock().len() == 1 {
+            self.disengage();
+        }
     }
 
+    /// Runs a claimed task. `since`: when it began to wait, for a task that came through a queue; one that
+    /// runs inside another did not, and is not tried again.
     fn attempt(
         &self,
         scope: H::Scope<'_>,
         task: H::Task,
+        first: bool,
         since: Option<Tick>,
-        may_retry: bool,
     ) -> Option<H::Task> {
         let (host, badge, clock) = (&self.engine.host, self.badge, &self.engine.clock);
         let begin = match self.last.get() {
-            0 => clock.now(),
-            last => last,
+            last if last != 0 && since.is_some() => last,
+            _ => clock.now(),
         };
         let shown = host.share(scope, &task);
         badge.running.lock().push(Running { task: shown, since: begin });
-        let ran = host.run(scope, self, &task);
-        let retry = ran == Ran::Doubtful && self.judge(scope, &task, may_retry);
+        // The mode is looked at after the claim: a task starts when it is claimed, and none starts once a
+        // kill was called. And after the task is shown as running: of a kill that goes on to look at what
+        // runs, one sees the other.
+        let end = if self.engine.is_killed() {
+            self.turn_away(scope, &task, first)
+        } else {
+            match host.run(scope, self, &task) {
+                Ran::Doubtful => self.judge(scope, &task, since.is_some()),
+                Ran::Completed | Ran::Failed => End::Delivered,
+                Ran::Late => End::Late,
+            }
+        };
         let shown = badge.running.lock().pop();
-        if ran == Ran::Late {
-            self.engine.overdue_ended(host.word(&task));
-            self.recorder.count(Counter::Ended);
+        if end != End::Delivered {
+            self.last.set(clock.now());
         }
-        let end = clock.now();
-        self.last.set(end);
-        let wait = since.map_or(0, |since| begin.saturating_sub(since));
-        self.recorder.record(wait, end.saturating_sub(begin));
+        if end == End::Late {
+            self.recorder.count(Counter::Ended);
+            self.engine.overdue_ended(host.word(&task));
+        }
+        if end != End::TurnedAway {
+            let wait = since.map_or(0, |since| begin.saturating_sub(since));
+            let span = self.last.get().saturating_sub(begin);
+            self.span.set(span);
+            self.recorder.record(wait, span);
+        }
+        if since.is_some() {
+            self.disengage();
+        }
         if let Some(shown) = shown {
             host.discard(scope, shown.task);
         }
-        if retry {
+        if end == End::Retry {
             return Some(task);
         }
         host.discard(scope, task);
         None
     }
 
-    /// Decides on an error: true when the task is to be tried again, and has been made ready for it.
-    fn judge(&self, scope: H::Scope<'_>, task: &H::Task, may_retry: bool) -> bool {
+    /// Answers a claimed task that must not run any more.
+    fn turn_away(&self, scope: H::Scope<'_>, task: &H::Task, first: bool) -> End {
         let host = &self.engine.host;
+        if !host.word(task).settle_running() {
+            host.forget(scope, task);
+            return End::Late;
+        }
+        self.recorder.count(Counter::Ended);
+        self.engine.book_refusal(first);
+        host.refuse(scope, task, self.engine.refusal());
+        End::TurnedAway
+    }
+
+    /// Decides on an error that a task ended with.
+    fn judge(&self, scope: H::Scope<'_>, task: &H::Task, may_retry: bool) -> End {
+        let host = &self.engine.host;
+        let word = host.word(task);
         let mut retry = false;
         // After a kill nothing is retried, and nobody is asked.
         if !self.engine.is_killed()
@@ -281,15 +344,50 @@ impl<'w, H: Host> Desk<'w, H> {
             self.spoil();
             retry = wanted && may_retry && !self.engine.is_killed();
         }
+        // Meanwhile the time limit may have passed, and the outcome be somebody else's.
         if retry {
-            self.recorder.count(Counter::Retried);
-            self.recorder.count(Counter::Ended);
             host.prepare_retry(scope, task);
-        } else {
+            if word.again() {
+                self.recorder.count(Counter::Retried);
+                self.recorder.count(Counter::Ended);
+                return End::Retry;
+            }
+        } else if word.settle_running() {
+            self.delivered(false);
             host.fail(scope, self, task);
+            return End::Delivered;
         }
-        retry
+        host.forget(scope, task);
+        End::Late
     }
+
+    /// From here on this worker counts as busy with a `run_task`: if more wait, somebody is hired.
+    fn engage(&self, scope: H::Scope<'_>) {
+        self.engaged.set(true);
+        self.engine.engaged.fetch_add(1, Ordering::SeqCst);
+        if self.engine.settings.thread_bound && !self.engine.express.lanes.is_empty() {
+            self.engine.staff_express(scope);
+        }
+    }
+
+    fn disengage(&self) {
+        if self.engaged.replace(false) {
+            self.engine.engaged.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// How an attempt ended, judgement included.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It ran, and its outcome was delivered.
+    Delivered,
+    /// Somebody else decided its outcome.
+    Late,
+    /// It is to be tried again.
+    Retry,
+    /// It did not run: the runner was killed.
+    TurnedAway,
 }
 
 impl<H: Host> std::fmt::Debug for Desk<'_, H> {
@@ -308,9 +406,19 @@ pub struct Life<H: Host> {
 }
 
 /// What becomes of a worker when it stops serving with one resource.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Renew,
     Leave,
+}
+
+/// What came of the wish for a resource.
+enum Made<R> {
+    Ready(R),
+    /// It could not be made, and there will be no other attempt.
+    Failed,
+    /// There is nothing left to do with it.
+    NotNeeded,
 }
 
 impl<H: Host> Life<H> {
@@ -330,81 +438,98 @@ impl<H: Host> Life<H> {
 
     /// Lives it: returns when the worker has destroyed its resource and given its place back.
     pub fn live(mut self, scope: H::Scope<'_>) {
-        let mut recorder = self.engine.ledger.enlist();
-        let mut resource = self.first_resource(scope);
-        let mut gave_up = resource.is_none();
-        while let Some(mut good) = resource.take() {
-            let next;
-            if self.badge.post.is_main() || self.engine.settings.thread_bound {
-                next = self.serve(scope, &good, &recorder);
-            } else {
-                (good, recorder, next) =
-                    loans::lend(&self.engine, scope, &self.badge, good, recorder);
+        let recorder = self.engine.ledger.enlist();
+        let mut held = None;
+        let work = AssertUnwindSafe(|| self.work(scope, &recorder, &mut held));
+        if catch_unwind(work).is_err() {
+            self.engine.collapse(scope, &self.badge, &recorder);
+            if let Some(resource) = held {
+                self.engine.host.destroy(scope, &self.badge, resource);
             }
-            self.badge.unset(EQUIPPED);
-            self.engine.host.destroy(scope, &self.badge, good);
-            if matches!(next, Next::Renew) && !self.engine.is_killed() {
-                resource = self.renew(scope);
-                gave_up = resource.is_none();
-            }
+            self.engine.dismiss(scope, &self.badge, true);
         }
         // Before the place is given back: an empty roster means that the ledger is complete.
         drop(recorder);
         self.left = true;
-        self.engine.retire(scope, &self.badge, gave_up);
+        self.engine.leave(&self.badge);
     }
 
-    fn first_resource(&self, scope: H::Scope<'_>) -> Option<H::Resource> {
+    /// Serves with one resource after the other until it is time to go. `held` is the one there is.
+    fn work(&self, scope: H::Scope<'_>, recorder: &Recorder, held: &mut Option<H::Resource>) {
+        let mut made = self.first_resource(scope);
+        loop {
+            let failed = matches!(made, Made::Failed);
+            if let Made::Ready(resource) = made {
+                let next;
+                if self.badge.post.is_main() || self.engine.settings.thread_bound {
+                    next = self.serve(scope, held.insert(resource), recorder);
+                } else {
+                    let (back, after) = loans::lend(&self.engine, scope, &self.badge, resource);
+                    *held = Some(back);
+                    next = after;
+                }
+                self.badge.unset(EQUIPPED);
+                if let Some(resource) = held.take() {
+                    self.engine.host.destroy(scope, &self.badge, resource);
+                }
+                if next == Next::Renew {
+                    made = self.renew(scope);
+                    continue;
+                }
+            }
+            if self.engine.dismiss(scope, &self.badge, failed) {
+                return;
+            }
+            made = self.renew(scope);
+        }
+    }
+
+    fn first_resource(&self, scope: H::Scope<'_>) -> Made<H::Resource> {
         if !self.launching {
             return self.renew(scope);
         }
-        let made = match self.engine.is_killed() {
-            true => None,
-            false => Some(self.engine.host.create(scope, &self.badge)),
-        };
-        match made {
-            Some(Ok(resource)) => {
+        if self.engine.is_killed() {
+            return Made::NotNeeded;
+        }
+        match self.engine.host.create(scope, &self.badge) {
+            Ok(resource) => {
                 self.badge.set(BEGUN | EQUIPPED);
                 self.engine.launch.one_is_ready();
-                Some(resource)
+                Made::Ready(resource)
             }
-            Some(Err(fault)) => {
+            Err(fault) => {
                 if let Some(late) = self.engine.launch.one_failed(fault) {
                     self.engine.host.keep_fault(scope, late);
                 }
-                None
+                Made::Failed
             }
-            None => None,
         }
     }
 
     /// Creates until it works; gives up when the runner is closing.
-    fn renew(&self, scope: H::Scope<'_>) -> Option<H::Resource> {
+    fn renew(&self, scope: H::Scope<'_>) -> Made<H::Resource> {
         let Engine { host, clock, backoff, .. } = &*self.engine;
         loop {
-            host.park(scope, || backoff.wait_for_turn(|| clock.now()));
-            if self.engine.is_killed() {
-                return None;
-            }
+            let turn = host.park(scope, || backoff.wait_for_turn(|| clock.now()));
             let closing = self.engine.is_closing();
-            if closing && self.queue().is_drained() {
-                return None;
+            if self.engine.is_killed() || closing && self.queue().is_drained() {
+                return Made::NotNeeded;
             }
             match host.create(scope, &self.badge) {
                 Ok(resource) => {
                     self.badge.set(BEGUN | EQUIPPED);
-                    if let Some(trouble) = backoff.succeeded(clock.now()) {
+                    if let Some(trouble) = backoff.succeeded(turn, clock.now()) {
                         host.report_trouble(scope, &self.badge, trouble, None);
                     }
-                    return Some(resource);
+                    return Made::Ready(resource);
                 }
                 Err(fault) => {
-                    if let Some(trouble) = backoff.failed(clock.now()) {
+                    if let Some(trouble) = backoff.failed(turn, clock.now()) {
                         host.report_trouble(scope, &self.badge, trouble, Some(&fault));
                     }
                     host.keep_fault(scope, fault);
                     if closing {
-                        return None;
+                        return Made::Failed;
                     }
                 }
             }
@@ -428,11 +553,11 @@ impl<H: Host> Life<H> {
                     let class = engine.host.word(&task).class();
                     queue.push_again(class, task, desk.last.get());
                 }
-                if desk.is_spoiled() {
-                    return Next::Renew;
-                }
                 if self.is_surplus() {
                     return Next::Leave;
+                }
+                if desk.is_spoiled() {
+                    return Next::Renew;
                 }
                 continue;
             }
@@ -442,30 +567,34 @@ impl<H: Host> Life<H> {
             }
             desk.last.set(0);
             let idle = || queue.lanes.is_empty() && !(engine.is_closing() && queue.is_drained());
-            let woken = engine.host.park(scope, || queue.bell.sleep(None, idle));
-            rung = woken == Woken::Rung;
+            rung = engine.host.park(scope, || {
+                while queue.bell.sleep(None, idle) == Woken::Rung {
+                    if !idle() {
+                        return true;
+                    }
+                    // Somebody was quicker: sleep again, without having asked for the interpreter.
+                    queue.bell.answered(|| !queue.lanes.is_empty());
+                }
+                false
+            });
         }
     }
 
     /// Whether this worker is one too many: a temporary one after its task, or one whose overdue task has
     /// ended while a stand-in took its place.
     fn is_surplus(&self) -> bool {
+        let Engine { roster, settings, .. } = &*self.engine;
         match self.badge.post {
             Post::Temporary => self.queue().lanes.is_empty(),
-            Post::Base if self.badge.is_overdue() => {
-                let heads = self.engine.roster.headcount();
-                if heads.base + heads.starting >= self.engine.settings.worker_count {
-                    return true;
-                }
-                self.badge.unset(OVERDUE);
-                false
+            Post::Reserved => false,
+            Post::Base | Post::Burst => {
+                self.badge.is_overdue() && !roster.take_back(&self.badge, settings.worker_count)
             }
-            _ => false,
         }
     }
 
     fn queue(&self) -> &Queue<H::Task> {
-        if self.badge.post.is_main() { &self.engine.main } else { &self.engine.express }
+        self.engine.queue_at(self.badge.post)
     }
 }
 

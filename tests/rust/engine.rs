@@ -1,0 +1,1317 @@
+//! What the engine promises, one behaviour each, with a host that is not Python.
+#![cfg(not(loom))]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a host of its own")]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+use support::{
+    End, FOREVER, Latch, Orders, Outcome, Runner, Seat, Task, Verb, eventually, lock, workers,
+};
+use tasker::engine::backoff::Trouble;
+use tasker::engine::lanes::Class;
+use tasker::engine::launch::Launched;
+use tasker::engine::permits::Verdict as Room;
+use tasker::engine::task::{EXPRESS, ONCE};
+use tasker::engine::{Host, Mode, Refusal, Settings};
+
+fn runner(worker_count: usize) -> Runner {
+    Runner::new(workers(worker_count), Orders::default())
+}
+
+fn value(value: u64) -> impl Fn(&Seat<'_>, &Arc<Task>) -> End {
+    move |_, _| End::Value(value)
+}
+
+/// Fails, and spoils its resource, that many times; then it gives the number.
+fn bad_for(attempts: usize) -> impl Fn(&Seat<'_>, &Arc<Task>) -> End {
+    move |_, task| match task.attempts() {
+        n if n <= attempts => End::Bad("bad"),
+        n => End::Value(n as u64),
+    }
+}
+
+/// Appends a number to a list.
+fn note(list: &Arc<Mutex<Vec<u64>>>, number: u64) -> impl Fn(&Seat<'_>, &Arc<Task>) -> End + use<> {
+    let list = Arc::clone(list);
+    move |_, _| {
+        lock(&list).push(number);
+        End::Value(number)
+    }
+}
+
+fn list() -> Arc<Mutex<Vec<u64>>> {
+    Arc::default()
+}
+
+// ---- the queue ---------------------------------------------------------------------------------
+
+#[test]
+fn takes_the_most_urgent_class_first_and_the_oldest_within_it() {
+    let (runner, go, order) = (runner(1), Latch::new(), list());
+    runner.occupy(&go);
+    for (class, number) in [
+        (Class::Low, 5),
+        (Class::Normal, 3),
+        (Class::High, 1),
+        (Class::Low, 6),
+        (Class::High, 2),
+        (Class::Normal, 4),
+    ] {
+        runner.submit(class, note(&order, number));
+    }
+    assert_eq!((runner.stats().queued, runner.stats().urgent), (6, 2));
+    go.open();
+    runner.stop();
+    assert_eq!(*lock(&order), [1, 2, 3, 4, 5, 6]);
+    runner.finish();
+}
+
+#[test]
+fn a_retry_goes_to_the_front_of_its_class_and_to_another_resource() {
+    let (runner, go, order) = (runner(1), Latch::new(), list());
+    runner.occupy(&go);
+    let inner = Arc::clone(&order);
+    let retried = runner.submit(Class::Normal, move |_, task| {
+        lock(&inner).push(task.attempts() as u64);
+        if task.attempts() == 1 { End::Bad("bad") } else { End::Value(0) }
+    });
+    runner.submit(Class::Normal, note(&order, 10));
+    runner.submit(Class::Low, note(&order, 20));
+    go.open();
+    runner.stop();
+    assert_eq!(*lock(&order), [1, 2, 10, 20]);
+    assert_eq!(retried.entered(), [0, 1]);
+    runner.finish();
+}
+
+#[test]
+fn a_retry_does_not_go_before_a_higher_class() {
+    let (runner, go, order) = (runner(1), Latch::new(), list());
+    runner.occupy(&go);
+    let inner = Arc::clone(&order);
+    let again = Arc::clone(&go);
+    runner.submit(Class::Normal, move |_, task| {
+        again.wait();
+        lock(&inner).push(task.attempts() as u64);
+        if task.attempts() == 1 { End::Bad("bad") } else { End::Value(0) }
+    });
+    let (inner, engine) = (Arc::clone(&order), Arc::downgrade(&runner.engine));
+    let urgent = Task::new(Class::High, 0, note(&inner, 10));
+    let late = Arc::clone(&urgent);
+    runner.submit(Class::High, move |_, _| {
+        // From inside, so that it comes while the retry is still to be made.
+        let engine = engine.upgrade().expect("it runs this");
+        engine.submit(Class::High, Arc::clone(&late), 0).expect("accepted");
+        End::Value(0)
+    });
+    go.open();
+    runner.stop();
+    assert_eq!(*lock(&order), [10, 1, 2]);
+    runner.finish();
+}
+
+#[test]
+fn gives_up_after_the_last_retry_with_the_error() {
+    let runner = runner(2);
+    let task = runner.submit(Class::Normal, |_, _| End::Bad("worn out"));
+    assert_eq!(task.outcome(), Outcome::Error("worn out"));
+    let mut resources = task.entered();
+    assert_eq!(resources.len(), 4);
+    resources.sort_unstable();
+    resources.dedup();
+    assert_eq!(resources.len(), 4, "no retry on a resource found bad");
+    assert_eq!(runner.engine.metrics().retried, 3);
+    runner.finish();
+}
+
+#[test]
+fn a_once_task_is_entered_once_and_its_bad_resource_replaced() {
+    let runner = runner(1);
+    let task = Task::new(Class::Normal, ONCE, |_, _| End::Bad("bad"));
+    assert!(runner.submit_task(&task));
+    assert_eq!(task.outcome(), Outcome::Error("bad"));
+    assert_eq!(task.attempts(), 1);
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
+    runner.finish();
+}
+
+#[test]
+fn a_healthy_error_keeps_the_resource() {
+    let runner = runner(1);
+    let task = runner.submit(Class::Normal, |_, _| End::Error("mine"));
+    assert_eq!(task.outcome(), Outcome::Error("mine"));
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [0]);
+    assert_eq!(runner.engine.metrics().failed, 1);
+    runner.finish();
+}
+
+#[test]
+fn idle_workers_all_start_at_once() {
+    let runner = runner(4);
+    for _ in 0..rounds(200) {
+        let meeting = Arc::new(Barrier::new(4));
+        let tasks: Vec<_> = (0..4)
+            .map(|_| {
+                let meeting = Arc::clone(&meeting);
+                runner.submit(Class::Normal, move |_, _| {
+                    meeting.wait();
+                    End::Value(1)
+                })
+            })
+            .collect();
+        assert!(tasks.iter().all(|task| task.outcome() == Outcome::Value(1)));
+    }
+    runner.finish();
+}
+
+// ---- cancelled tasks, and the bound ------------------------------------------------------------
+
+#[test]
+fn a_cancelled_task_never_starts_and_gives_its_place_back() {
+    let settings = Settings { max_queue_size: Some(1), ..workers(1) };
+    let (runner, go) = (Runner::new(settings, Orders::default()), Latch::new());
+    runner.occupy(&go);
+    let first = Task::new(Class::Normal, 0, value(1));
+    let second = Task::new(Class::Normal, 0, value(2));
+    assert!(runner.try_submit_task(&first));
+    assert!(!runner.try_submit_task(&second), "full");
+    assert!(runner.cancel(&first));
+    assert!(!runner.cancel(&first));
+    assert_eq!(runner.stats().queued, 0);
+    assert!(runner.try_submit_task(&second), "there is room again");
+    go.open();
+    assert_eq!(second.outcome(), Outcome::Value(2));
+    assert_eq!(runner.engine.metrics().cancelled, 1);
+    runner.finish();
+}
+
+#[test]
+fn a_started_task_cannot_be_cancelled() {
+    let (runner, go) = (runner(1), Latch::new());
+    let task = runner.occupy(&go);
+    assert!(!runner.cancel(&task));
+    go.open();
+    assert_eq!(task.outcome(), Outcome::Value(0));
+    runner.finish();
+}
+
+#[test]
+fn tombstones_do_not_pile_up() {
+    let (runner, go) = (runner(1), Latch::new());
+    runner.occupy(&go);
+    let mut handles = Vec::new();
+    let submit = |runner: &Runner| {
+        let task = Task::new(Class::Normal, 0, value(1));
+        let pushed = runner.engine.submit(Class::Normal, Arc::clone(&task), 0);
+        pushed.expect("accepted");
+        task
+    };
+    // Two thirds are cancelled as they come; of those that a sift then leaves, some more later.
+    let mut kept = Vec::new();
+    for number in 0..rounds(12_000) {
+        let task = submit(&runner);
+        handles.push(Arc::downgrade(&task));
+        if number % 3 == 0 && kept.len() < 500 {
+            kept.push(task);
+        } else {
+            assert!(runner.cancel(&task));
+        }
+    }
+    let alive = || handles.iter().filter(|handle| handle.strong_count() > 0).count();
+    assert!(alive() < kept.len() + 1_250, "{} of {} remain", alive(), handles.len());
+    for task in kept.drain(..) {
+        assert!(runner.cancel(&task));
+    }
+    for _ in 0..rounds(1_500) {
+        let task = submit(&runner);
+        assert!(runner.cancel(&task));
+    }
+    assert!(alive() < 1_250, "survivors of a sift are sifted too: {} remain", alive());
+    go.open();
+    runner.finish();
+    assert_eq!(alive(), 0);
+}
+
+#[test]
+fn a_sift_keeps_the_order_of_what_lives() {
+    let (runner, go, order) = (runner(1), Latch::new(), list());
+    runner.occupy(&go);
+    let count = rounds(6_000) as u64;
+    for number in 0..count {
+        let task = runner.submit(Class::Normal, note(&order, number));
+        if number % 2 == 1 {
+            assert!(runner.cancel(&task));
+        }
+    }
+    go.open();
+    runner.stop();
+    assert!(lock(&order).iter().copied().eq((0..count).step_by(2)));
+    runner.finish();
+}
+
+#[test]
+fn a_full_queue_admits_by_class_and_then_in_order() {
+    let settings = Settings { max_queue_size: Some(1), ..workers(1) };
+    let (runner, go) = (Runner::new(settings, Orders::default()), Latch::new());
+    runner.occupy(&go);
+    assert!(runner.try_submit_task(&Task::new(Class::Normal, 0, value(0))));
+    let permits = runner.engine.permits().expect("a bound");
+    let line: Vec<_> = [Class::Low, Class::Normal, Class::High, Class::Normal]
+        .map(|class| (class, permits.take_or_queue(class).expect_err("full")))
+        .into();
+    assert!(!runner.engine.try_permit(), "nobody overtakes the line");
+    go.open();
+    for served in [2, 1, 3, 0] {
+        let (class, ticket) = &line[served];
+        eventually("the next in line is served", || ticket.verdict() == Room::Granted);
+        let later = [2, 1, 3, 0].into_iter().skip_while(|next| *next != served).skip(1);
+        assert!(later.into_iter().all(|next| line[next].1.verdict() == Room::Blocked));
+        let task = Task::new(*class, 0, value(1));
+        runner.engine.submit(*class, Arc::clone(&task), 0).expect("accepted");
+        assert_eq!(task.outcome(), Outcome::Value(1));
+    }
+    runner.finish();
+}
+
+#[test]
+fn a_submitter_blocked_by_a_full_queue_is_refused_by_a_stop() {
+    let settings = Settings { max_queue_size: Some(1), ..workers(1) };
+    let (runner, go) = (Runner::new(settings, Orders::default()), Latch::new());
+    runner.occupy(&go);
+    let waiting = Task::new(Class::Normal, 0, value(1));
+    assert!(runner.try_submit_task(&waiting));
+    let blocked = Task::new(Class::Normal, 0, value(2));
+    thread::scope(|scope| {
+        let submitter = scope.spawn(|| runner.submit_task(&blocked));
+        runner.engine.begin_stop();
+        assert!(!submitter.join().expect("no panic"));
+    });
+    go.open();
+    assert_eq!(waiting.outcome(), Outcome::Value(1));
+    assert_eq!(blocked.attempts(), 0);
+    assert_eq!(runner.engine.metrics().refused, 1);
+    runner.finish();
+}
+
+// ---- the end -----------------------------------------------------------------------------------
+
+#[test]
+fn a_stop_accepts_or_refuses_and_runs_all_it_accepted() {
+    for _ in 0..rounds(50) {
+        let runner = runner(2);
+        let accepted = AtomicUsize::new(0);
+        let ran = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        let ran = Arc::clone(&ran);
+                        let task = Task::new(Class::Normal, 0, move |_, _| {
+                            ran.fetch_add(1, Ordering::SeqCst);
+                            End::Value(1)
+                        });
+                        if !runner.submit_task(&task) {
+                            break;
+                        }
+                        accepted.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            eventually("some were accepted", || accepted.load(Ordering::SeqCst) > 20);
+            runner.stop();
+        });
+        assert_eq!(ran.load(Ordering::SeqCst), accepted.load(Ordering::SeqCst));
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_stop_finishes_what_runs_and_what_waits() {
+    let (runner, go) = (runner(2), Latch::new());
+    runner.occupy(&go);
+    let tasks: Vec<_> = (0..100).map(|n| runner.submit(Class::Low, value(n))).collect();
+    runner.engine.begin_stop();
+    assert_eq!(runner.engine.mode(), Mode::Stopping);
+    assert!(!runner.submit_task(&Task::new(Class::High, 0, value(0))));
+    assert!(!runner.engine.wait_ended(Duration::ZERO));
+    go.open();
+    assert!(runner.engine.wait_ended(FOREVER));
+    assert_eq!(runner.engine.mode(), Mode::Stopped, "as soon as it has ended");
+    for (number, task) in (0..).zip(&tasks) {
+        assert_eq!(task.outcomes(), [Outcome::Value(number)]);
+    }
+    runner.finish();
+}
+
+#[test]
+fn a_stop_retries_what_spoils_its_resource_on_the_way() {
+    let (runner, go) = (runner(2), Latch::new());
+    runner.occupy(&go);
+    let tasks: Vec<_> = (0..20).map(|_| runner.submit(Class::Normal, bad_for(2))).collect();
+    runner.engine.begin_stop();
+    go.open();
+    runner.stop();
+    assert!(tasks.iter().all(|task| task.outcomes() == [Outcome::Value(3)]));
+    runner.finish();
+}
+
+#[test]
+fn a_kill_answers_all_that_waits_and_starts_nothing_more() {
+    let (runner, go) = (runner(1), Latch::new());
+    let running = runner.occupy(&go);
+    let tasks: Vec<_> = [Class::Low, Class::Normal, Class::High]
+        .into_iter()
+        .cycle()
+        .take(60)
+        .map(|class| runner.submit(class, value(1)))
+        .collect();
+    runner.engine.kill(());
+    assert_eq!(runner.engine.mode(), Mode::Killed);
+    for task in &tasks {
+        assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)], "before kill returned");
+        assert_eq!(task.attempts(), 0);
+    }
+    assert_eq!(runner.engine.metrics().dropped, 60);
+    go.open();
+    assert!(runner.engine.wait_ended(FOREVER));
+    assert_eq!(running.outcomes(), [Outcome::Value(0)]);
+    runner.finish();
+}
+
+#[test]
+fn a_kill_gives_a_waiting_retry_its_last_error() {
+    let (go, failing) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+    let (wait, fail) = (Arc::clone(&go), Arc::clone(&failing));
+    let orders = Orders {
+        on_create: Box::new(move |_| {
+            if fail.load(Ordering::SeqCst) {
+                wait.wait();
+            }
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    failing.store(true, Ordering::SeqCst);
+    let retrying = runner.submit(Class::Normal, bad_for(1));
+    let fresh = runner.submit(Class::Normal, value(1));
+    eventually("it waits for its retry", || runner.world().creations() == 2);
+    runner.engine.kill(());
+    assert_eq!(retrying.outcomes(), [Outcome::Error("bad")]);
+    assert_eq!(fresh.outcomes(), [Outcome::Refused(Refusal::Killed)]);
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_kill_between_the_decision_to_retry_and_the_queueing_answers_the_task() {
+    let orders = Orders {
+        on_verb: Box::new(|world, verb, _| {
+            if verb == Verb::PrepareRetry {
+                world.engine().kill(());
+            }
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    let task = runner.submit(Class::Normal, bad_for(1));
+    assert_eq!(task.outcome(), Outcome::Error("bad"));
+    assert_eq!(task.attempts(), 1);
+    runner.finish();
+}
+
+#[test]
+fn a_task_claimed_before_a_kill_is_either_seen_running_or_does_not_run() {
+    let (claimed, go) = (Latch::new(), Latch::new());
+    let (inside, held) = (Arc::clone(&claimed), Arc::clone(&go));
+    let orders = Orders {
+        on_verb: Box::new(move |_, verb, _| {
+            if verb == Verb::Share {
+                inside.open();
+                held.wait();
+            }
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    let task = runner.submit(Class::Normal, value(1));
+    claimed.wait();
+    runner.engine.kill(());
+    let mut seen = 0;
+    for badge in runner.engine.members() {
+        badge.look_at_running(|_, _| seen += 1);
+    }
+    assert_eq!(seen, 0);
+    go.open();
+    assert_eq!(task.outcome(), Outcome::Refused(Refusal::Killed));
+    assert_eq!(task.attempts(), 0);
+    runner.finish();
+}
+
+#[test]
+fn a_kill_strengthens_a_stop() {
+    let (runner, go) = (runner(1), Latch::new());
+    runner.occupy(&go);
+    let tasks: Vec<_> = (0..10).map(|_| runner.submit(Class::Normal, value(1))).collect();
+    runner.engine.begin_stop();
+    runner.engine.kill(());
+    assert_eq!(runner.engine.mode(), Mode::Killed);
+    assert!(tasks.iter().all(|t| t.outcomes() == [Outcome::Refused(Refusal::Killed)]));
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn stops_and_kills_may_overlap_and_all_return() {
+    for round in 0..rounds(100) {
+        let runner = runner(2);
+        let tasks: Vec<_> = (0..50).map(|_| runner.submit(Class::Normal, bad_for(1))).collect();
+        thread::scope(|scope| {
+            for number in 0..4 {
+                let runner = &runner;
+                scope.spawn(
+                    move || {
+                        if (round + number) % 3 == 0 { runner.kill() } else { runner.stop() }
+                    },
+                );
+            }
+        });
+        assert!(tasks.iter().all(|task| task.outcomes().len() == 1));
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_runner_has_not_ended_before_a_kill_has_answered_everybody() {
+    let (inside, answer) = (Latch::new(), Latch::new());
+    let (entered, held) = (Arc::clone(&inside), Arc::clone(&answer));
+    let orders = Orders {
+        on_verb: Box::new(move |_, verb, _| {
+            if verb == Verb::Refuse {
+                entered.open();
+                held.wait();
+            }
+        }),
+        ..Orders::default()
+    };
+    let (runner, go) = (Runner::new(workers(1), orders), Latch::new());
+    runner.occupy(&go);
+    let task = runner.submit(Class::Normal, value(1));
+    thread::scope(|scope| {
+        scope.spawn(|| runner.engine.kill(()));
+        inside.wait();
+        go.open();
+        eventually("the worker is gone", || runner.engine.members().is_empty());
+        assert!(!runner.engine.wait_ended(Duration::ZERO));
+        answer.open();
+        assert!(runner.engine.wait_ended(FOREVER));
+        assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)]);
+    });
+    runner.finish();
+}
+
+#[test]
+fn a_runner_has_not_ended_before_its_last_resource_is_destroyed() {
+    let (inside, go) = (Latch::new(), Latch::new());
+    let (entered, held) = (Arc::clone(&inside), Arc::clone(&go));
+    let orders = Orders {
+        on_destroy: Box::new(move |_| {
+            entered.open();
+            held.wait();
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    runner.engine.begin_stop();
+    inside.wait();
+    assert!(!runner.engine.wait_ended(Duration::from_millis(1)));
+    go.open();
+    runner.finish();
+}
+
+// ---- creation that fails -----------------------------------------------------------------------
+
+/// Orders by which creation fails while the flag is up.
+fn failing() -> (Orders, Arc<AtomicBool>) {
+    let down = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&down);
+    let on_create =
+        Box::new(move |_| if flag.load(Ordering::SeqCst) { Err("no resource") } else { Ok(()) });
+    (Orders { on_create, ..Orders::default() }, down)
+}
+
+/// Makes every worker find its resource bad at once; returns when all tasks have failed.
+fn spoil_all(runner: &Runner) {
+    let count = runner.engine.settings.worker_count;
+    let meeting = Arc::new(Barrier::new(count));
+    let tasks: Vec<_> = (0..count)
+        .map(|_| {
+            let meeting = Arc::clone(&meeting);
+            let task = Task::new(Class::High, ONCE, move |_, _| {
+                meeting.wait();
+                End::Bad("bad")
+            });
+            assert!(runner.submit_task(&task));
+            task
+        })
+        .collect();
+    assert!(tasks.iter().all(|task| task.outcome() == Outcome::Error("bad")));
+}
+
+#[test]
+fn failing_creation_is_tried_one_at_a_time_until_it_works_again() {
+    let (orders, down) = failing();
+    let runner = Runner::new(workers(3), orders);
+    down.store(true, Ordering::SeqCst);
+    spoil_all(&runner);
+    let tasks: Vec<_> = (0..10).map(|n| runner.submit(Class::Normal, value(n))).collect();
+    eventually("each has failed once", || lock(&runner.world().faults).len() >= 3);
+    runner.world().creating_at_most();
+    eventually("it goes on trying", || lock(&runner.world().faults).len() >= 6);
+    assert_eq!(runner.world().creating_at_most(), 1);
+    assert_eq!(runner.stats().queued, 10, "tasks stay queued");
+    assert_eq!((runner.stats().heads.base, runner.stats().heads.equipped), (3, 0));
+    down.store(false, Ordering::SeqCst);
+    assert!(tasks.iter().zip(0..).all(|(task, n)| task.outcome() == Outcome::Value(n)));
+    eventually("all have a resource again", || runner.stats().heads.equipped == 3);
+    let troubles = lock(&runner.world().troubles).clone();
+    assert!(matches!(troubles[..], [Trouble::Began, Trouble::Over(_)]), "{troubles:?}");
+    runner.finish();
+}
+
+#[test]
+fn closing_while_creation_fails_answers_the_queue_and_ends() {
+    let (orders, down) = failing();
+    let runner = Runner::new(workers(2), orders);
+    down.store(true, Ordering::SeqCst);
+    spoil_all(&runner);
+    let tasks: Vec<_> = (0..5).map(|_| runner.submit(Class::Normal, value(1))).collect();
+    eventually("creation fails", || !lock(&runner.world().faults).is_empty());
+    runner.stop();
+    for task in &tasks {
+        assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::NoWorker)], "before it ended");
+    }
+    runner.finish();
+}
+
+#[test]
+fn a_retry_left_behind_by_a_stop_without_workers_is_answered() {
+    let (orders, down) = failing();
+    let (runner, go) = (Runner::new(workers(2), orders), Latch::new());
+    let held = Arc::clone(&go);
+    let entered = Latch::new();
+    let inside = Arc::clone(&entered);
+    let task = runner.submit(Class::Normal, move |_, _| {
+        inside.open();
+        held.wait();
+        End::Bad("bad")
+    });
+    entered.wait();
+    down.store(true, Ordering::SeqCst);
+    runner.engine.begin_stop();
+    eventually("the idle worker has left", || runner.engine.members().len() == 1);
+    go.open();
+    assert!(runner.engine.wait_ended(FOREVER));
+    assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::NoWorker)]);
+    runner.finish();
+}
+
+#[test]
+fn a_closing_runner_tries_to_create_once_more() {
+    let (orders, down) = failing();
+    let runner = Runner::new(workers(1), orders);
+    down.store(true, Ordering::SeqCst);
+    spoil_all(&runner);
+    let task = runner.submit(Class::Normal, value(1));
+    eventually("creation fails", || !lock(&runner.world().faults).is_empty());
+    down.store(false, Ordering::SeqCst);
+    runner.stop();
+    assert_eq!(task.outcomes(), [Outcome::Value(1)]);
+    runner.finish();
+}
+
+#[test]
+fn a_failed_launch_tells_why_and_leaves_nothing() {
+    let orders = Orders {
+        on_create: Box::new(|number| if number == 1 { Err("no luck") } else { Ok(()) }),
+        ..Orders::default()
+    };
+    let runner = Runner::launch(workers(3), orders).expect("threads start");
+    assert_eq!(runner.engine.launch.wait(FOREVER), Launched::Failed);
+    assert_eq!(runner.engine.launch.take_fault(), Some("no luck"));
+    runner.kill();
+    runner.finish();
+}
+
+#[test]
+fn a_thread_that_cannot_start_fails_the_launch() {
+    let started = AtomicUsize::new(0);
+    let orders = Orders {
+        on_spawn: Box::new(move |_| match started.fetch_add(1, Ordering::SeqCst) {
+            2 => Err("no thread"),
+            _ => Ok(()),
+        }),
+        ..Orders::default()
+    };
+    let (runner, fault) =
+        Runner::launch(workers(3), orders).err().expect("the third does not start");
+    assert_eq!(fault, "no thread");
+    runner.kill();
+    runner.finish();
+}
+
+#[test]
+fn a_launch_given_up_destroys_a_resource_that_comes_late() {
+    let go = Latch::new();
+    let held = Arc::clone(&go);
+    let orders = Orders {
+        on_create: Box::new(move |_| {
+            held.wait();
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::launch(workers(1), orders).expect("threads start");
+    assert_eq!(runner.engine.launch.wait(Duration::from_millis(1)), Launched::Pending);
+    runner.engine.kill(());
+    assert!(!runner.engine.wait_ended(Duration::ZERO));
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn the_number_of_base_workers_survives_any_fault() {
+    let (orders, down) = failing();
+    let runner = Runner::new(workers(3), orders);
+    for round in 0..rounds(20) {
+        down.store(round % 10 == 0, Ordering::SeqCst);
+        spoil_all(&runner);
+        down.store(false, Ordering::SeqCst);
+        eventually("all are back", || {
+            let heads = runner.stats().heads;
+            (heads.base, heads.equipped, heads.starting) == (3, 3, 0)
+        });
+    }
+    assert_eq!(runner.engine.members().len(), 3);
+    runner.finish();
+}
+
+// ---- run_task, on threads of its own -----------------------------------------------------------
+
+fn express(work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static) -> Arc<Task> {
+    Task::new(Class::Normal, EXPRESS, work)
+}
+
+#[test]
+fn run_task_passes_the_queue_on_a_resource_that_is_kept() {
+    let (runner, go) =
+        (Runner::new(Settings { reserve_limit: 4, ..workers(1) }, Orders::default()), Latch::new());
+    runner.occupy(&go);
+    let waiting = runner.submit(Class::High, value(0));
+    for number in 0..rounds(500) as u64 {
+        let task = express(value(number));
+        assert!(runner.run_task(&task));
+        assert_eq!((task.outcome(), task.entered()), (Outcome::Value(number), vec![1]));
+    }
+    assert_eq!(runner.world().made(), 2, "one idle worker is enough for one call after the other");
+    eventually("it is idle", || runner.stats().available == 1);
+    assert_eq!(waiting.attempts(), 0);
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn run_task_has_a_worker_for_each_call_at_once_up_to_the_limit() {
+    let runner = Runner::new(Settings { reserve_limit: 4, ..workers(1) }, Orders::default());
+    for _ in 0..rounds(100) {
+        let meeting = Arc::new(Barrier::new(4));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (runner, meeting) = (&runner, Arc::clone(&meeting));
+                scope.spawn(move || {
+                    let task = express(move |_, _| {
+                        meeting.wait();
+                        End::Value(1)
+                    });
+                    assert!(runner.run_task(&task));
+                    assert_eq!(task.outcome(), Outcome::Value(1));
+                });
+            }
+        });
+    }
+    assert_eq!(runner.world().made(), 5);
+    runner.finish();
+}
+
+#[test]
+fn a_run_task_beyond_the_limit_waits_for_a_worker() {
+    let runner = Runner::new(Settings { reserve_limit: 1, ..workers(1) }, Orders::default());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..rounds(50) {
+                    let task = express(value(1));
+                    assert!(runner.run_task(&task));
+                    assert_eq!(task.outcome(), Outcome::Value(1));
+                }
+            });
+        }
+    });
+    assert_eq!(runner.world().made(), 2);
+    runner.finish();
+}
+
+#[test]
+fn a_temporary_worker_serves_and_leaves() {
+    let settings = Settings { reserve_limit: 2, keep_reserved: false, ..workers(1) };
+    let runner = Runner::new(settings, Orders::default());
+    for number in 1..=3 {
+        assert!(runner.run_task(&express(value(1))));
+        eventually("it left", || runner.world().destroyed() == number);
+    }
+    runner.finish();
+}
+
+#[test]
+fn temporary_workers_that_leave_strand_nobody() {
+    let settings = Settings { reserve_limit: 1, keep_reserved: false, ..workers(1) };
+    let runner = Runner::new(settings, Orders::default());
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..rounds(200) {
+                    assert!(runner.run_task(&express(value(1))));
+                }
+            });
+        }
+    });
+    runner.finish();
+}
+
+#[test]
+fn run_task_is_tried_again_on_another_resource() {
+    for keep_reserved in [true, false] {
+        let runner = Runner::new(Settings { keep_reserved, ..workers(1) }, Orders::default());
+        let task = express(bad_for(2));
+        assert!(runner.run_task(&task));
+        assert_eq!((task.outcome(), task.entered()), (Outcome::Value(3), vec![1, 2, 3]));
+        runner.finish();
+    }
+}
+
+#[test]
+fn reserved_workers_asked_for_are_there_at_the_start() {
+    let settings = Settings { reserve_at_start: 2, reserve_limit: 2, ..workers(1) };
+    let runner = Runner::new(settings, Orders::default());
+    assert_eq!(runner.world().made(), 3);
+    assert_eq!(runner.stats().heads.express, 2);
+    runner.finish();
+}
+
+#[test]
+fn without_a_thread_to_be_had_a_base_worker_serves_run_task() {
+    let orders = Orders {
+        on_spawn: Box::new(
+            |name| if name.contains("reserved") { Err("no thread") } else { Ok(()) },
+        ),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    let task = express(value(1));
+    assert!(runner.run_task(&task));
+    assert_eq!((task.outcome(), task.entered()), (Outcome::Value(1), vec![0]));
+    runner.finish();
+}
+
+#[test]
+fn a_stop_finishes_each_run_task_it_accepted() {
+    for round in 0..rounds(100) {
+        let settings = Settings {
+            reserve_limit: 2,
+            keep_reserved: round % 2 == 0,
+            thread_bound: round % 4 < 2,
+            ..workers(1)
+        };
+        let runner = Runner::new(settings, Orders::default());
+        let done = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    loop {
+                        let task = express(value(1));
+                        if !runner.run_task(&task) {
+                            break;
+                        }
+                        let outcome = task.outcome();
+                        if runner.engine.settings.thread_bound {
+                            assert_eq!(outcome, Outcome::Value(1));
+                        }
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            eventually("some were run", || done.load(Ordering::SeqCst) > 3);
+            runner.stop();
+            assert!(runner.engine.members().is_empty(), "nobody is hired after the end");
+        });
+        runner.finish();
+    }
+}
+
+#[test]
+fn closing_while_creation_for_run_task_fails_answers_it_and_ends() {
+    let (orders, down) = failing();
+    let runner = Runner::new(Settings { reserve_limit: 3, ..workers(1) }, orders);
+    down.store(true, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let task = express(value(1));
+                    runner.run_task(&task).then(|| task.outcome())
+                })
+            })
+            .collect();
+        eventually("creation fails", || !lock(&runner.world().faults).is_empty());
+        runner.stop();
+        for call in calls {
+            let outcome = call.join().expect("no panic");
+            assert!(matches!(outcome, None | Some(Outcome::Refused(Refusal::NoWorker))));
+        }
+    });
+    runner.finish();
+}
+
+// ---- run_task, on loans ------------------------------------------------------------------------
+
+fn lending(settings: Settings) -> Settings {
+    Settings { thread_bound: false, ..settings }
+}
+
+#[test]
+fn a_loan_is_used_in_the_callers_thread_and_lies_idle_after() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    let here = thread::current().id();
+    for _ in 0..rounds(500) {
+        let task = express(move |_, _| {
+            assert_eq!(thread::current().id(), here);
+            End::Value(1)
+        });
+        assert!(runner.run_task(&task));
+        assert_eq!((task.outcome(), task.entered()), (Outcome::Value(1), vec![1]));
+    }
+    assert_eq!(runner.stats().available, 1);
+    assert_eq!(runner.world().made(), 2);
+    runner.finish();
+}
+
+#[test]
+fn a_spoiled_loan_is_renewed_on_the_thread_that_made_it() {
+    for keep_reserved in [true, false] {
+        let runner =
+            Runner::new(lending(Settings { keep_reserved, ..workers(1) }), Orders::default());
+        let task = express(bad_for(2));
+        assert!(runner.run_task(&task));
+        assert_eq!((task.outcome(), task.entered()), (Outcome::Value(3), vec![1, 2, 3]));
+        assert_eq!(runner.stats().queued, 0);
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_loan_is_shared_by_callers_beyond_the_limit() {
+    for keep_reserved in [true, false] {
+        let settings = Settings { reserve_limit: 1, keep_reserved, ..workers(1) };
+        let runner = Runner::new(lending(settings), Orders::default());
+        let inside = AtomicUsize::new(0);
+        let inside: &'static AtomicUsize = Box::leak(Box::new(inside));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..rounds(50) {
+                        let task = express(move |_, _| {
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            End::Value(1)
+                        });
+                        assert!(runner.run_task(&task));
+                        assert_eq!(task.outcome(), Outcome::Value(1));
+                    }
+                });
+            }
+        });
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_stop_calls_idle_loans_home_and_waits_for_those_in_use() {
+    let settings = Settings { reserve_at_start: 2, reserve_limit: 2, ..workers(1) };
+    let (runner, go, entered) =
+        (Runner::new(lending(settings), Orders::default()), Latch::new(), Latch::new());
+    eventually("both lie idle", || runner.stats().available == 2);
+    let (held, inside) = (Arc::clone(&go), Arc::clone(&entered));
+    let task = express(move |_, _| {
+        inside.open();
+        held.wait();
+        End::Value(1)
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(runner.run_task(&task)));
+        entered.wait();
+        runner.engine.begin_stop();
+        eventually("the idle ones went home", || runner.engine.members().len() == 1);
+        assert!(!runner.engine.wait_ended(Duration::ZERO));
+        go.open();
+        runner.stop();
+    });
+    assert_eq!(task.outcome(), Outcome::Value(1));
+    runner.finish();
+}
+
+#[test]
+fn a_killed_runner_lends_nothing() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    assert!(runner.run_task(&express(value(1))));
+    let loan = runner.engine.loans.try_take().expect("idle");
+    assert!(runner.engine.enter_express(runner.engine.clock.now()));
+    runner.engine.kill(());
+    let task = express(value(2));
+    assert!(loan.serve(&runner.engine, (), Arc::clone(&task), 0).is_none());
+    assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)]);
+    assert_eq!(task.attempts(), 0);
+    runner.finish();
+}
+
+#[test]
+fn a_loan_that_is_dropped_goes_home() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    assert!(runner.run_task(&express(value(1))));
+    drop(runner.engine.loans.try_take().expect("idle"));
+    runner.finish();
+}
+
+// ---- time limits -------------------------------------------------------------------------------
+
+#[test]
+fn a_task_whose_time_is_up_before_it_starts_never_starts() {
+    let settings = Settings { max_queue_size: Some(1), ..workers(1) };
+    let (runner, go) = (Runner::new(settings, Orders::default()), Latch::new());
+    runner.occupy(&go);
+    let task = runner.submit(Class::Normal, value(1));
+    runner.limit(&task, Duration::from_millis(1));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    eventually("its place is free", || runner.engine.try_permit());
+    assert_eq!((runner.stats().queued, runner.engine.metrics().timed_out), (0, 1));
+    go.open();
+    runner.stop();
+    assert_eq!(task.attempts(), 0);
+    runner.finish();
+}
+
+#[test]
+fn tasks_end_in_the_order_in_which_their_time_is_up() {
+    let (runner, go, order) = (runner(1), Latch::new(), list());
+    runner.occupy(&go);
+    let tasks: Vec<_> = (0..4).map(|_| runner.submit(Class::Normal, value(1))).collect();
+    for (task, milliseconds) in tasks.iter().zip([400_000, 20, 300_000, 10]) {
+        runner.limit(task, Duration::from_millis(milliseconds));
+    }
+    assert_eq!(tasks[1].outcome(), Outcome::TimedOut);
+    assert_eq!(tasks[3].outcomes(), [Outcome::TimedOut]);
+    assert!(tasks[0].outcomes().is_empty() && tasks[2].outcomes().is_empty());
+    lock(&order).clear();
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_task_that_ends_in_time_is_watched_no_more() {
+    let runner = runner(1);
+    let task = runner.submit(Class::Normal, value(1));
+    runner.limit(&task, FOREVER);
+    assert_eq!(task.outcome(), Outcome::Value(1));
+    runner.stop();
+    assert_eq!(runner.engine.metrics().timed_out, 0);
+    runner.finish();
+}
+
+/// A task that overruns its limit, and waits for the latch then. Returns when its time is up.
+fn overrun(runner: &Runner, go: &Arc<Latch>) -> Arc<Task> {
+    let task = runner.occupy(go);
+    runner.limit(&task, Duration::from_millis(1));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    task
+}
+
+#[test]
+fn a_task_that_overruns_is_answered_at_once_and_its_result_dropped() {
+    let (runner, go) = (runner(1), Latch::new());
+    let task = overrun(&runner, &go);
+    assert_eq!(runner.engine.metrics().timed_out, 1);
+    assert_eq!((runner.stats().overdue, runner.stats().running), (1, 1));
+    eventually("nobody can stand in", || {
+        runner.world().overdue_reports.load(Ordering::SeqCst) == 1
+    });
+    let heads = runner.stats().heads;
+    assert_eq!((heads.base, heads.overdue), (0, 1));
+    go.open();
+    eventually("its worker counts again", || runner.stats().heads.base == 1);
+    assert_eq!(task.outcomes(), [Outcome::TimedOut]);
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [0]);
+    runner.finish();
+}
+
+#[test]
+fn a_stand_in_takes_the_place_of_an_overdue_worker() {
+    let settings = Settings { max_worker_count: 2, ..workers(1) };
+    let (runner, go) = (Runner::new(settings, Orders::default()), Latch::new());
+    overrun(&runner, &go);
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
+    let heads = runner.stats().heads;
+    assert_eq!((heads.base, heads.overdue), (1, 1));
+    go.open();
+    eventually("the overdue one left", || runner.engine.members().len() == 1);
+    assert_eq!(runner.stats().heads.base, 1);
+    assert_eq!(runner.world().overdue_reports.load(Ordering::SeqCst), 0);
+    runner.finish();
+}
+
+#[test]
+fn overdue_workers_that_end_together_leave_the_right_number() {
+    for _ in 0..rounds(50) {
+        let settings = Settings { max_worker_count: 3, ..workers(2) };
+        let (runner, go) = (Runner::new(settings, Orders::default()), Latch::new());
+        overrun(&runner, &go);
+        overrun(&runner, &go);
+        eventually("one stand-in for two", || {
+            runner.world().overdue_reports.load(Ordering::SeqCst) == 1
+        });
+        go.open();
+        eventually("both have ended", || runner.stats().overdue == 0);
+        eventually("two are left", || {
+            let heads = runner.stats().heads;
+            (runner.engine.members().len(), heads.base, heads.overdue) == (2, 2, 0)
+        });
+        runner.finish();
+    }
+}
+
+#[test]
+fn an_overdue_task_that_spoils_its_resource_does_not_keep_its_worker_from_counting() {
+    let (runner, go, entered) = (runner(1), Latch::new(), Latch::new());
+    let (held, inside) = (Arc::clone(&go), Arc::clone(&entered));
+    let task = runner.submit(Class::Normal, move |desk, _| {
+        inside.open();
+        held.wait();
+        desk.spoil();
+        End::Value(1)
+    });
+    entered.wait();
+    runner.limit(&task, Duration::from_millis(1));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    eventually("it is overdue", || runner.stats().heads.overdue == 1);
+    go.open();
+    eventually("it counts again, with another resource", || {
+        let heads = runner.stats().heads;
+        (heads.base, heads.equipped, heads.overdue) == (1, 1, 0) && runner.world().made() == 2
+    });
+    runner.finish();
+}
+
+/// Orders by which a task's time is up as it comes to the verb.
+fn expiring_at(verb: Verb) -> Orders {
+    Orders {
+        on_verb: Box::new(move |world, now, task| {
+            if now == verb {
+                world.expire((), task);
+            }
+        }),
+        ..Orders::default()
+    }
+}
+
+#[test]
+fn a_limit_that_passes_while_the_error_is_judged_leaves_no_trace() {
+    for (retries, verb) in [(1, Verb::Judge), (1, Verb::PrepareRetry), (9, Verb::Judge)] {
+        let runner = Runner::new(workers(1), expiring_at(verb));
+        let task = Task::new(Class::Normal, if retries == 9 { ONCE } else { 0 }, bad_for(retries));
+        assert!(runner.submit_task(&task));
+        assert_eq!(task.outcome(), Outcome::TimedOut);
+        let next = runner.submit(Class::Normal, value(2));
+        assert_eq!((next.outcome(), next.entered()), (Outcome::Value(2), vec![1]));
+        assert_eq!((task.attempts(), runner.stats().overdue), (1, 0));
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_limit_that_passes_while_a_retry_waits_ends_it() {
+    let (go, failing) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+    let (held, fail) = (Arc::clone(&go), Arc::clone(&failing));
+    let orders = Orders {
+        on_create: Box::new(move |_| {
+            if fail.load(Ordering::SeqCst) {
+                held.wait();
+            }
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    failing.store(true, Ordering::SeqCst);
+    let task = runner.submit(Class::Normal, bad_for(1));
+    eventually("it waits for its retry", || runner.world().creations() == 2);
+    runner.limit(&task, Duration::from_millis(1));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    eventually("nothing waits", || runner.stats().queued == 0);
+    go.open();
+    runner.stop();
+    assert_eq!(task.attempts(), 1);
+    runner.finish();
+}
+
+#[test]
+fn a_limit_that_passes_between_a_claim_and_its_refusal_leaves_no_trace() {
+    let orders = Orders {
+        on_verb: Box::new(|world, verb, task| {
+            if verb == Verb::Share {
+                world.engine().kill(());
+                world.expire((), task);
+            }
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    let task = Task::new(Class::Normal, ONCE, value(1));
+    assert!(runner.submit_task(&task));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    runner.finish();
+}
+
+// ---- tasks inside tasks ------------------------------------------------------------------------
+
+#[test]
+fn a_worker_runs_a_task_inside_the_one_that_waits_for_it() {
+    let runner = runner(1);
+    let inner = Task::new(Class::Low, 0, |_, _| End::Bad("inner"));
+    let waited = Arc::clone(&inner);
+    let outer = runner.submit(Class::Normal, move |desk, _| {
+        desk.engine().submit(Class::Low, Arc::clone(&waited), 0).expect("accepted");
+        assert!(desk.serve_inside((), &waited, true));
+        assert!(!desk.serve_inside((), &waited, true), "once");
+        let mut depth = 0;
+        desk.badge().look_at_running(|_, _| depth += 1);
+        assert_eq!(depth, 1);
+        assert!(desk.is_spoiled());
+        End::Value(desk.resource().id)
+    });
+    assert_eq!(outer.outcome(), Outcome::Value(0));
+    assert_eq!(inner.outcomes(), [Outcome::Error("inner")], "no retry inside");
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
+    runner.finish();
+}
+
+#[test]
+fn a_killed_runner_starts_nothing_inside_a_task_either() {
+    let runner = runner(1);
+    let inner = Task::new(Class::Low, 0, value(1));
+    let waited = Arc::clone(&inner);
+    // A task that is in no lane, as a kill that is under way has not come to it yet.
+    let outer = runner.submit(Class::Normal, move |desk, _| {
+        desk.engine().kill(());
+        assert!(desk.serve_inside((), &waited, false));
+        End::Value(1)
+    });
+    assert_eq!(outer.outcome(), Outcome::Value(1));
+    assert_eq!(inner.outcomes(), [Outcome::Refused(Refusal::Killed)]);
+    assert_eq!(inner.attempts(), 0);
+    runner.engine.wait_ended(FOREVER);
+}
+
+#[test]
+fn the_time_of_an_inner_task_is_its_own() {
+    let runner = runner(1);
+    let inner = Task::new(Class::Low, 0, value(1));
+    let waited = Arc::clone(&inner);
+    let begun = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&begun);
+    runner.submit(Class::Normal, value(0)).outcome();
+    let outer = runner.submit(Class::Normal, move |desk, _| {
+        let clock = &desk.engine().clock;
+        let until = clock.now() + 2_000_000;
+        while clock.now() < until {
+            std::hint::spin_loop();
+        }
+        let now = clock.now();
+        desk.engine().submit(Class::Low, Arc::clone(&waited), now).expect("accepted");
+        assert!(desk.serve_inside((), &waited, true));
+        seen.store(now, Ordering::SeqCst);
+        End::Value(1)
+    });
+    assert_eq!(outer.outcome(), Outcome::Value(1));
+    runner.stop();
+    let execution = runner.engine.metrics().summary.execution;
+    assert!(execution.min < 0.002 && execution.max >= 0.002, "{execution:?}");
+    runner.finish();
+}
+
+// ---- our own faults ----------------------------------------------------------------------------
+
+#[test]
+fn a_panic_of_the_host_breaks_the_runner_and_answers_everybody() {
+    let (runner, go) = (runner(2), Latch::new());
+    let other = runner.occupy(&go);
+    let (held, entered) = (Latch::new(), Latch::new());
+    let (wait, inside) = (Arc::clone(&held), Arc::clone(&entered));
+    let task = runner.submit(Class::Normal, move |_, _| {
+        inside.open();
+        wait.wait();
+        panic!("planted");
+    });
+    entered.wait();
+    let waiting = runner.submit(Class::Normal, value(1));
+    held.open();
+    assert_eq!(task.outcome(), Outcome::Refused(Refusal::Broken));
+    assert_eq!(waiting.outcome(), Outcome::Refused(Refusal::Broken));
+    assert!(runner.engine.is_broken());
+    assert!(!runner.submit_task(&Task::new(Class::Normal, 0, value(1))));
+    go.open();
+    assert_eq!(other.outcome(), Outcome::Value(0));
+    runner.finish();
+}
+
+#[test]
+fn a_panic_in_a_creation_breaks_the_runner() {
+    let orders = Orders {
+        on_create: Box::new(|number| {
+            assert!(number < 1, "planted");
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    let task = runner.submit(Class::Normal, bad_for(1));
+    assert_eq!(task.outcome(), Outcome::Refused(Refusal::Broken));
+    runner.finish();
+}
+
+#[test]
+fn a_panic_on_a_loan_breaks_the_runner_and_sends_the_loan_home() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    let task = express(|_, _| panic!("planted"));
+    let call = std::panic::AssertUnwindSafe(|| runner.run_task(&task));
+    assert!(std::panic::catch_unwind(call).is_err(), "the caller learns of it");
+    assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Broken)]);
+    assert!(runner.engine.is_broken());
+    runner.finish();
+}
+
+/// Fewer rounds where each is slow.
+fn rounds(count: usize) -> usize {
+    if cfg!(miri) { count.div_ceil(50) } else { count }
+}

@@ -1,0 +1,685 @@
+//! A host without Python, a runner around the engine, and what the tests wait with.
+//!
+//! A [`Task`] is a closure with a word. The [`World`] counts what is made and destroyed, and by which
+//! thread; faults are what its hooks and the closures decide. Every [`Runner::finish`] checks the
+//! invariants that hold of any runner at its end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::{Duration, Instant};
+use tasker::engine::backoff::Trouble;
+use tasker::engine::clock::ticks;
+use tasker::engine::deadlines::Key;
+use tasker::engine::lanes::Class;
+use tasker::engine::launch::Launched;
+use tasker::engine::permits::Verdict as Room;
+use tasker::engine::task::{EXPRESS, ONCE, Phase, Taken, TaskWord};
+use tasker::engine::worker::{Badge, Desk, Life};
+use tasker::engine::{Engine, Host, Mode, Ran, Refusal, Settings, Stats, Verdict};
+
+/// Longer than any of these tests takes; a wait that ends by it is a hang.
+pub(crate) const FOREVER: Duration = Duration::from_secs(60);
+
+/// How an attempt of a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Value(u64),
+    /// An error that leaves the resource healthy.
+    Error(&'static str),
+    /// An error that spoils the resource.
+    Bad(&'static str),
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Value(u64),
+    Error(&'static str),
+    Refused(Refusal),
+    TimedOut,
+    Cancelled,
+}
+
+/// Where a task runs.
+pub(crate) type Seat<'w> = Desk<'w, World>;
+
+/// What a task does: it sees where it runs, and itself.
+pub(crate) type Work = Box<dyn Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync>;
+
+/// One task.
+pub(crate) struct Task {
+    pub(crate) word: TaskWord,
+    /// What it does. Whoever owns the payload takes it out.
+    work: Mutex<Option<Work>>,
+    /// The payload while the task is judged.
+    judged: Mutex<Option<(Work, &'static str)>>,
+    /// The error of the attempt before, while it waits for a retry.
+    last_error: Mutex<Option<&'static str>>,
+    outcome: Mutex<Vec<Outcome>>,
+    settled: Condvar,
+    watch: Mutex<Option<Key>>,
+    /// The resources that it was entered with, in order.
+    entered: Mutex<Vec<u64>>,
+}
+
+impl Task {
+    pub(crate) fn new(
+        class: Class,
+        flags: u32,
+        work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            word: TaskWord::new(class, flags),
+            work: Mutex::new(Some(Box::new(work))),
+            judged: Mutex::default(),
+            last_error: Mutex::default(),
+            outcome: Mutex::default(),
+            settled: Condvar::new(),
+            watch: Mutex::default(),
+            entered: Mutex::default(),
+        })
+    }
+
+    /// Blocks until the task has its outcome.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let none = |outcome: &mut Vec<Outcome>| outcome.is_empty();
+        let (outcome, _) = self
+            .settled
+            .wait_timeout_while(lock(&self.outcome), FOREVER, none)
+            .unwrap_or_else(PoisonError::into_inner);
+        *outcome.first().expect("the task gets its outcome")
+    }
+
+    /// Every outcome it was ever given.
+    pub(crate) fn outcomes(&self) -> Vec<Outcome> {
+        lock(&self.outcome).clone()
+    }
+
+    /// The resources that it was entered with, one for each attempt.
+    pub(crate) fn entered(&self) -> Vec<u64> {
+        lock(&self.entered).clone()
+    }
+
+    pub(crate) fn attempts(&self) -> usize {
+        lock(&self.entered).len()
+    }
+
+    /// Blocks until it has its outcome, then tells the resources that it was entered with.
+    pub(crate) fn entered_after_outcome(&self) -> Vec<u64> {
+        self.outcome();
+        self.entered()
+    }
+
+    fn put(&self, outcome: Outcome) {
+        lock(&self.outcome).push(outcome);
+        self.settled.notify_all();
+    }
+
+    fn publish(&self, outcome: Outcome) {
+        self.put(outcome);
+        assert!(self.word.publish(|_| true).is_some(), "who publishes owns the outcome");
+    }
+
+    fn drop_payload(&self) {
+        let work = lock(&self.work).take();
+        let judged = lock(&self.judged).take();
+        drop((work, judged));
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("phase", &self.word.phase())
+            .field("outcomes", &self.outcomes())
+            .field("entered", &self.entered())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker owns.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    pub(crate) id: u64,
+}
+
+/// The verbs of the host that a hook may look at, or hold up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Share,
+    Judge,
+    PrepareRetry,
+    Fail,
+    Refuse,
+    Forget,
+    Expire,
+}
+
+type Hook = Box<dyn Fn(&World, Verb, &Arc<Task>) + Send + Sync>;
+type CreateHook = Box<dyn Fn(u64) -> Result<(), &'static str> + Send + Sync>;
+type SpawnHook = Box<dyn Fn(&str) -> Result<(), &'static str> + Send + Sync>;
+type DestroyHook = Box<dyn Fn(u64) + Send + Sync>;
+
+/// What is to go wrong, and what is to be looked at. By default: nothing.
+pub(crate) struct Orders {
+    /// Retries of a task whose resource went bad.
+    pub(crate) max_retries: usize,
+    /// Asked with the number of each creation, from 0.
+    pub(crate) on_create: CreateHook,
+    pub(crate) on_destroy: DestroyHook,
+    /// Asked with the name of each thread.
+    pub(crate) on_spawn: SpawnHook,
+    pub(crate) on_verb: Hook,
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self {
+            max_retries: 3,
+            on_create: Box::new(|_| Ok(())),
+            on_destroy: Box::new(|_| ()),
+            on_spawn: Box::new(|_| Ok(())),
+            on_verb: Box::new(|_, _, _| ()),
+        }
+    }
+}
+
+/// The host, and what happened in it.
+pub(crate) struct World {
+    engine: OnceLock<Weak<Engine<World>>>,
+    orders: Orders,
+    creations: AtomicU64,
+    creating: AtomicUsize,
+    creating_at_most: AtomicUsize,
+    made: Mutex<HashMap<u64, ThreadId>>,
+    destroyed: Mutex<Vec<(u64, ThreadId)>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) troubles: Mutex<Vec<Trouble>>,
+    pub(crate) faults: Mutex<Vec<&'static str>>,
+    pub(crate) overdue_reports: AtomicU32,
+}
+
+impl World {
+    fn new(orders: Orders) -> Self {
+        Self {
+            engine: OnceLock::new(),
+            orders,
+            creations: AtomicU64::new(0),
+            creating: AtomicUsize::new(0),
+            creating_at_most: AtomicUsize::new(0),
+            made: Mutex::default(),
+            destroyed: Mutex::default(),
+            threads: Mutex::default(),
+            troubles: Mutex::default(),
+            faults: Mutex::default(),
+            overdue_reports: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn made(&self) -> usize {
+        lock(&self.made).len()
+    }
+
+    pub(crate) fn destroyed(&self) -> usize {
+        lock(&self.destroyed).len()
+    }
+
+    /// Creations attempted so far.
+    pub(crate) fn creations(&self) -> u64 {
+        self.creations.load(Ordering::SeqCst)
+    }
+
+    /// The most creations under way at one time since the last call.
+    pub(crate) fn creating_at_most(&self) -> usize {
+        self.creating_at_most.swap(0, Ordering::SeqCst)
+    }
+
+    pub(crate) fn engine(&self) -> Arc<Engine<Self>> {
+        self.engine.get().and_then(Weak::upgrade).expect("its runner lives")
+    }
+
+    fn start(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), &'static str> {
+        (self.orders.on_spawn)(name)?;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
+        lock(&self.threads).push(thread.expect("a thread"));
+        Ok(())
+    }
+
+    fn attempt(&self, desk: &Desk<'_, Self>, task: &Arc<Task>) -> Ran {
+        let work = lock(&task.work).take().expect("a claimed task has its payload");
+        lock(&task.entered).push(desk.resource().id);
+        match work(desk, task) {
+            End::Value(value) => {
+                drop(work);
+                if !task.word.settle_running() {
+                    return Ran::Late;
+                }
+                self.stop_watching(task);
+                desk.delivered(true);
+                task.publish(Outcome::Value(value));
+                Ran::Completed
+            }
+            End::Error(text) => {
+                *lock(&task.judged) = Some((work, text));
+                Ran::Doubtful
+            }
+            End::Bad(text) => {
+                *lock(&task.judged) = Some((work, text));
+                *lock(&task.last_error) = Some(text);
+                Ran::Doubtful
+            }
+        }
+    }
+
+    fn stop_watching(&self, task: &Task) {
+        let watch = lock(&task.watch).take();
+        if let Some(key) = watch {
+            self.engine().unwatch((), key);
+        }
+    }
+}
+
+impl Host for World {
+    type Scope<'s> = ();
+    type Task = Arc<Task>;
+    type Resource = Resource;
+    type Fault = &'static str;
+
+    fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
+        wait()
+    }
+
+    fn spawn(&self, (): (), life: Life<Self>) -> Result<(), &'static str> {
+        let name = life.badge().name().to_owned();
+        self.start(&name, move || life.live(()))
+    }
+
+    fn create(&self, (): (), _badge: &Badge<Self>) -> Result<Resource, &'static str> {
+        let now = self.creating.fetch_add(1, Ordering::SeqCst) + 1;
+        self.creating_at_most.fetch_max(now, Ordering::SeqCst);
+        let id = self.creations.fetch_add(1, Ordering::SeqCst);
+        let made = (self.orders.on_create)(id);
+        self.creating.fetch_sub(1, Ordering::SeqCst);
+        made?;
+        lock(&self.made).insert(id, thread::current().id());
+        Ok(Resource { id })
+    }
+
+    fn destroy(&self, (): (), _badge: &Badge<Self>, resource: Resource) {
+        lock(&self.destroyed).push((resource.id, thread::current().id()));
+        (self.orders.on_destroy)(resource.id);
+    }
+
+    fn word<'t>(&self, task: &'t Arc<Task>) -> &'t TaskWord {
+        &task.word
+    }
+
+    fn share(&self, (): (), task: &Arc<Task>) -> Arc<Task> {
+        (self.orders.on_verb)(self, Verb::Share, task);
+        Arc::clone(task)
+    }
+
+    fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>) -> Ran {
+        self.attempt(desk, task)
+    }
+
+    fn judge(&self, (): (), _badge: &Badge<Self>, task: &Arc<Task>) -> Verdict {
+        (self.orders.on_verb)(self, Verb::Judge, task);
+        match lock(&task.last_error).as_ref() {
+            None => Verdict::Healthy,
+            Some(_) => {
+                let again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
+                Verdict::Spoiled { retry: again }
+            }
+        }
+    }
+
+    fn prepare_retry(&self, (): (), task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::PrepareRetry, task);
+        let (work, _) = lock(&task.judged).take().expect("a judged task has its payload");
+        *lock(&task.work) = Some(work);
+    }
+
+    fn fail(&self, (): (), _desk: &Desk<'_, Self>, task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::Fail, task);
+        let (work, error) = lock(&task.judged).take().expect("a judged task has its payload");
+        drop(work);
+        self.stop_watching(task);
+        task.publish(Outcome::Error(error));
+    }
+
+    fn refuse(&self, (): (), task: &Arc<Task>, why: Refusal) {
+        (self.orders.on_verb)(self, Verb::Refuse, task);
+        task.drop_payload();
+        self.stop_watching(task);
+        // A task that waits for a retry has run: it gets the error that it ended with.
+        let error = lock(&task.last_error).filter(|_| why == Refusal::Killed);
+        task.publish(error.map_or(Outcome::Refused(why), Outcome::Error));
+    }
+
+    fn forget(&self, (): (), task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::Forget, task);
+        task.drop_payload();
+    }
+
+    fn expire(&self, (): (), task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::Expire, task);
+        let engine = self.engine();
+        let Some(taken) = engine.take_expired((), &task.word) else {
+            return;
+        };
+        if taken != Taken::Running {
+            task.drop_payload();
+        }
+        task.publish(Outcome::TimedOut);
+        if taken == Taken::Running {
+            engine.stand_in((), |other| Arc::ptr_eq(other, task));
+        }
+    }
+
+    fn discard(&self, (): (), task: Arc<Task>) {
+        drop(task);
+    }
+
+    fn report_trouble(
+        &self,
+        (): (),
+        _badge: &Badge<Self>,
+        trouble: Trouble,
+        _fault: Option<&&'static str>,
+    ) {
+        lock(&self.troubles).push(trouble);
+    }
+
+    fn report_overdue(&self, (): (), _badge: &Badge<Self>) {
+        self.overdue_reports.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn keep_fault(&self, (): (), fault: &'static str) {
+        lock(&self.faults).push(fault);
+    }
+
+    fn spawn_keeper(&self, (): (), engine: &Arc<Engine<Self>>) -> Result<(), &'static str> {
+        let engine = Arc::clone(engine);
+        self.start("keeper", move || engine.keep(()))
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.engine.fmt(f)
+    }
+}
+
+/// Settings of a runner with so many base workers, and nothing out of the ordinary.
+pub(crate) fn workers(count: usize) -> Settings {
+    Settings {
+        name: "test".to_owned(),
+        worker_count: count,
+        max_worker_count: count,
+        reserve_limit: count,
+        reserve_at_start: 0,
+        keep_reserved: true,
+        thread_bound: true,
+        max_queue_size: None,
+    }
+}
+
+/// An engine at work, and every task that it was given.
+pub(crate) struct Runner {
+    pub(crate) engine: Arc<Engine<World>>,
+    tasks: Mutex<Vec<Arc<Task>>>,
+}
+
+impl Runner {
+    /// Starts a runner and waits for its resources.
+    pub(crate) fn new(settings: Settings, orders: Orders) -> Self {
+        let runner = Self::launch(settings, orders).expect("threads start");
+        assert_eq!(runner.engine.launch.wait(FOREVER), Launched::Ready);
+        runner
+    }
+
+    /// Starts a runner; its first resources are being made when this returns.
+    pub(crate) fn launch(settings: Settings, orders: Orders) -> Result<Self, (Self, &'static str)> {
+        let engine = Engine::new(World::new(orders), settings);
+        let engine_of = Arc::downgrade(&engine);
+        engine.host.engine.set(engine_of).expect("set once");
+        let runner = Self { engine, tasks: Mutex::default() };
+        match runner.engine.launch_workers(()) {
+            Ok(()) => Ok(runner),
+            Err(fault) => Err((runner, fault)),
+        }
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.engine.host
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Hands a task in, for which the caller holds a permit. False: refused.
+    fn hand_in(&self, task: &Arc<Task>) -> bool {
+        let since = self.engine.clock.now();
+        let accepted = self.engine.submit(task.word.class(), Arc::clone(task), since).is_ok();
+        self.accept(task, accepted)
+    }
+
+    fn accept(&self, task: &Arc<Task>, accepted: bool) -> bool {
+        if accepted {
+            lock(&self.tasks).push(Arc::clone(task));
+        } else {
+            self.engine.refused();
+        }
+        accepted
+    }
+
+    /// Submits a task, waiting for room. False: refused.
+    pub(crate) fn submit_task(&self, task: &Arc<Task>) -> bool {
+        if let Some(permits) = self.engine.permits()
+            && let Err(ticket) = permits.take_or_queue(task.word.class())
+        {
+            while ticket.verdict() == Room::Blocked {
+                thread::park_timeout(FOREVER);
+            }
+            if ticket.verdict() == Room::Closed {
+                return self.accept(task, false);
+            }
+        }
+        self.hand_in(task)
+    }
+
+    /// Submits a task unless the queue is full. False: full, or refused.
+    pub(crate) fn try_submit_task(&self, task: &Arc<Task>) -> bool {
+        self.engine.try_permit() && self.hand_in(task)
+    }
+
+    /// Submits a closure, which is not refused.
+    pub(crate) fn submit(
+        &self,
+        class: Class,
+        work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static,
+    ) -> Arc<Task> {
+        let task = Task::new(class, 0, work);
+        assert!(self.submit_task(&task), "accepted");
+        task
+    }
+
+    /// Occupies one worker until the latch opens; returns when it is occupied.
+    pub(crate) fn occupy(&self, until: &Arc<Latch>) -> Arc<Task> {
+        let (inside, until) = (Latch::new(), Arc::clone(until));
+        let entered = Arc::clone(&inside);
+        let task = self.submit(Class::High, move |_, _| {
+            entered.open();
+            until.wait();
+            End::Value(0)
+        });
+        inside.wait();
+        task
+    }
+
+    /// Runs a task past the queue, on a resource for that. False: refused.
+    pub(crate) fn run_task(&self, task: &Arc<Task>) -> bool {
+        assert!(task.word.has(EXPRESS));
+        let (engine, since) = (&self.engine, self.engine.clock.now());
+        if engine.settings.thread_bound {
+            let accepted = engine.submit_express((), Arc::clone(task), since).is_ok();
+            return self.accept(task, accepted) && {
+                task.outcome();
+                true
+            };
+        }
+        if !self.accept(task, engine.enter_express(since)) {
+            return false;
+        }
+        let mut next = Some(Arc::clone(task));
+        while let Some(mine) = next.take() {
+            let loan = loop {
+                if let Some(loan) = engine.loans.try_take() {
+                    break Some(loan);
+                }
+                if engine.is_closing() {
+                    break None;
+                }
+                engine.staff_express(());
+                if let Some(loan) = engine.loans.take(Duration::from_millis(10)) {
+                    break Some(loan);
+                }
+            };
+            match loan {
+                Some(loan) => next = loan.serve(engine, (), mine, since),
+                None => engine.decline((), mine),
+            }
+        }
+        true
+    }
+
+    /// Cancels a task if it was never started.
+    pub(crate) fn cancel(&self, task: &Arc<Task>) -> bool {
+        let cancelled = task.word.cancel(|_| true).is_some();
+        if cancelled {
+            self.engine.cancelled((), &task.word);
+            task.drop_payload();
+            self.world().stop_watching(task);
+            task.put(Outcome::Cancelled);
+        }
+        cancelled
+    }
+
+    /// Gives a task a time limit, from now on.
+    pub(crate) fn limit(&self, task: &Arc<Task>, limit: Duration) {
+        let due = self.engine.clock.now() + ticks(limit);
+        let key = self.engine.watch((), due, Arc::clone(task)).expect("a keeper");
+        let mut watch = lock(&task.watch);
+        // It may have ended meanwhile, and found nothing to give up.
+        if task.word.is_done() {
+            drop(watch);
+            self.engine.unwatch((), key);
+        } else {
+            *watch = Some(key);
+        }
+    }
+
+    /// Stops the runner, and returns when it has ended.
+    pub(crate) fn stop(&self) {
+        self.engine.begin_stop();
+        assert!(self.engine.wait_ended(FOREVER), "stop returns: {:?}", self.engine);
+    }
+
+    /// Kills the runner, and returns when it has ended.
+    pub(crate) fn kill(&self) {
+        self.engine.kill(());
+        assert!(self.engine.wait_ended(FOREVER), "kill returns: {:?}", self.engine);
+    }
+
+    /// Stops the runner if nobody has, and checks what is true of every runner that has ended.
+    pub(crate) fn finish(self) {
+        self.stop();
+        assert_eq!(self.engine.mode(), Mode::Stopped);
+        assert_eq!(self.stats(), Stats::default(), "every gauge is zero");
+        self.check_tasks();
+        let metrics = self.engine.metrics();
+        let ended = metrics.completed
+            + metrics.failed
+            + metrics.cancelled
+            + metrics.dropped
+            + metrics.timed_out;
+        assert_eq!(metrics.arrived, ended, "accepted tasks are accounted for: {metrics:?}");
+        let world = self.world();
+        for thread in std::mem::take(&mut *lock(&world.threads)) {
+            thread.join().expect("no thread of the runner panicked");
+        }
+        world.check_resources();
+    }
+
+    /// Every accepted task has exactly one outcome, and lets go of its payload.
+    fn check_tasks(&self) {
+        for task in lock(&self.tasks).iter() {
+            assert_eq!(task.outcomes().len(), 1, "{task:?}");
+            assert!(task.word.is_done(), "{task:?}");
+            assert!(lock(&task.work).is_none() && lock(&task.judged).is_none(), "{task:?}");
+            if task.outcomes() == [Outcome::Cancelled] {
+                assert_eq!(task.word.phase(), Phase::Cancelled);
+                assert_eq!(task.attempts(), 0, "{task:?}");
+            }
+            let most = if task.word.has(ONCE) { 1 } else { 1 + self.world().orders.max_retries };
+            assert!(task.attempts() <= most, "{task:?}");
+        }
+    }
+}
+
+impl World {
+    /// Every resource was destroyed once, by the thread that made it.
+    fn check_resources(&self) {
+        let mut made = lock(&self.made);
+        for (id, thread) in lock(&self.destroyed).iter() {
+            assert_eq!(made.remove(id), Some(*thread), "resource {id}");
+        }
+        assert!(made.is_empty(), "never destroyed: {made:?}");
+    }
+}
+
+/// Closed until somebody opens it.
+#[derive(Debug, Default)]
+pub(crate) struct Latch {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Latch {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn open(&self) {
+        *lock(&self.open) = true;
+        self.opened.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let shut = |open: &mut bool| !*open;
+        let (open, _) = self
+            .opened
+            .wait_timeout_while(lock(&self.open), FOREVER, shut)
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(*open, "somebody opens the latch");
+    }
+}
+
+/// Blocks until `true_now`.
+pub(crate) fn eventually(what: &str, true_now: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !true_now() {
+        assert!(begin.elapsed() < FOREVER, "never came true: {what}");
+        thread::park_timeout(Duration::from_micros(200));
+    }
+}
+
+/// The lock of a mutex that a panicking test may have poisoned.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
