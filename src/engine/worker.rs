@@ -568,6 +568,9 @@ impl<H: Host> Life<H> {
             desk.last.set(0);
             let idle = || queue.lanes.is_empty() && !(engine.is_closing() && queue.is_drained());
             rung = engine.host.park(scope, || {
+                if queue.bell.look_again(idle) {
+                    return true;
+                }
                 while queue.bell.sleep(None, idle) == Woken::Rung {
                     if !idle() {
                         return true;

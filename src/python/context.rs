@@ -91,8 +91,7 @@ impl Context {
                 return Err(PyValueError::new_err("timeout must be a number of seconds, not nan"));
             }
             Some(timeout) => {
-                let length =
-                    Duration::try_from_secs_f64(timeout.max(0.0)).map_or(Tick::MAX, ticks);
+                let length = Duration::try_from_secs_f64(timeout.max(0.0)).map_or(Tick::MAX, ticks);
                 Some(clock(py).0.now().saturating_add(length))
             }
             None => None,
@@ -123,8 +122,7 @@ impl Context {
             (Some(limit), Some(own)) => Some(limit.min(own)),
             (limit, own) => limit.or(own),
         };
-        let cancelled = || self.is_cancelled(py).then_some(());
-        wait::parked_until(py, Limit::after(limit), cancelled)?;
+        wait::parked_until(py, Limit::after(limit), || self.token.cancelled_flag())?;
         Ok(self.is_cancelled(py))
     }
 
@@ -187,16 +185,14 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
         ));
     };
     let future: &Future = task.get();
-    if let Some((_, context)) =
-        future.slot.lock().as_deref().and_then(|slot| slot.context.as_ref())
+    if let Some((_, context)) = future.slot.lock().as_deref().and_then(|slot| slot.context.as_ref())
     {
         return Ok(context.clone_ref(py));
     }
     let token = Token::new().child(due(py, future));
     // SAFETY: this thread runs the task, so it owns the payload.
     let attempt = unsafe { future.payload() }.attempts;
-    let worker_name =
-        seat::desk(|desk| desk.badge().name().to_owned()).unwrap_or_default();
+    let worker_name = seat::desk(|desk| desk.badge().name().to_owned()).unwrap_or_default();
     let own = TaskContext { attempt, worker_name, task_name: future.name(py) };
     let base = Context { token: token.clone() };
     let context = Py::new(py, PyClassInitializer::from(base).add_subclass(own))?;

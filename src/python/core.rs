@@ -12,10 +12,11 @@ use super::settle;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::Class;
+use crate::engine::loans::Loan;
 use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{TIMED, TaskWord};
 use crate::engine::{Engine, Mode};
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -103,27 +104,20 @@ impl Core {
         let Err(ticket) = permits.take_or_queue(class) else {
             return Ok(());
         };
-        let verdict = wait::parked_until(py, limit, || {
-            if self.engine.is_broken() {
-                return Some(Verdict::Closed);
-            }
-            let verdict = Ticket::verdict(&ticket);
-            (verdict != Verdict::Blocked).then_some(verdict)
+        let waited = wait::parked_until(py, limit, || {
+            Ticket::verdict(&ticket) != Verdict::Blocked || self.engine.is_broken()
         });
-        match verdict {
-            Ok(Some(Verdict::Granted)) => Ok(()),
-            Ok(Some(_)) => Err(self.refuse()),
-            Ok(None) => match permits.leave(&ticket) {
-                Verdict::Granted => Ok(()),
-                Verdict::Closed => Err(self.refuse()),
-                Verdict::Blocked => Err(full(", and the task's time limit passed while it waited")),
-            },
-            Err(interrupted) => {
-                if permits.leave(&ticket) == Verdict::Granted {
-                    permits.give_back();
-                }
+        match (permits.leave(&ticket), waited) {
+            (Verdict::Granted, Ok(_)) => Ok(()),
+            (Verdict::Granted, Err(interrupted)) => {
+                permits.give_back();
                 Err(interrupted)
             }
+            (_, Err(interrupted)) => Err(interrupted),
+            (Verdict::Blocked, Ok(false)) => {
+                Err(full(", and the task's time limit passed while it waited"))
+            }
+            (_, Ok(_)) => Err(self.refuse()),
         }
     }
 }
@@ -294,38 +288,33 @@ impl CoreRef<'_> {
     }
 
     /// Waits for a loan; `None` when none will come, or the task has been settled meanwhile.
-    fn wait_for_loan(
-        &self,
-        py: Python<'_>,
-        task: &Task,
-    ) -> PyResult<Option<crate::engine::loans::Loan<PyHost>>> {
+    fn wait_for_loan(&self, py: Python<'_>, task: &Task) -> PyResult<Option<Loan<PyHost>>> {
+        // Short: a worker that could not be started is asked for again.
+        const PATIENCE: f64 = 0.05;
         let engine = &self.engine;
-        let found = std::cell::RefCell::new(None);
-        let taken = crate::sync::Mutex::new(None);
-        let waited = wait::until(
-            py,
-            Limit::after(None),
-            || {
-                *found.borrow_mut() = taken.lock().take();
-                let settled = task.is_settled();
-                let hopeless = engine.is_killed() || engine.mode() == Mode::Stopped;
-                if found.borrow().is_none() {
-                    engine.staff_express(py);
+        loop {
+            engine.staff_express(py);
+            let found = Mutex::new(None);
+            let waited = wait::until(
+                py,
+                Limit::after(Some(PATIENCE)),
+                || found.lock().is_some(),
+                |slice| *found.lock() = engine.loans.take(slice),
+            );
+            let found = found.lock().take();
+            match (found, waited) {
+                (Some(loan), Ok(_)) => return Ok(Some(loan)),
+                (Some(loan), Err(interrupted)) => {
+                    loan.give_back(engine);
+                    return Err(interrupted);
                 }
-                (found.borrow().is_some() || settled || hopeless).then_some(())
-            },
-            |slice| {
-                // Short: a loan that is late because a worker failed to start is asked for again.
-                *taken.lock() = engine.loans.take(slice.min(Duration::from_millis(50)));
-            },
-        );
-        if waited.is_err() {
-            let loan = taken.lock().take();
-            if let Some(loan) = loan {
-                loan.give_back(engine);
+                (None, Err(interrupted)) => return Err(interrupted),
+                (None, Ok(_)) => {}
+            }
+            if task.is_settled() || engine.is_killed() || engine.mode() == Mode::Stopped {
+                return Ok(None);
             }
         }
-        waited.map(|_| found.into_inner())
     }
 }
 

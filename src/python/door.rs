@@ -74,7 +74,10 @@ pub(super) fn call(
         for index in 0..count {
             // SAFETY: a tuple of this length, alive and immutable during the call; borrowed items.
             slots[used] = unsafe {
-                ffi::PyTuple_GET_ITEM(args.as_ptr(), index.try_into().unwrap_or(ffi::Py_ssize_t::MAX))
+                ffi::PyTuple_GET_ITEM(
+                    args.as_ptr(),
+                    index.try_into().unwrap_or(ffi::Py_ssize_t::MAX),
+                )
             };
             used += 1;
         }
@@ -85,7 +88,10 @@ pub(super) fn call(
     let arguments = unsafe { slots.as_ptr().add(1) };
     let result = through!(
         ffi::PyObject_VectorcallDict as fn(Object, *const Object, usize, Object) -> Object,
-        callable.as_ptr(), arguments, flagged, kwargs
+        callable.as_ptr(),
+        arguments,
+        flagged,
+        kwargs
     );
     if result.is_null() {
         return Err(raised(py));
@@ -158,11 +164,15 @@ fn raised(py: Python<'_>) -> Py<PyAny> {
             (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         through!(
             ffi::PyErr_Fetch as fn(*mut Object, *mut Object, *mut Object) -> (),
-            &raw mut class, &raw mut value, &raw mut traceback
+            &raw mut class,
+            &raw mut value,
+            &raw mut traceback
         );
         through!(
             ffi::PyErr_NormalizeException as fn(*mut Object, *mut Object, *mut Object) -> (),
-            &raw mut class, &raw mut value, &raw mut traceback
+            &raw mut class,
+            &raw mut value,
+            &raw mut traceback
         );
         // SAFETY: three owned references or null pointers; the value has been normalised.
         unsafe {

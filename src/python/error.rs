@@ -25,7 +25,11 @@ pub(super) const FORKED: &str = "this runner belongs to the process that was for
 pub(super) const BROKEN: &str = "the runner broke down by an internal fault; make a new one";
 
 /// Makes an exception by the door, with a cause if there is one.
-pub(super) fn make<E: PyTypeInfo>(py: Python<'_>, text: &str, cause: Option<&Py<PyAny>>) -> Py<PyAny> {
+pub(super) fn make<E: PyTypeInfo>(
+    py: Python<'_>,
+    text: &str,
+    cause: Option<&Py<PyAny>>,
+) -> Py<PyAny> {
     let class = E::type_object(py).into_any().unbind();
     let text = PyString::new(py, text).into_any().unbind();
     let error = match door::call_with(py, &class, &[&text]) {

@@ -89,7 +89,7 @@ fn part(py: Python<'_>, engines: &[Arc<Engine<PyHost>>]) -> PyResult<()> {
     super::wait::until(
         py,
         Limit::after(Some(PARTING)),
-        || (!leaving()).then_some(()),
+        || !leaving(),
         |slice| {
             if let Some(engine) = engines.iter().find(|engine| !engine.members().is_empty()) {
                 engine.wait_ended(slice.min(std::time::Duration::from_millis(5)));

@@ -57,7 +57,8 @@ pub(super) struct Snapshot(Option<Py<PyAny>>);
 impl Snapshot {
     pub(super) fn take(py: Python<'_>) -> PyResult<Self> {
         // SAFETY: attached; gives an owned reference, or null with an exception.
-        let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
+        let copy =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
         untrack(&copy);
         Ok(Self(Some(copy)))
     }
@@ -193,8 +194,9 @@ impl Future {
         let function = function.as_ref().map(|function| function.bind(py));
         let qualname = |f: &Bound<'_, PyAny>| f.getattr("__qualname__")?.extract::<String>();
         match function {
-            Some(function) => qualname(function)
-                .unwrap_or_else(|_| function.get_type().to_string()),
+            Some(function) => {
+                qualname(function).unwrap_or_else(|_| function.get_type().to_string())
+            }
             None => String::from("task"),
         }
     }
@@ -465,10 +467,7 @@ impl Future {
         settle::call_back_all(slf.py(), slf.as_unbound());
     }
 
-    fn _get_snapshot(
-        &self,
-        py: Python<'_>,
-    ) -> (bool, bool, Option<Py<PyAny>>, Option<Py<PyAny>>) {
+    fn _get_snapshot(&self, py: Python<'_>) -> (bool, bool, Option<Py<PyAny>>, Option<Py<PyAny>>) {
         let phase = self.word.phase();
         let done = matches!(phase, Phase::Finished | Phase::Cancelled);
         (done, phase == Phase::Cancelled, self._result(py), self._exception(py))
@@ -542,22 +541,15 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
     }
     let limit = Limit::after(timeout);
     settle::observe(future, |slot| slot.waiters.push(thread::current()));
-    let waited = wait::parked_until(py, limit, || {
-        if future.word.is_done() {
-            return Some(Ok(()));
-        }
-        future.is_forked().then(|| Err(error::RunnerBroken::new_err(error::FORKED)))
-    });
+    let waited = wait::parked_until(py, limit, || future.word.is_done() || future.is_forked());
+    if future.word.is_done() {
+        return Ok(());
+    }
+    stop_waiting(future);
     match waited {
-        Ok(Some(done)) => done,
-        Ok(None) => {
-            stop_waiting(future);
-            Err(PyTimeoutError::new_err(()))
-        }
-        Err(interrupted) => {
-            stop_waiting(future);
-            Err(interrupted)
-        }
+        Ok(true) => Err(error::RunnerBroken::new_err(error::FORKED)),
+        Ok(false) => Err(PyTimeoutError::new_err(())),
+        Err(interrupted) => Err(interrupted),
     }
 }
 

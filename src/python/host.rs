@@ -1,7 +1,7 @@
 //! The engine's host in Python: creates, runs, judges, destroys through the user's callables.
 
 use super::door;
-use super::error::{self, RunnerBroken, ResourceCreationError, TaskCancelled, TaskTimeout};
+use super::error::{self, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout};
 use super::future::{Future, Outcome, Payload, Snapshot};
 use super::log::{self, Level};
 use super::seat;
@@ -137,7 +137,9 @@ impl PyHost {
     ) -> Result<Py<PyAny>, Py<PyAny>> {
         payload.attempts += 1;
         let Some(function) = &payload.function else {
-            return Err(PyRuntimeError::new_err("the task has no function").into_value(py).into_any());
+            return Err(PyRuntimeError::new_err("the task has no function")
+                .into_value(py)
+                .into_any());
         };
         let run = |payload: &Payload| {
             let (args, kwargs) = (payload.args.as_ref(), payload.kwargs.as_ref());
@@ -149,9 +151,8 @@ impl PyHost {
         // Each attempt gets a copy of its own; a task that cannot be retried takes the snapshot itself.
         let copied = if self.judges && self.max_retries > 0 && !word.has(ONCE) {
             // SAFETY: a live context object; gives an owned reference, or null with an exception.
-            let copy = unsafe {
-                Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(snapshot.as_ptr()))
-            };
+            let copy =
+                unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(snapshot.as_ptr())) };
             Some(copy.map_err(|error| error.into_value(py).into_any())?.unbind())
         } else {
             None
@@ -245,13 +246,12 @@ impl Host for PyHost {
     }
 
     fn run(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task) -> Ran {
-        // Whom the last task owes a wake-up: it has been put off until now, and this task may take long.
-        seat::wake_now();
         let object = &task.0;
         let future = object.get();
         // SAFETY: the engine claimed the task for this thread.
         let payload = unsafe { future.payload() };
         if let Some(function) = &payload.function {
+            seat::wake_before(function.as_ptr(), desk);
             breathe(py, function);
         }
         seat::at_desk(desk, || {
@@ -281,7 +281,11 @@ impl Host for PyHost {
                         door::release_some(py, former);
                         return Ran::Doubtful;
                     }
-                    if self.deliver_error(py, desk, object, error) { Ran::Failed } else { Ran::Late }
+                    if self.deliver_error(py, desk, object, error) {
+                        Ran::Failed
+                    } else {
+                        Ran::Late
+                    }
                 }
             };
             finish(py, future);
@@ -528,7 +532,8 @@ fn breathe(py: Python<'_>, function: &Py<PyAny>) {
         None => LAST.set(Some(now)),
         Some(last) if now - last > LONGEST => {
             LAST.set(Some(now));
-            let empty = EMPTY.get_or_try_init(py, || py.eval(c"lambda: None", None, None).map(Bound::unbind));
+            let empty = EMPTY
+                .get_or_try_init(py, || py.eval(c"lambda: None", None, None).map(Bound::unbind));
             if let Ok(empty) = empty {
                 match door::call(py, empty, None, None, None) {
                     Ok(object) | Err(object) => door::release(py, object),

@@ -1,5 +1,6 @@
 //! The native half of `Runner`: its start, its end, and its figures.
 
+use super::context::Context;
 use super::core::{Core, CoreRef};
 use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
@@ -9,7 +10,6 @@ use super::options::Options;
 use super::seat;
 use super::settle;
 use super::wait::{self, Limit};
-use super::context::Context;
 use crate::engine::clock::Tick;
 use crate::engine::figures::ratios;
 use crate::engine::lanes::Class;
@@ -340,17 +340,14 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
     let launched = wait::until(
         py,
         Limit::after(timeout),
-        || match engine.launch.wait(Duration::ZERO) {
-            Launched::Pending => None,
-            decided => Some(decided),
-        },
+        || engine.launch.wait(Duration::ZERO) != Launched::Pending,
         |slice| {
             engine.launch.wait(slice);
         },
     );
-    match launched {
-        Ok(Some(Launched::Ready)) => Ok(()),
-        Ok(Some(_)) => {
+    match (launched, engine.launch.wait(Duration::ZERO)) {
+        (Ok(_), Launched::Ready) => Ok(()),
+        (Ok(_), Launched::Failed) => {
             let fault = engine.launch.take_fault();
             let text = match &fault {
                 Some(fault) => {
@@ -361,14 +358,14 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
             };
             Err(failed(&text, fault, GRACE))
         }
-        Ok(None) => {
+        (Ok(_), Launched::Pending) => {
             let text = format!(
                 "the workers' resources were not all created within {} s",
                 timeout.unwrap_or_default()
             );
             Err(failed(&text, None, 0.0))
         }
-        Err(interrupted) => {
+        (Err(interrupted), _) => {
             let _ = failed("interrupted", None, 0.0);
             Err(interrupted)
         }
@@ -388,15 +385,12 @@ pub(super) fn wait_ended(
     let ended = wait::until(
         py,
         limit,
-        || {
-            let ended = engine.wait_ended(Duration::ZERO);
-            (ended || engine.is_broken() && exit::is_inherited(engine)).then_some(())
-        },
+        || engine.wait_ended(Duration::ZERO),
         |slice| {
             engine.wait_ended(slice);
         },
     )?;
-    if ended.is_none() {
+    if !ended {
         return Ok(false);
     }
     // The native part of these threads is over; what is left of them takes microseconds.
@@ -422,10 +416,7 @@ pub(super) fn tell_running(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
 }
 
 /// What runs, where, and since when.
-fn running(
-    py: Python<'_>,
-    engine: &Arc<Engine<PyHost>>,
-) -> Vec<(Arc<Badge<PyHost>>, Task, Tick)> {
+fn running(py: Python<'_>, engine: &Arc<Engine<PyHost>>) -> Vec<(Arc<Badge<PyHost>>, Task, Tick)> {
     let mut found = Vec::new();
     for badge in engine.members() {
         badge.look_at_running(|task, since| {

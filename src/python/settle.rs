@@ -300,7 +300,12 @@ fn method(
     let bound = match object.getattr(py, name.bind(py)) {
         Ok(bound) => bound,
         Err(error) => {
-            return super::log::hook_failed(py, None, "a future's waiter", error.into_value(py).into_any());
+            return super::log::hook_failed(
+                py,
+                None,
+                "a future's waiter",
+                error.into_value(py).into_any(),
+            );
         }
     };
     match door::call_with(py, &bound, args) {

@@ -5,10 +5,13 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// A wait on the main thread lasts no longer than this before signals are looked at. A signal that reaches
-/// the thread ends its wait at once anyhow; this is for platforms and threads where it does not.
-const SLICE: Duration = Duration::from_millis(50);
-/// Other threads get no signals; they look only for a fork that took their workers away.
+/// No waiting thread goes longer than this without a look, native and detached, at what it waits for: a worker may
+/// put a wake-up off, and begin something long against expectation. The main thread looks at signals too; one that
+/// reaches it ends its wait at once anyhow, but not every platform delivers it there.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often a waiting thread offers its core before it blocks.
+const OFFERS: usize = 4;
+/// How long other threads wait before they attach, for what only an attached thread can notice.
 const LONG_SLICE: Duration = Duration::from_secs(5);
 
 /// When a wait ends.
@@ -18,8 +21,17 @@ pub(super) struct Limit(Option<Instant>);
 impl Limit {
     /// From seconds as users give them: `None` is for ever, as is what no clock can hold; below zero is now.
     pub(super) fn after(seconds: Option<f64>) -> Self {
-        let end = |s: f64| Instant::now().checked_add(Duration::try_from_secs_f64(s.max(0.0)).ok()?);
+        let end =
+            |s: f64| Instant::now().checked_add(Duration::try_from_secs_f64(s.max(0.0)).ok()?);
         Self(seconds.and_then(end))
+    }
+
+    /// The earlier of the two.
+    fn or(self, other: Self) -> Self {
+        Self(match (self.0, other.0) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        })
     }
 
     fn left(self) -> Option<Duration> {
@@ -27,38 +39,49 @@ impl Limit {
     }
 }
 
-/// Blocks until `done` gives something; `None` when the limit passes. `block` waits up to a duration, detached,
-/// for something to change, and may return early.
-pub(super) fn until<T>(
+/// Blocks until it is `ready`; false when the limit passes. `block` waits, detached, up to a duration for something
+/// to change, and may return early.
+pub(super) fn until(
     py: Python<'_>,
     limit: Limit,
-    mut done: impl FnMut() -> Option<T>,
+    ready: impl Fn() -> bool + Sync,
     mut block: impl FnMut(Duration) + Send,
-) -> PyResult<Option<T>> {
-    let slice = if on_main_thread(py) { SLICE } else { LONG_SLICE };
-    loop {
-        if let Some(result) = done() {
-            return Ok(Some(result));
-        }
-        let left = limit.left();
-        if left == Some(Duration::ZERO) {
-            return Ok(None);
+) -> PyResult<bool> {
+    let slice = if on_main_thread(py) { LOOK } else { LONG_SLICE };
+    while !ready() {
+        if limit.left() == Some(Duration::ZERO) {
+            return Ok(false);
         }
         py.detach(|| {
             super::seat::wake_now();
-            block(left.map_or(slice, |left| left.min(slice)));
+            // What is waited for is often a few microseconds away, and wants this core.
+            for _ in 0..OFFERS {
+                if ready() {
+                    return;
+                }
+                thread::yield_now();
+            }
+            let end = Limit(Instant::now().checked_add(slice)).or(limit);
+            while let Some(left) = end.left().filter(|left| *left > Duration::ZERO) {
+                block(left.min(LOOK));
+                // On the main thread a signal may have ended the wait.
+                if slice == LOOK || ready() {
+                    break;
+                }
+            }
         });
         py.check_signals()?;
     }
+    Ok(true)
 }
 
-/// [`until`], parked: whoever changes what `done` looks at unparks this thread.
-pub(super) fn parked_until<T>(
+/// [`until`], parked: whoever changes what `ready` looks at unparks this thread.
+pub(super) fn parked_until(
     py: Python<'_>,
     limit: Limit,
-    done: impl FnMut() -> Option<T>,
-) -> PyResult<Option<T>> {
-    until(py, limit, done, thread::park_timeout)
+    ready: impl Fn() -> bool + Sync,
+) -> PyResult<bool> {
+    until(py, limit, ready, thread::park_timeout)
 }
 
 /// Whether signal handlers run on this thread.

@@ -4,7 +4,7 @@
 //! thread; faults are what its hooks and the closures decide. Every [`Runner::finish`] checks the
 //! invariants that hold of any runner at its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -196,6 +196,8 @@ pub(crate) struct World {
     creating_at_most: AtomicUsize,
     made: Mutex<HashMap<u64, ThreadId>>,
     destroyed: Mutex<Vec<(u64, ThreadId)>>,
+    alive: AtomicUsize,
+    alive_at_most: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) troubles: Mutex<Vec<Trouble>>,
     pub(crate) faults: Mutex<Vec<&'static str>>,
@@ -212,6 +214,8 @@ impl World {
             creating_at_most: AtomicUsize::new(0),
             made: Mutex::default(),
             destroyed: Mutex::default(),
+            alive: AtomicUsize::new(0),
+            alive_at_most: AtomicUsize::new(0),
             threads: Mutex::default(),
             troubles: Mutex::default(),
             faults: Mutex::default(),
@@ -304,13 +308,16 @@ impl Host for World {
         let made = (self.orders.on_create)(id);
         self.creating.fetch_sub(1, Ordering::SeqCst);
         made?;
+        let alive = self.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.alive_at_most.fetch_max(alive, Ordering::SeqCst);
         lock(&self.made).insert(id, thread::current().id());
         Ok(Resource { id })
     }
 
     fn destroy(&self, (): (), _badge: &Badge<Self>, resource: Resource) {
-        lock(&self.destroyed).push((resource.id, thread::current().id()));
         (self.orders.on_destroy)(resource.id);
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+        lock(&self.destroyed).push((resource.id, thread::current().id()));
     }
 
     fn word<'t>(&self, task: &'t Arc<Task>) -> &'t TaskWord {
@@ -431,7 +438,8 @@ pub(crate) fn workers(count: usize) -> Settings {
 /// An engine at work, and every task that it was given.
 pub(crate) struct Runner {
     pub(crate) engine: Arc<Engine<World>>,
-    tasks: Mutex<Vec<Arc<Task>>>,
+    accepted: Mutex<Vec<Arc<Task>>>,
+    refused: Mutex<Vec<Arc<Task>>>,
 }
 
 impl Runner {
@@ -447,7 +455,7 @@ impl Runner {
         let engine = Engine::new(World::new(orders), settings);
         let engine_of = Arc::downgrade(&engine);
         engine.host.engine.set(engine_of).expect("set once");
-        let runner = Self { engine, tasks: Mutex::default() };
+        let runner = Self { engine, accepted: Mutex::default(), refused: Mutex::default() };
         match runner.engine.launch_workers(()) {
             Ok(()) => Ok(runner),
             Err(fault) => Err((runner, fault)),
@@ -471,8 +479,9 @@ impl Runner {
 
     fn accept(&self, task: &Arc<Task>, accepted: bool) -> bool {
         if accepted {
-            lock(&self.tasks).push(Arc::clone(task));
+            lock(&self.accepted).push(Arc::clone(task));
         } else {
+            lock(&self.refused).push(Arc::clone(task));
             self.engine.refused();
         }
         accepted
@@ -597,7 +606,7 @@ impl Runner {
     }
 
     /// Stops the runner if nobody has, and checks what is true of every runner that has ended.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(&self) {
         self.stop();
         assert_eq!(self.engine.mode(), Mode::Stopped);
         assert_eq!(self.stats(), Stats::default(), "every gauge is zero");
@@ -609,16 +618,18 @@ impl Runner {
             + metrics.dropped
             + metrics.timed_out;
         assert_eq!(metrics.arrived, ended, "accepted tasks are accounted for: {metrics:?}");
-        let world = self.world();
+        let (world, settings) = (self.world(), &self.engine.settings);
+        let limit = settings.max_worker_count + settings.reserve_limit;
+        assert!(world.alive_at_most.load(Ordering::SeqCst) <= limit, "too many resources");
         for thread in std::mem::take(&mut *lock(&world.threads)) {
             thread.join().expect("no thread of the runner panicked");
         }
         world.check_resources();
     }
 
-    /// Every accepted task has exactly one outcome, and lets go of its payload.
+    /// Every accepted task has exactly one outcome, and lets go of its payload; a refused one has none.
     fn check_tasks(&self) {
-        for task in lock(&self.tasks).iter() {
+        for task in lock(&self.accepted).iter() {
             assert_eq!(task.outcomes().len(), 1, "{task:?}");
             assert!(task.word.is_done(), "{task:?}");
             assert!(lock(&task.work).is_none() && lock(&task.judged).is_none(), "{task:?}");
@@ -628,6 +639,11 @@ impl Runner {
             }
             let most = if task.word.has(ONCE) { 1 } else { 1 + self.world().orders.max_retries };
             assert!(task.attempts() <= most, "{task:?}");
+            let resources: HashSet<_> = task.entered().into_iter().collect();
+            assert_eq!(resources.len(), task.attempts(), "again on a bad resource: {task:?}");
+        }
+        for task in lock(&self.refused).iter() {
+            assert!(task.outcomes().is_empty() && task.attempts() == 0, "{task:?}");
         }
     }
 }
