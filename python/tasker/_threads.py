@@ -29,8 +29,20 @@ def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
         {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
     )
     thread = threading.Thread(target=target, name=name, daemon=True, **arguments)
+    # `start` waits until the thread has come up, a change of threads for each; whoever starts many waits for
+    # all of them at once, by their first act.
+    if hasattr(thread, "_started"):
+        thread._started = _Unwaited()
     thread.start()
     return thread
+
+
+class _Unwaited(threading.Event):
+    """A thread's mark of having started, which `Thread.start` does not wait for."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        return True
 
 
 class _Bare:
@@ -47,6 +59,9 @@ class _Bare:
             self._target()
         finally:
             self._ended.release()
+
+    ident = 0
+    """Any number: it has been started."""
 
     def is_alive(self) -> bool:
         return bool(self._ended.locked())

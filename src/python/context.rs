@@ -28,7 +28,7 @@ fn seconds(ticks: Tick) -> f64 {
     ticks as f64 / 1e9
 }
 
-/// The native half of `tasker.Context`.
+/// A cancellation token in a tree: cancelling one cancels all below it.
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
 pub(super) struct Context {
     token: Token,

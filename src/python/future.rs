@@ -21,7 +21,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 use std::cell::UnsafeCell;
 
-/// See the module's documentation.
+/// The native half of `tasker.Future`: the state, the outcome and the waiting.
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
 pub(super) struct Future {
     pub(super) word: TaskWord,

@@ -109,6 +109,16 @@ impl PyHost {
         std::mem::take(&mut *self.threads.lock())
     }
 
+    fn forget_ended_threads(&self, py: Python<'_>) {
+        let known: Vec<_> =
+            self.threads.lock().iter().map(|thread| thread.clone_ref(py)).collect();
+        let ended: Vec<_> =
+            known.into_iter().filter(|thread| !thread::is_alive(py, thread)).collect();
+        let is_ended = |thread: &mut Py<PyAny>| ended.iter().any(|other| other.is(&*thread));
+        let forgotten: Vec<_> = self.threads.lock().extract_if(.., is_ended).collect();
+        drop(forgotten);
+    }
+
     pub(super) fn take_dropped(&self) -> Vec<Dropped> {
         std::mem::take(&mut *self.dropped.lock())
     }
@@ -200,19 +210,17 @@ impl Host for PyHost {
     }
 
     fn spawn(&self, py: Python<'_>, life: Life<Self>) -> Result<(), Py<PyAny>> {
+        let engine = Arc::clone(life.engine());
         let thread = thread::start_worker(py, life)?;
-        let ended: Vec<_> = {
-            let known: Vec<_> =
-                self.threads.lock().iter().map(|thread| thread.clone_ref(py)).collect();
-            known.into_iter().filter(|thread| !thread::is_alive(py, thread)).collect()
-        };
-        let forgotten: Vec<_> = {
+        let known = {
             let mut threads = self.threads.lock();
             threads.push(thread);
-            let is_ended = |thread: &mut Py<PyAny>| ended.iter().any(|other| other.is(&*thread));
-            threads.extract_if(.., is_ended).collect()
+            threads.len()
         };
-        drop(forgotten);
+        // Temporary workers come and go, and their threads with them.
+        if known > 2 * engine.members().len() + 16 {
+            self.forget_ended_threads(py);
+        }
         Ok(())
     }
 

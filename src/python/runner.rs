@@ -27,7 +27,7 @@ use std::time::Duration;
 /// How long a failed start waits for the creations that are still under way.
 const GRACE: f64 = 1.0;
 
-/// See the module's documentation.
+/// The native half of `tasker.Runner`: the workers, the queue and all that is hot.
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
 pub(super) struct Runner {
     core: Py<Core>,

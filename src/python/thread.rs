@@ -99,10 +99,13 @@ fn start<T: PyClass>(
     start().map_err(|error| error.into_value(py).into_any())
 }
 
-/// Whether a `threading.Thread` still runs.
+/// Whether a `threading.Thread` runs, or is still coming up.
 pub(super) fn is_alive(py: Python<'_>, thread: &Py<PyAny>) -> bool {
-    let alive = |thread: &Bound<'_, PyAny>| thread.call_method0("is_alive")?.is_truthy();
-    alive(thread.bind(py)).unwrap_or(false)
+    let alive = |thread: &Bound<'_, PyAny>| {
+        Ok(thread.getattr("ident")?.is_none() || thread.call_method0("is_alive")?.is_truthy()?)
+    };
+    let alive: PyResult<bool> = alive(thread.bind(py));
+    alive.unwrap_or(false)
 }
 
 /// Gives the thread its name in the operating system too, cut to what fits there.
