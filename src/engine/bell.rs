@@ -77,7 +77,8 @@ impl Bell {
             }
             let sleeper = stack.pop();
             if sleeper.is_some() {
-                self.word.fetch_add(RINGING - SLEEPER, Ordering::SeqCst);
+                self.word.fetch_sub(SLEEPER, Ordering::SeqCst);
+                self.word.fetch_or(RINGING, Ordering::SeqCst);
             }
             sleeper
         };
@@ -119,9 +120,10 @@ impl Bell {
             }
             thread::yield_now();
         }
-        // Whoever pushed since the last look and found the mark is seen by the look in `sleep`.
+        // Submitters that found the mark woke nobody: with several tasks of theirs, others must be woken.
         self.word.fetch_and(!RINGING, Ordering::SeqCst);
-        false
+        fence(Ordering::SeqCst);
+        !idle()
     }
 
     /// Blocks until somebody rings. `idle` is asked once more after the caller has been counted.

@@ -19,6 +19,8 @@ pub struct Deadlines<T> {
 struct State<T> {
     due: BTreeMap<Key, T>,
     next: u64,
+    /// When the runner is to stop by itself.
+    stop: Option<Tick>,
     closed: bool,
     /// Whether a keeper has been started.
     kept: bool,
@@ -26,7 +28,8 @@ struct State<T> {
 
 impl<T> Deadlines<T> {
     pub(super) fn new() -> Self {
-        let state = State { due: BTreeMap::new(), next: 0, closed: false, kept: false };
+        let state =
+            State { due: BTreeMap::new(), next: 0, stop: None, closed: false, kept: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -54,6 +57,17 @@ impl<T> Deadlines<T> {
         key
     }
 
+    /// Remembers when the runner is to stop.
+    pub(super) fn stop_at(&self, due: Tick) {
+        self.state.lock().stop = Some(due);
+        self.changed.notify_all();
+    }
+
+    /// Whether that time has come; true once.
+    pub(super) fn must_stop(&self, now: Tick) -> bool {
+        self.state.lock().stop.take_if(|due| *due <= now).is_some()
+    }
+
     /// Stops watching; gives the handle back if it was still watched.
     pub(super) fn remove(&self, key: Key) -> Option<T> {
         self.state.lock().due.remove(&key)
@@ -79,11 +93,11 @@ impl<T> Deadlines<T> {
             if state.closed {
                 return false;
             }
-            let limit = match state.due.first_key_value() {
-                Some((&(due, _), _)) => match due.checked_sub(now()) {
-                    None | Some(0) => return true,
-                    Some(left) => left.min(LONGEST),
-                },
+            let first = state.due.first_key_value().map(|(&(due, _), _)| due);
+            let next = first.into_iter().chain(state.stop).min();
+            let limit = match next.map(|due| due.saturating_sub(now())) {
+                Some(0) => return true,
+                Some(left) => left.min(LONGEST),
                 None => LONGEST,
             };
             state = self.changed.wait_timeout(state, Duration::from_nanos(limit));

@@ -390,25 +390,29 @@ impl<H: Host> Engine<H> {
 
     // ---- time limits --------------------------------------------------------------------------
 
-    /// Watches a task's time limit, starting the keeper when it is the first.
+    /// Starts the keeper, if it does not live yet. To be called before a task with a time limit is accepted:
+    /// a submit that fails must not leave a task behind.
     ///
     /// # Errors
     ///
     /// The keeper's thread could not be started.
-    pub fn watch(
-        self: &Arc<Self>,
-        scope: H::Scope<'_>,
-        due: Tick,
-        task: H::Task,
-    ) -> Result<Key, H::Fault> {
-        if self.deadlines.claim_keeper()
-            && let Err(fault) = self.host.spawn_keeper(scope, self)
-        {
-            self.deadlines.disclaim_keeper();
-            self.host.discard(scope, task);
-            return Err(fault);
+    pub fn need_keeper(self: &Arc<Self>, scope: H::Scope<'_>) -> Result<(), H::Fault> {
+        if self.deadlines.claim_keeper() {
+            self.host
+                .spawn_keeper(scope, self)
+                .inspect_err(|_| self.deadlines.disclaim_keeper())?;
         }
-        Ok(self.deadlines.add(due, task))
+        Ok(())
+    }
+
+    /// Has the keeper watch a task's time limit.
+    pub fn watch(&self, due: Tick, task: H::Task) -> Key {
+        self.deadlines.add(due, task)
+    }
+
+    /// Has the keeper begin a graceful stop at this time.
+    pub fn stop_at(&self, due: Tick) {
+        self.deadlines.stop_at(due);
     }
 
     /// Stops watching a task's time limit.
@@ -421,6 +425,9 @@ impl<H: Host> Engine<H> {
     /// The keeper's life: ends tasks as they fall due, until the engine has ended.
     pub fn keep(&self, scope: H::Scope<'_>) {
         while self.host.park(scope, || self.deadlines.wait(|| self.clock.now())) {
+            if self.deadlines.must_stop(self.clock.now()) {
+                self.begin_stop();
+            }
             while let Some(task) = self.deadlines.pop_due(self.clock.now()) {
                 self.host.expire(scope, &task);
                 self.host.discard(scope, task);
@@ -543,7 +550,9 @@ impl<H: Host> Engine<H> {
             // Sealed first: whoever is the last then, stays the last.
             queue.close();
         }
-        let stays = || !failed && !self.is_killed() && !queue.lanes.is_empty();
+        // While the runner is open, a base worker goes only if a stand-in took its place.
+        let needed = closing || !badge.post().is_main();
+        let stays = || needed && !failed && !self.is_killed() && !queue.lanes.is_empty();
         let Some(last) = self.roster.dismiss(badge, stays) else {
             return false;
         };

@@ -159,9 +159,9 @@ pub struct Desk<'w, H: Host> {
     recorder: &'w Recorder,
     /// The resource went bad: to be replaced when the outermost task has ended.
     spoiled: Cell<bool>,
-    /// When the last attempt ended, to save a clock read; zero after a wait.
+    /// When the last attempt or wait ended, to save a clock read; zero before the first.
     last: Cell<Tick>,
-    /// How long the last attempt took.
+    /// How long the last attempt took; zero after a wait.
     span: Cell<Tick>,
     /// It serves `run_task`, and is counted as engaged there.
     engaged: Cell<bool>,
@@ -181,7 +181,7 @@ impl<'w, H: Host> Desk<'w, H> {
 
     /// When the attempt before this one ended, and how long it took; `None` after a wait.
     pub fn last_run(&self) -> Option<(Tick, Tick)> {
-        (self.last.get() != 0).then(|| (self.last.get(), self.span.get()))
+        (self.span.get() != 0).then(|| (self.last.get(), self.span.get()))
     }
 
     /// The engine it works for.
@@ -565,21 +565,27 @@ impl<H: Host> Life<H> {
             if engine.is_closing() && queue.is_drained() {
                 return Next::Leave;
             }
-            desk.last.set(0);
             let idle = || queue.lanes.is_empty() && !(engine.is_closing() && queue.is_drained());
-            rung = engine.host.park(scope, || {
-                if queue.bell.look_again(idle) {
-                    return true;
-                }
-                while queue.bell.sleep(None, idle) == Woken::Rung {
-                    if !idle() {
-                        return true;
+            let woken;
+            (rung, woken) = engine.host.park(scope, || {
+                let rung = queue.bell.look_again(idle) || {
+                    loop {
+                        if queue.bell.sleep(None, idle) != Woken::Rung {
+                            break false;
+                        }
+                        if !idle() {
+                            break true;
+                        }
+                        // Somebody was quicker: sleep again, without having asked to come back.
+                        queue.bell.answered(|| !queue.lanes.is_empty());
                     }
-                    // Somebody was quicker: sleep again, without having asked for the interpreter.
-                    queue.bell.answered(|| !queue.lanes.is_empty());
-                }
-                false
+                };
+                (rung, engine.clock.now())
             });
+            let back = engine.clock.now();
+            recorder.record_attach(back.saturating_sub(woken));
+            desk.last.set(back);
+            desk.span.set(0);
         }
     }
 
@@ -590,8 +596,11 @@ impl<H: Host> Life<H> {
         match self.badge.post {
             Post::Temporary => self.queue().lanes.is_empty(),
             Post::Reserved => false,
+            // In a closing runner everybody is of use until the lanes are empty.
             Post::Base | Post::Burst => {
-                self.badge.is_overdue() && !roster.take_back(&self.badge, settings.worker_count)
+                self.badge.is_overdue()
+                    && !roster.take_back(&self.badge, settings.worker_count)
+                    && !self.engine.is_closing()
             }
         }
     }

@@ -39,6 +39,11 @@ impl Context {
         &self.token
     }
 
+    /// The time left until the deadline, if there is one.
+    pub(super) fn left(&self, py: Python<'_>) -> Option<Tick> {
+        self.token.deadline().map(|due| due.saturating_sub(clock(py).0.now()))
+    }
+
     fn is_cancelled(&self, py: Python<'_>) -> bool {
         // Most contexts have no deadline, and need no clock.
         self.token.cancelled_flag()
@@ -80,7 +85,7 @@ impl Context {
 
     /// Returns the seconds left until the deadline, at least 0; `None` without a deadline.
     fn remaining(&self, py: Python<'_>) -> Option<f64> {
-        self.token.deadline().map(|due| seconds(due.saturating_sub(clock(py).0.now())))
+        self.left(py).map(seconds)
     }
 
     /// Makes a context that is cancelled together with this one.

@@ -149,30 +149,31 @@ impl CoreRef<'_> {
         )
     }
 
-    /// Has a task's time limit watched, if it has one.
-    fn watch(&self, py: Python<'_>, future: &Py<Future>, since: Tick) -> PyResult<()> {
-        let limit = self.limit_of(future.get());
-        if limit.is_infinite() {
-            return Ok(());
+    /// The time limit of a task, in seconds. The keeper lives when there is one.
+    fn limit(&self, py: Python<'_>, options: Option<&Arc<Options>>) -> PyResult<Option<f64>> {
+        let limit = options.and_then(|options| options.timeout).or(self.task_timeout);
+        if limit.is_some() && !self.engine.is_closing() {
+            self.engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
         }
+        Ok(limit)
+    }
+
+    /// Has an accepted task's time limit watched, if it has one.
+    fn watch(&self, py: Python<'_>, future: &Py<Future>, since: Tick, limit: Option<f64>) {
+        let Some(limit) = limit else {
+            return;
+        };
         let length = Duration::try_from_secs_f64(limit).map_or(Tick::MAX, ticks);
         let due = since.saturating_add(length);
-        future.get().word.set(TIMED);
-        future.get().slot.lock().get_or_insert_default().due = Some(due);
-        let watch = self
-            .engine
-            .watch(py, due, Task::new(future.clone_ref(py)))
-            .map_err(|fault| error::raise(py, fault))?;
-        let done = {
-            let mut slot = future.get().slot.lock();
-            slot.get_or_insert_default().watch = Some(watch);
-            future.get().word.is_done()
-        };
-        if done {
+        let (word, slot) = (&future.get().word, &future.get().slot);
+        word.set(TIMED);
+        slot.lock().get_or_insert_default().due = Some(due);
+        let watch = self.engine.watch(due, Task::new(future.clone_ref(py)));
+        slot.lock().get_or_insert_default().watch = Some(watch);
+        if word.is_done() {
             // Settled before the watch was noted: nobody else takes it off.
             settle::stop_watching(py, future.get());
         }
-        Ok(())
     }
 
     /// `Runner.submit`.
@@ -185,10 +186,10 @@ impl CoreRef<'_> {
     ) -> PyResult<Py<Future>> {
         let py = r#fn.py();
         check_callable(r#fn)?;
+        let limit = self.limit(py, options)?;
         if self.engine.settings.max_queue_size.is_some() {
             let class = options.map_or(Class::Normal, |options| options.class);
-            let seconds = options.and_then(|options| options.timeout).or(self.task_timeout);
-            self.room(py, class, Limit::after(seconds))?;
+            self.room(py, class, Limit::after(limit))?;
         }
         let since = self.engine.clock.now();
         let future = self.draft(r#fn, (args, kwargs), options, false).inspect_err(|_| {
@@ -200,7 +201,7 @@ impl CoreRef<'_> {
         let task = Task::new(future.clone_ref(py));
         match self.engine.submit(word.class(), task, since) {
             Ok(()) => {
-                self.watch(py, &future, since)?;
+                self.watch(py, &future, since, limit);
                 Ok(future)
             }
             Err(closed) => {
@@ -233,6 +234,7 @@ impl CoreRef<'_> {
     ) -> PyResult<Py<PyAny>> {
         let py = r#fn.py();
         check_callable(r#fn)?;
+        let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
         let future = self.draft(r#fn, (args, kwargs), options, true)?;
         let task = Task::new(future.clone_ref(py));
@@ -242,7 +244,7 @@ impl CoreRef<'_> {
                 discard(py, task);
                 return Err(self.refuse());
             }
-            self.watch(py, &future, since)?;
+            self.watch(py, &future, since, limit);
             if inside {
                 seat::desk(|desk| desk.serve_inside(py, &task, false));
                 discard(py, task);
@@ -254,7 +256,7 @@ impl CoreRef<'_> {
                 discard(py, closed.0);
                 return Err(self.refuse());
             }
-            self.watch(py, &future, since)?;
+            self.watch(py, &future, since, limit);
         }
         outcome(future.bind(py))
     }

@@ -232,14 +232,16 @@ impl Host for PyHost {
         door::call(py, &hooks.on_create, None, None, None)
     }
 
-    fn destroy(&self, py: Python<'_>, _badge: &Badge<Self>, resource: Py<PyAny>) {
+    fn destroy(&self, py: Python<'_>, badge: &Badge<Self>, resource: Py<PyAny>) {
         seat::wake_now();
         if let Some(hooks) = self.hooks()
             && let Some(on_destroy) = &hooks.on_destroy
         {
             match door::call(py, on_destroy, Some(&resource), None, None) {
                 Ok(nothing) => door::release(py, nothing),
-                Err(error) => log::hook_failed(py, Some(self), "on_destroy", error),
+                Err(error) => {
+                    log::hook_failed(py, Some(self), Some(badge.name()), "on_destroy", error);
+                }
             }
         }
         door::release(py, resource);
@@ -301,7 +303,7 @@ impl Host for PyHost {
         })
     }
 
-    fn judge(&self, py: Python<'_>, _badge: &Badge<Self>, task: &Task) -> Verdict {
+    fn judge(&self, py: Python<'_>, badge: &Badge<Self>, task: &Task) -> Verdict {
         let future = task.0.get();
         let error = {
             let slot = future.slot.lock();
@@ -329,7 +331,7 @@ impl Host for PyHost {
                 Verdict::Spoiled { retry }
             }
             Err(error) => {
-                log::hook_failed(py, Some(self), "check_health", error);
+                log::hook_failed(py, Some(self), Some(badge.name()), "check_health", error);
                 Verdict::Spoiled { retry: false }
             }
         }

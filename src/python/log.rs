@@ -15,8 +15,16 @@ pub(super) enum Level {
 }
 
 /// A hook or callback raised: logged once, with the worker's name, and dropped.
-pub(super) fn hook_failed(py: Python<'_>, host: Option<&PyHost>, what: &str, error: Py<PyAny>) {
-    let worker = super::seat::desk(|desk| desk.badge().name().to_owned());
+pub(super) fn hook_failed(
+    py: Python<'_>,
+    host: Option<&PyHost>,
+    worker: Option<&str>,
+    what: &str,
+    error: Py<PyAny>,
+) {
+    let worker = worker
+        .map(ToOwned::to_owned)
+        .or_else(|| super::seat::desk(|desk| desk.badge().name().to_owned()));
     let text = match &worker {
         Some(worker) => format!("{worker}: {what} failed"),
         None => format!("{what} failed"),

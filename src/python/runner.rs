@@ -61,16 +61,22 @@ impl Runner {
         }
         let (host, settings) = read(config)?;
         let context: Option<Bound<'_, Context>> = config.getattr("context")?.extract()?;
-        let engine = Engine::new(host, settings);
-        exit::register(&engine);
-        launch(py, &engine, timeout)?;
         let when_full: String = config.getattr("when_full")?.extract()?;
+        let engine = Engine::new(host, settings);
         let core = Core {
             engine: Arc::clone(&engine),
             task_timeout: config.getattr("task_timeout")?.extract()?,
             copy_contextvars: config.getattr("copy_contextvars")?.extract()?,
             raise_when_full: when_full == "raise",
         };
+        let core = Py::new(py, core)?;
+        if let Some(left) = context.as_ref().and_then(|context| context.get().left(py)) {
+            engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
+            engine.stop_at(engine.clock.now().saturating_add(left));
+        }
+        exit::register(&engine);
+        // The last thing that can fail: whatever it made it also unmakes.
+        launch(py, &engine, timeout)?;
         let hook = context.map(|context| {
             let engine = Arc::downgrade(&engine);
             context.get().token().on_cancel(Box::new(move || {
@@ -80,7 +86,7 @@ impl Runner {
             }))
         });
         Ok(Self {
-            core: Py::new(py, core)?,
+            core,
             config: config.clone().unbind(),
             urgent: Options::plain(Class::High, false),
             once: Options::plain(Class::Normal, true),

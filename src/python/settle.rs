@@ -283,7 +283,7 @@ pub(super) fn call_back(py: Python<'_>, object: &Py<Future>, callback: Py<PyAny>
         Err(error) => {
             let origin = object.get().origin.as_ref();
             let host = origin.map(|origin| &origin.core.get().engine.host);
-            super::log::hook_failed(py, host, "a done-callback", error);
+            super::log::hook_failed(py, host, None, "a done-callback", error);
         }
     }
     door::release(py, this);
@@ -303,6 +303,7 @@ fn method(
             return super::log::hook_failed(
                 py,
                 None,
+                None,
                 "a future's waiter",
                 error.into_value(py).into_any(),
             );
@@ -310,7 +311,7 @@ fn method(
     };
     match door::call_with(py, &bound, args) {
         Ok(nothing) => door::release(py, nothing),
-        Err(error) => super::log::hook_failed(py, None, "a future's waiter", error),
+        Err(error) => super::log::hook_failed(py, None, None, "a future's waiter", error),
     }
     door::release(py, bound);
 }

@@ -582,7 +582,8 @@ impl Runner {
     /// Gives a task a time limit, from now on.
     pub(crate) fn limit(&self, task: &Arc<Task>, limit: Duration) {
         let due = self.engine.clock.now() + ticks(limit);
-        let key = self.engine.watch((), due, Arc::clone(task)).expect("a keeper");
+        self.engine.need_keeper(()).expect("a keeper");
+        let key = self.engine.watch(due, Arc::clone(task));
         let mut watch = lock(&task.watch);
         // It may have ended meanwhile, and found nothing to give up.
         if task.word.is_done() {
