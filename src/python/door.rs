@@ -9,6 +9,10 @@
 //! whose `Drop` parks the thread for ever: the unwinding stops there, and the thread ends with the process.
 //! The pointer is kept opaque to the optimiser, which would otherwise fold the cast away, and the guard
 //! with it. Attaching and detaching are `PyO3`'s, which guards them itself.
+//!
+//! Not everything can go by the door: an object of ours that dies takes one of the user's with it, an allocation
+//! sets the collector off, a thread is started. So each thread of ours has a [`Net`](super::net::Net) under it
+//! besides.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};

@@ -12,6 +12,7 @@ mod exit;
 mod future;
 mod host;
 mod log;
+mod net;
 mod options;
 mod runner;
 mod seat;

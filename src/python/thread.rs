@@ -6,6 +6,7 @@
 
 use super::host::PyHost;
 use super::log::{self, Level};
+use super::net::Net;
 use super::seat;
 use crate::engine::Engine;
 use crate::engine::worker::Life;
@@ -27,6 +28,7 @@ impl Worker {
         let Some(life) = self.life.lock().take() else {
             return;
         };
+        let _net = Net::spread();
         let engine = Arc::clone(life.engine());
         name_os_thread(life.badge().name());
         seat::employ(&engine);
@@ -43,6 +45,7 @@ struct Keeper {
 #[pymethods]
 impl Keeper {
     fn __call__(&self, py: Python<'_>) {
+        let _net = Net::spread();
         name_os_thread(&keeper_name(&self.engine));
         seat::employ(&self.engine);
         contain(py, &self.engine, || self.engine.keep(py));

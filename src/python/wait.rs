@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(50);
 /// How often a waiting thread offers its core before it blocks.
 const OFFERS: usize = 4;
-/// How long other threads wait before they attach, for what only an attached thread can notice.
-const LONG_SLICE: Duration = Duration::from_secs(5);
 
 /// When a wait ends.
 #[derive(Clone, Copy)]
@@ -24,14 +22,6 @@ impl Limit {
         let end =
             |s: f64| Instant::now().checked_add(Duration::try_from_secs_f64(s.max(0.0)).ok()?);
         Self(seconds.and_then(end))
-    }
-
-    /// The earlier of the two.
-    fn or(self, other: Self) -> Self {
-        Self(match (self.0, other.0) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        })
     }
 
     fn left(self) -> Option<Duration> {
@@ -47,7 +37,7 @@ pub(super) fn until(
     ready: impl Fn() -> bool + Sync,
     mut block: impl FnMut(Duration) + Send,
 ) -> PyResult<bool> {
-    let slice = if on_main_thread(py) { LOOK } else { LONG_SLICE };
+    let on_main_thread = on_main_thread(py);
     while !ready() {
         if limit.left() == Some(Duration::ZERO) {
             return Ok(false);
@@ -61,16 +51,18 @@ pub(super) fn until(
                 }
                 thread::yield_now();
             }
-            let end = Limit(Instant::now().checked_add(slice)).or(limit);
-            while let Some(left) = end.left().filter(|left| *left > Duration::ZERO) {
-                block(left.min(LOOK));
+            while limit.left() != Some(Duration::ZERO) {
+                block(limit.left().map_or(LOOK, |left| left.min(LOOK)));
                 // On the main thread a signal may have ended the wait.
-                if slice == LOOK || ready() {
+                if on_main_thread || ready() {
                     break;
                 }
             }
         });
-        py.check_signals()?;
+        // Elsewhere this could only set off the collector, from 3.12 on, with whatever that runs.
+        if on_main_thread {
+            py.check_signals()?;
+        }
     }
     Ok(true)
 }
