@@ -119,7 +119,9 @@ impl<H: Host> Loan<H> {
         task: H::Task,
         since: u64,
     ) -> Option<H::Task> {
-        let (resource, recorder) = self.kit.as_ref().expect("only `drop` takes it");
+        let Some((resource, recorder)) = &self.kit else {
+            unreachable!("only `drop` takes it");
+        };
         let desk = Desk::new(engine, &self.badge, resource, recorder);
         let serve = AssertUnwindSafe(|| desk.serve(scope, Entry { task, since }));
         let again = catch_unwind(serve).unwrap_or_else(|panic| {

@@ -93,7 +93,6 @@ impl TaskWord {
     }
 
     /// Its class.
-    #[expect(clippy::cast_possible_truncation, reason = "two bits")]
     pub fn class(&self) -> Class {
         Class::from_number(((self.flags() & CLASS) >> CLASS_SHIFT) as u8)
     }

@@ -147,7 +147,10 @@ impl<H: Host> Badge<H> {
 
 impl<H: Host> std::fmt::Debug for Badge<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Badge").field("name", &self.name).field("post", &self.post).finish()
+        f.debug_struct("Badge")
+            .field("name", &self.name)
+            .field("post", &self.post)
+            .finish_non_exhaustive()
     }
 }
 

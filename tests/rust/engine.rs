@@ -90,27 +90,18 @@ fn a_retry_goes_to_the_front_of_its_class_and_to_another_resource() {
 
 #[test]
 fn a_retry_does_not_go_before_a_higher_class() {
-    let (runner, go, order) = (runner(1), Latch::new(), list());
-    runner.occupy(&go);
-    let inner = Arc::clone(&order);
-    let again = Arc::clone(&go);
-    runner.submit(Class::Normal, move |_, task| {
-        again.wait();
+    let (runner, order) = (runner(1), list());
+    let (inner, urgent) = (Arc::clone(&order), Task::new(Class::High, 0, note(&order, 10)));
+    let task = runner.submit(Class::Normal, move |desk, task| {
         lock(&inner).push(task.attempts() as u64);
-        if task.attempts() == 1 { End::Bad("bad") } else { End::Value(0) }
+        if task.attempts() == 2 {
+            return End::Value(0);
+        }
+        desk.engine().submit(Class::High, Arc::clone(&urgent), 0).expect("accepted");
+        End::Bad("bad")
     });
-    let (inner, engine) = (Arc::clone(&order), Arc::downgrade(&runner.engine));
-    let urgent = Task::new(Class::High, 0, note(&inner, 10));
-    let late = Arc::clone(&urgent);
-    runner.submit(Class::High, move |_, _| {
-        // From inside, so that it comes while the retry is still to be made.
-        let engine = engine.upgrade().expect("it runs this");
-        engine.submit(Class::High, Arc::clone(&late), 0).expect("accepted");
-        End::Value(0)
-    });
-    go.open();
-    runner.stop();
-    assert_eq!(*lock(&order), [10, 1, 2]);
+    assert_eq!(task.outcome(), Outcome::Value(0));
+    assert_eq!(*lock(&order), [1, 10, 2]);
     runner.finish();
 }
 
@@ -657,8 +648,7 @@ fn a_thread_that_cannot_start_fails_the_launch() {
         }),
         ..Orders::default()
     };
-    let (runner, fault) =
-        Runner::launch(workers(3), orders).err().expect("the third does not start");
+    let (runner, fault) = Runner::launch(workers(3), orders).expect_err("the third does not start");
     assert_eq!(fault, "no thread");
     runner.kill();
     runner.finish();
@@ -693,7 +683,8 @@ fn the_number_of_base_workers_survives_any_fault() {
         down.store(false, Ordering::SeqCst);
         eventually("all are back", || {
             let heads = runner.stats().heads;
-            (heads.base, heads.equipped, heads.starting) == (3, 3, 0)
+            let made = runner.world().made() - 3 * (round + 1);
+            (made, heads.base, heads.equipped, heads.starting) == (3, 3, 3, 0)
         });
     }
     assert_eq!(runner.engine.members().len(), 3);
@@ -1030,6 +1021,17 @@ fn tasks_end_in_the_order_in_which_their_time_is_up() {
 }
 
 #[test]
+fn a_runner_stops_by_itself_when_its_time_is_up() {
+    let runner = runner(1);
+    let task = runner.submit(Class::Normal, value(1));
+    runner.engine.need_keeper(()).expect("a thread");
+    runner.engine.stop_at(runner.engine.clock.now() + 1_000_000);
+    assert!(runner.engine.wait_ended(FOREVER));
+    assert_eq!((runner.engine.mode(), task.outcome()), (Mode::Stopped, Outcome::Value(1)));
+    runner.finish();
+}
+
+#[test]
 fn a_task_that_ends_in_time_is_watched_no_more() {
     let runner = runner(1);
     let task = runner.submit(Class::Normal, value(1));
@@ -1078,6 +1080,22 @@ fn a_stand_in_takes_the_place_of_an_overdue_worker() {
     eventually("the overdue one left", || runner.engine.members().len() == 1);
     assert_eq!(runner.stats().heads.base, 1);
     assert_eq!(runner.world().overdue_reports.load(Ordering::SeqCst), 0);
+    runner.finish();
+}
+
+#[test]
+fn an_overdue_worker_that_was_replaced_leaves_though_tasks_wait() {
+    let settings = Settings { max_worker_count: 2, ..workers(1) };
+    let (runner, go, later) =
+        (Runner::new(settings, Orders::default()), Latch::new(), Latch::new());
+    overrun(&runner, &go);
+    runner.occupy(&later);
+    let waiting = runner.submit(Class::Normal, value(1));
+    go.open();
+    eventually("it left", || runner.engine.members().len() == 1);
+    assert_eq!(waiting.attempts(), 0);
+    later.open();
+    assert_eq!(waiting.entered_after_outcome(), [1]);
     runner.finish();
 }
 

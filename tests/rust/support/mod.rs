@@ -119,8 +119,12 @@ impl Task {
     }
 
     fn publish(&self, outcome: Outcome) {
-        self.put(outcome);
+        // One step for those who wait.
+        let mut outcomes = lock(&self.outcome);
+        outcomes.push(outcome);
         assert!(self.word.publish(|_| true).is_some(), "who publishes owns the outcome");
+        drop(outcomes);
+        self.settled.notify_all();
     }
 
     fn drop_payload(&self) {
@@ -335,13 +339,11 @@ impl Host for World {
 
     fn judge(&self, (): (), _badge: &Badge<Self>, task: &Arc<Task>) -> Verdict {
         (self.orders.on_verb)(self, Verb::Judge, task);
-        match lock(&task.last_error).as_ref() {
-            None => Verdict::Healthy,
-            Some(_) => {
-                let again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
-                Verdict::Spoiled { retry: again }
-            }
+        if lock(&task.last_error).is_none() {
+            return Verdict::Healthy;
         }
+        let again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
+        Verdict::Spoiled { retry: again }
     }
 
     fn prepare_retry(&self, (): (), task: &Arc<Task>) {

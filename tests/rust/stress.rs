@@ -1,0 +1,398 @@
+//! Everything at once: random faults, cancels, time limits and ends. What must hold then is checked by
+//! `Runner::finish`, and by what the scenarios themselves see.
+//!
+//! `TASKER_STRESS=20` runs twenty times as many rounds; `TASKER_SEED=n` begins with another one. A
+//! failure names the seed of its round.
+#![cfg(not(loom))]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a host of its own")]
+
+#[expect(dead_code, reason = "the other tests use all of it")]
+mod support;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
+use support::{End, Orders, Runner, Seat, Task, eventually, lock, workers};
+use tasker::engine::Settings;
+use tasker::engine::lanes::Class;
+use tasker::engine::task::{EXPRESS, ONCE};
+
+/// A small generator, good enough to mix things up: xorshift64*.
+#[derive(Debug, Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % sides
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.roll(100) < percent
+    }
+
+    fn pick(&mut self, from: u64, to: u64) -> usize {
+        usize::try_from(from + self.roll(to - from + 1)).expect("small")
+    }
+}
+
+/// Names the seed when its round fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    #[expect(clippy::print_stderr, reason = "how to repeat a failure")]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("failed with seed {}", self.0);
+        }
+    }
+}
+
+/// So many rounds, each with a seed of its own.
+fn rounds(count: u64) -> impl Iterator<Item = u64> {
+    let number = |name, default| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let count = if cfg!(miri) { count.div_ceil(50) } else { count * number("TASKER_STRESS", 1) };
+    let first = number("TASKER_SEED", 1);
+    first..first + count
+}
+
+/// How a round goes wrong, and how it ends.
+struct Plan {
+    seed: u64,
+    /// Of 100 attempts so many spoil their resource.
+    bad: u64,
+    /// So many creations fail in a row after the start. Few: each costs a pause.
+    broken: u64,
+    /// Of 100 tasks so many have a time limit.
+    limited: u64,
+    /// Of 100 tasks so many are cancelled.
+    cancelled: u64,
+    producers: u64,
+    tasks: u64,
+    /// Ends after so many accepted tasks, or when all are done.
+    end_after: Option<usize>,
+    settings: Settings,
+}
+
+impl Plan {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let worker_count = dice.pick(1, 4);
+        let tasks = if cfg!(miri) { 15 } else { 60 + dice.roll(100) };
+        let producers = 1 + dice.roll(3);
+        Self {
+            seed,
+            bad: [0, 5, 40][dice.pick(0, 2)],
+            broken: if dice.chance(20) { 1 + dice.roll(2) } else { 0 },
+            limited: [0, 10, 50][dice.pick(0, 2)],
+            cancelled: [0, 10, 60][dice.pick(0, 2)],
+            producers,
+            tasks,
+            end_after: dice.chance(70).then(|| dice.pick(0, producers * tasks)),
+            settings: Settings {
+                max_worker_count: worker_count + dice.pick(0, 2),
+                max_queue_size: dice.chance(50).then(|| dice.pick(1, 20)),
+                reserve_limit: dice.pick(1, 3),
+                reserve_at_start: dice.pick(0, 1),
+                keep_reserved: dice.chance(50),
+                thread_bound: dice.chance(60),
+                ..workers(worker_count)
+            },
+        }
+    }
+}
+
+/// Raises a flag when it is dropped.
+struct Over<'f>(&'f AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One runner from start to end.
+struct Scene {
+    plan: Plan,
+    runner: Runner,
+    accepted: AtomicUsize,
+    /// Set once a stop or kill has returned.
+    over: AtomicBool,
+}
+
+impl Scene {
+    fn new(plan: Plan) -> Arc<Self> {
+        let settings = plan.settings.clone();
+        let first = (settings.worker_count + settings.reserve_at_start) as u64;
+        let failing = first..first + plan.broken;
+        let on_create = move |number| {
+            if failing.contains(&number) { Err("no resource") } else { Ok(()) }
+        };
+        let orders = Orders { on_create: Box::new(on_create), ..Orders::default() };
+        let runner = Runner::new(settings, orders);
+        let (accepted, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { plan, runner, accepted, over })
+    }
+
+    /// What a task does: succeeds, fails, spoils, dawdles, or runs another one inside.
+    fn work(
+        self: &Arc<Self>,
+        seed: u64,
+        depth: u64,
+    ) -> impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + use<> {
+        let (scene, bad) = (Arc::downgrade(self), self.plan.bad);
+        move |desk, task| {
+            let mut dice = Dice::new(seed ^ ((task.attempts() as u64) << 40));
+            if let Some(scene) = Weak::upgrade(&scene) {
+                assert!(!scene.over.load(Ordering::SeqCst), "no task runs after the end");
+                if depth < 2 && dice.chance(10) {
+                    scene.inside(desk, dice.roll(u64::MAX), depth + 1);
+                }
+            }
+            match dice.roll(20) {
+                0..3 => thread::yield_now(),
+                3 => {
+                    let clock = &desk.engine().clock;
+                    let until = clock.now() + dice.roll(1_500_000);
+                    while clock.now() < until {
+                        std::hint::spin_loop();
+                    }
+                }
+                _ => {}
+            }
+            if dice.chance(bad) {
+                return End::Bad("bad");
+            }
+            if dice.chance(10) { End::Error("mine") } else { End::Value(seed) }
+        }
+    }
+
+    /// Submits a task from inside another one, and runs it there unless somebody was quicker.
+    fn inside(self: &Arc<Self>, desk: &Seat<'_>, seed: u64, depth: u64) {
+        let task = Task::new(Class::Low, 0, self.work(seed, depth));
+        if self.runner.try_submit_task(&task) {
+            self.accepted.fetch_add(1, Ordering::SeqCst);
+            desk.serve_inside((), &task, true);
+        }
+    }
+
+    fn produce(self: &Arc<Self>, seed: u64) {
+        let mut dice = Dice::new(seed);
+        let mut pending = Vec::new();
+        for _ in 0..self.plan.tasks {
+            let class = Class::ALL[dice.pick(0, 2)];
+            let once = if dice.chance(20) { ONCE } else { 0 };
+            let accepted = match dice.roll(10) {
+                0 => {
+                    let task = Task::new(class, EXPRESS | once, self.work(dice.roll(u64::MAX), 0));
+                    self.runner.run_task(&task)
+                }
+                kind => {
+                    let task = Task::new(class, once, self.work(dice.roll(u64::MAX), 0));
+                    let accepted = if kind < 4 {
+                        self.runner.try_submit_task(&task)
+                    } else {
+                        self.runner.submit_task(&task)
+                    };
+                    if accepted && dice.chance(self.plan.limited) {
+                        self.runner.limit(&task, Duration::from_micros(dice.roll(2_000)));
+                    }
+                    pending.extend(accepted.then_some(task));
+                    accepted
+                }
+            };
+            self.accepted.fetch_add(usize::from(accepted), Ordering::SeqCst);
+            if dice.chance(self.plan.cancelled) && !pending.is_empty() {
+                let some = dice.pick(0, pending.len() as u64 - 1);
+                self.runner.cancel(&pending.swap_remove(some));
+            }
+        }
+    }
+
+    /// Looks at the gauges all the time: none is ever negative, which would make it huge.
+    fn watch(&self) {
+        let most = 10 * (self.plan.producers * self.plan.tasks + 10);
+        let mut seen = 0;
+        while !self.over.load(Ordering::SeqCst) {
+            let stats = self.runner.stats();
+            for gauge in [stats.queued, stats.urgent, stats.running, stats.overdue] {
+                assert!(gauge < most, "{stats:?}");
+            }
+            let heads = stats.heads;
+            let settings = &self.plan.settings;
+            let workers = heads.base + heads.burst + heads.starting + heads.overdue;
+            assert!(workers <= settings.max_worker_count, "{stats:?}");
+            assert!(heads.base <= settings.worker_count, "{stats:?}");
+            assert!(heads.express <= settings.reserve_limit, "{stats:?}");
+            let metrics = self.runner.engine.metrics();
+            let ended = metrics.completed + metrics.failed + metrics.cancelled;
+            assert!(ended >= seen, "counters only grow");
+            seen = ended;
+            thread::park_timeout(Duration::from_micros(500));
+        }
+    }
+
+    fn end(&self) {
+        // Even if this panics: the watcher has to end.
+        let over = Over(&self.over);
+        let mut dice = Dice::new(!self.plan.seed);
+        let all = self.plan.end_after.is_none();
+        if all {
+            eventually("all tasks are done and all workers back", || {
+                let stats = self.runner.stats();
+                let settled = (stats.queued, stats.running, stats.overdue) == (0, 0, 0);
+                settled && {
+                    let heads = stats.heads;
+                    (heads.base, heads.equipped) == (self.plan.settings.worker_count, heads.base)
+                }
+            });
+        }
+        let kill = dice.chance(50);
+        let both = dice.chance(30);
+        thread::scope(|scope| {
+            if both {
+                scope.spawn(|| if kill { self.runner.stop() } else { self.runner.kill() });
+            }
+            if kill { self.runner.kill() } else { self.runner.stop() }
+        });
+        drop(over);
+    }
+
+    fn play(self: &Arc<Self>) {
+        thread::scope(|scope| {
+            let watcher = scope.spawn(|| self.watch());
+            let producers: Vec<_> = (0..self.plan.producers)
+                .map(|n| scope.spawn(move || self.produce(self.plan.seed ^ (n << 8))))
+                .collect();
+            if let Some(count) = self.plan.end_after {
+                eventually("enough is accepted, or all there is", || {
+                    self.accepted.load(Ordering::SeqCst) >= count
+                        || producers.iter().all(ScopedJoinHandle::is_finished)
+                });
+                self.end();
+            }
+            for producer in producers {
+                producer.join().expect("no producer panicked");
+            }
+            if self.plan.end_after.is_none() {
+                self.end();
+            }
+            watcher.join().expect("the gauges are right");
+        });
+        self.runner.finish();
+    }
+}
+
+#[test]
+fn nothing_is_lost_whatever_goes_wrong() {
+    for seed in rounds(300) {
+        let named = Seed(seed);
+        Scene::new(Plan::new(seed)).play();
+        drop(named);
+    }
+}
+
+#[test]
+fn each_producer_finds_its_order_kept_within_a_class() {
+    for seed in rounds(10) {
+        let named = Seed(seed);
+        let runner = Runner::new(workers(1), Orders::default());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let count = if cfg!(miri) { 20 } else { 1_000 };
+        thread::scope(|scope| {
+            for producer in 0..3 {
+                let (runner, order) = (&runner, &order);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed ^ (producer << 8));
+                    for number in 0..count {
+                        let class = Class::ALL[dice.pick(0, 2)];
+                        let order = Arc::clone(order);
+                        runner.submit(class, move |_, task| {
+                            lock(&order).push((producer, class, number, task.attempts()));
+                            End::Value(number)
+                        });
+                    }
+                });
+            }
+        });
+        runner.finish();
+        let order = lock(&order);
+        assert_eq!(order.len() as u64, 3 * count);
+        for producer in 0..3 {
+            for class in Class::ALL {
+                let own = order.iter().filter(|one| (one.0, one.1) == (producer, class));
+                assert!(own.is_sorted_by_key(|one| one.2));
+            }
+        }
+        drop(named);
+    }
+}
+
+#[test]
+fn a_flood_of_cancels_loses_nothing_that_lives() {
+    for seed in rounds(20) {
+        let named = Seed(seed);
+        let runner = Runner::new(workers(2), Orders::default());
+        let count = if cfg!(miri) { 100 } else { 3_000 };
+        thread::scope(|scope| {
+            for producer in 0..2 {
+                let runner = &runner;
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed ^ (producer << 8));
+                    for _ in 0..count {
+                        let task = Task::new(Class::Normal, 0, |_, _| End::Value(1));
+                        if !runner.submit_task(&task) {
+                            break;
+                        }
+                        if dice.chance(90) {
+                            runner.cancel(&task);
+                        }
+                    }
+                });
+            }
+            let half = if seed % 3 == 0 { count * 2 } else { count };
+            eventually("half is accepted", || runner.engine.metrics().arrived >= half);
+            if seed % 2 == 0 { runner.kill() } else { runner.stop() }
+        });
+        runner.finish();
+        drop(named);
+    }
+}
+
+#[test]
+fn a_panic_under_load_answers_everybody() {
+    for seed in rounds(10) {
+        let named = Seed(seed);
+        let runner = Runner::new(workers(3), Orders::default());
+        thread::scope(|scope| {
+            for producer in 0..2 {
+                let runner = &runner;
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed ^ (producer << 8));
+                    loop {
+                        let planted = dice.roll(200) == 0;
+                        let task = Task::new(Class::Normal, 0, move |_, _| {
+                            assert!(!planted, "planted");
+                            End::Value(1)
+                        });
+                        if !runner.submit_task(&task) {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        assert!(runner.engine.is_broken());
+        runner.finish();
+        drop(named);
+    }
+}
