@@ -37,11 +37,11 @@ impl Drop for NoWayOut {
 /// Calls an interpreter function by the door.
 macro_rules! through {
     ($function:path as fn($($argument:ty),*) -> $result:ty, $($value:expr),*) => {{
-        let function: unsafe extern "C" fn($($argument),*) -> $result = $function;
-        // SAFETY: the two types differ only in what they say about unwinding, and this is the one that
-        // tells the truth.
-        let function: unsafe extern "C-unwind" fn($($argument),*) -> $result =
-            black_box(unsafe { std::mem::transmute(function) });
+        type Silent = unsafe extern "C" fn($($argument),*) -> $result;
+        type Truthful = unsafe extern "C-unwind" fn($($argument),*) -> $result;
+        // SAFETY: the two types differ only in what they say about unwinding.
+        let function = unsafe { std::mem::transmute::<Silent, Truthful>($function) };
+        let function = black_box(function);
         let guard = NoWayOut;
         // SAFETY: the caller's; it holds what the function asks for and is attached.
         let result = unsafe { function($($value),*) };
@@ -86,7 +86,7 @@ pub(super) fn call(
             used += 1;
         }
     }
-    let kwargs = kwargs.map_or(ptr::null_mut(), |kwargs| kwargs.as_ptr());
+    let kwargs = kwargs.map_or(ptr::null_mut(), Py::as_ptr);
     let flagged = (used - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
     // SAFETY: `slots` has at least one slot in front of the arguments.
     let arguments = unsafe { slots.as_ptr().add(1) };

@@ -116,7 +116,8 @@ fn name_os_thread(name: &str) {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     {
         const LONGEST: usize = 15;
-        let end = name.floor_char_boundary(LONGEST);
+        let fits = |end: &usize| name.is_char_boundary(*end);
+        let end = (0..=name.len().min(LONGEST)).rfind(fits).unwrap_or(0);
         let Ok(name) = std::ffi::CString::new(&name[..end]) else {
             return;
         };
