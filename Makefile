@@ -132,11 +132,11 @@ pythons: $(VENV)/.group-build  ## native and lifecycle tests on every other Pyth
 	$(say) "pythons: native and lifecycle tests on every other Python found"
 	@$(PY) scripts/other_pythons.py
 
-bench: wheel $(VENV)/.group-bench  ## benchmarks of the engine and of the package
+bench: wheel  ## benchmarks of the engine and of the package
 	$(say) "bench: the engine"
 	@cargo bench --locked --no-default-features
 	$(say) "bench: the package"
-	@$(PY) -m pytest benches/python
+	@$(PY) -m benches.python.compare
 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) .venvs dist target .hypothesis .mypy_cache .pytest_cache .ruff_cache
