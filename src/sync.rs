@@ -20,6 +20,8 @@ pub(crate) mod thread {
 pub(crate) use loom::sync::atomic;
 #[cfg(loom)]
 pub(crate) mod thread {
+    #[cfg(test)]
+    pub(crate) use loom::thread::spawn;
     pub(crate) use loom::thread::{Thread, current, park, yield_now};
     pub(crate) use std::thread::panicking;
 
@@ -28,6 +30,10 @@ pub(crate) mod thread {
         park();
     }
 }
+
+/// Runs a test once for every interleaving of its threads.
+#[cfg(all(test, loom))]
+pub(crate) use loom::model;
 
 #[cfg(loom)]
 use loom::sync as imp;
@@ -126,6 +132,7 @@ pub(crate) mod channel {
     //! The part of crossbeam-channel's interface that the engine uses, over loom's primitives.
     use super::{Arc, Condvar, Mutex};
     use std::collections::VecDeque;
+    use std::fmt;
     use std::time::Duration;
 
     struct Shared<T> {
@@ -135,6 +142,18 @@ pub(crate) mod channel {
 
     pub(crate) struct Sender<T>(Arc<Shared<T>>);
     pub(crate) struct Receiver<T>(Arc<Shared<T>>);
+
+    impl<T> fmt::Debug for Sender<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.pad("Sender { .. }")
+        }
+    }
+
+    impl<T> fmt::Debug for Receiver<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.pad("Receiver { .. }")
+        }
+    }
 
     #[derive(Debug)]
     pub(crate) enum RecvTimeoutError {

@@ -37,12 +37,23 @@ def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
     return thread
 
 
+def join(thread: threading.Thread | _Bare) -> None:
+    """Waits until a thread from `start` has ended, even if it has yet to come up."""
+    started = getattr(thread, "_started", None)
+    if isinstance(started, _Unwaited):
+        started.wait_indeed()
+    thread.join()
+
+
 class _Unwaited(threading.Event):
     """A thread's mark of having started, which `Thread.start` does not wait for."""
 
     def wait(self, timeout: float | None = None) -> bool:
         del timeout
         return True
+
+    def wait_indeed(self) -> None:
+        super().wait()
 
 
 class _Bare:

@@ -28,8 +28,7 @@ struct State<T> {
 
 impl<T> Deadlines<T> {
     pub(super) fn new() -> Self {
-        let state =
-            State { due: BTreeMap::new(), next: 0, stop: None, closed: false, kept: false };
+        let state = State { due: BTreeMap::new(), next: 0, stop: None, closed: false, kept: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 

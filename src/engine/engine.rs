@@ -10,7 +10,7 @@ use super::figures::{Counter, Ledger, Summary, Window};
 use super::host::{Host, Refusal};
 use super::lanes::{Class, Entry};
 use super::launch::Launch;
-use super::loans::Loans;
+use super::loans::{Borrower, Loans};
 use super::queue::{Closed, Queue};
 use super::roster::{Headcount, Roster};
 use super::settings::Settings;
@@ -69,6 +69,8 @@ pub struct Engine<H: Host> {
 /// Outcomes that no worker's tally counts. Written by whoever brings them about.
 #[derive(Debug, Default)]
 struct Strays {
+    /// Tasks settled by hand while they ran.
+    completed: AtomicU64,
     refused: AtomicU64,
     cancelled: AtomicU64,
     dropped: AtomicU64,
@@ -245,10 +247,10 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
-    /// Counts a `run_task` that the caller is going to run itself, unless the runner is closing.
-    pub fn enter_express(&self, since: Tick) -> bool {
+    /// Accepts a `run_task` that the caller is going to run itself, unless the runner is closing.
+    pub fn enter_express(&self, since: Tick) -> Option<Borrower<'_, H>> {
         self.note(since);
-        self.express.gate.enter().is_some()
+        self.express.gate.enter().map(|_pass| Borrower::new(self))
     }
 
     /// Hires a worker for `run_task` if more tasks wait than workers are free, and the limit allows.
@@ -336,6 +338,18 @@ impl<H: Host> Engine<H> {
         if !queue.lanes.is_empty() {
             queue.bell.ring();
         }
+    }
+
+    /// Books a running task that somebody settled by hand.
+    pub fn settled_by_hand(&self, completed: bool) {
+        let count = if completed { &self.strays.completed } else { &self.strays.failed };
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Books a retry that was called off, its outcome taken with [`TaskWord::call_off`].
+    pub fn called_off(&self, scope: H::Scope<'_>, word: &TaskWord) {
+        self.strays.failed.fetch_add(1, Ordering::SeqCst);
+        self.leave_tombstone(scope, word, false);
     }
 
     /// Books a refused submit.
@@ -458,6 +472,8 @@ impl<H: Host> Engine<H> {
     /// Marks an engine that a fork left without its threads. Touches nothing but the mode.
     pub fn forsake(&self) {
         self.mode.fetch_or(STOPPING | KILLED | BROKEN, Ordering::SeqCst);
+        self.main.gate.shut();
+        self.express.gate.shut();
     }
 
     /// Blocks until nothing is left or the limit passes; true when nothing is. Not to be called from inside
@@ -478,7 +494,7 @@ impl<H: Host> Engine<H> {
         self.main.close();
         self.express.close();
         self.backoff.close();
-        self.loans.recall();
+        self.loans.recall_if_over(self);
         then();
         drop(visit);
         self.finish_if_over();
@@ -646,8 +662,8 @@ impl<H: Host> Engine<H> {
     }
 
     fn finished(&self) -> u64 {
-        let Strays { cancelled, dropped, timed_out, failed, .. } = &self.strays;
-        let strays = [cancelled, dropped, timed_out, failed];
+        let Strays { cancelled, dropped, timed_out, failed, completed, .. } = &self.strays;
+        let strays = [cancelled, dropped, timed_out, failed, completed];
         let strays: u64 = strays.iter().map(|count| count.load(Ordering::SeqCst)).sum();
         let totals = self.ledger.totals();
         strays + totals[Counter::Completed] + totals[Counter::Failed]
@@ -659,7 +675,7 @@ impl<H: Host> Engine<H> {
         let totals = self.ledger.totals();
         let (arrival_rate, completion_rate) = self.window.rates(self.clock.now(), self.flow());
         Metrics {
-            completed: totals[Counter::Completed],
+            completed: totals[Counter::Completed] + strays(&self.strays.completed),
             failed: totals[Counter::Failed] + strays(&self.strays.failed),
             retried: totals[Counter::Retried],
             refused: strays(&self.strays.refused),

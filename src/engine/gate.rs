@@ -57,9 +57,14 @@ impl Gate {
         None
     }
 
+    /// Refuses everybody from now on, without a look at who is inside: after a fork they are gone.
+    pub fn shut(&self) {
+        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
     /// Refuses everybody from now on, and returns when nobody is inside any more. Idempotent.
     pub fn close(&self) {
-        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+        self.shut();
         while self.word.load(Ordering::SeqCst) & INSIDE_MASK != 0 {
             thread::yield_now();
         }

@@ -29,16 +29,49 @@ pub struct Loans<H: Host> {
     receiver: Receiver<Loan<H>>,
     /// Callers in [`take`](Self::take). Written by them; `SeqCst`, like the channel.
     waiting: AtomicUsize,
+    /// Accepted calls that have not had their outcome. A graceful stop leaves the loans to them. Raised inside the
+    /// gate, so once that is sealed it only falls; `SeqCst`, against the mode.
+    borrowers: AtomicUsize,
+}
+
+/// One accepted call that runs its task on a loan; over when dropped.
+pub struct Borrower<'e, H: Host>(&'e Engine<H>);
+
+impl<'e, H: Host> Borrower<'e, H> {
+    pub(super) fn new(engine: &'e Engine<H>) -> Self {
+        engine.loans.borrowers.fetch_add(1, Ordering::SeqCst);
+        Self(engine)
+    }
+}
+
+impl<H: Host> Drop for Borrower<'_, H> {
+    fn drop(&mut self) {
+        self.0.loans.borrowers.fetch_sub(1, Ordering::SeqCst);
+        self.0.loans.recall_if_over(self.0);
+    }
+}
+
+impl<H: Host> std::fmt::Debug for Borrower<'_, H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Borrower")
+    }
 }
 
 impl<H: Host> Loans<H> {
     pub(super) fn new() -> Self {
         let (sender, receiver) = unbounded();
-        Self { sender, receiver, waiting: AtomicUsize::new(0) }
+        let (waiting, borrowers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { sender, receiver, waiting, borrowers }
     }
 
     pub(super) fn idle(&self) -> usize {
         self.receiver.len()
+    }
+
+    /// Whether nobody will ask for a loan any more.
+    pub(super) fn is_over(&self, engine: &Engine<H>) -> bool {
+        engine.is_killed()
+            || engine.express.is_drained() && self.borrowers.load(Ordering::SeqCst) == 0
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -69,7 +102,7 @@ pub(super) fn lend<H: Host>(
     let kit = Some((resource, engine.ledger.enlist()));
     engine.loans.put(engine, Loan { kit, badge: Arc::clone(badge), home });
     let back = engine.host.park(scope, || door.recv());
-    let leave = engine.is_closing() || badge.post() == Post::Temporary;
+    let leave = engine.loans.is_over(engine) || badge.post() == Post::Temporary;
     (
         back.expect("a loan goes home before its end of the channel is dropped"),
         if leave { Next::Leave } else { Next::Renew },
@@ -96,15 +129,15 @@ impl<H: Host> Loans<H> {
         debug_assert!(sent.is_ok());
         // After the send: whoever closes sets the mode first and then calls everything home, so one of
         // the two sees the other.
-        if engine.is_closing() {
-            self.recall();
-        }
+        self.recall_if_over(engine);
     }
 
-    /// Sends every idle loan home.
-    pub(super) fn recall(&self) {
-        while let Some(loan) = self.try_take() {
-            drop(loan);
+    /// Sends every idle loan home, once nobody will ask for one.
+    pub(super) fn recall_if_over(&self, engine: &Engine<H>) {
+        if self.is_over(engine) {
+            while let Some(loan) = self.try_take() {
+                drop(loan);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One queue whole: the gate, the lanes behind it, the bell, the bound, and the count of what waits.
 
-use super::bell::Bell;
+use super::bell::{Bell, Woken};
 use super::clock::Tick;
 use super::gate::Gate;
 use super::lanes::{Class, Entry, Lanes};
@@ -94,6 +94,37 @@ impl<T> Queue<T> {
         }
         self.lanes.push_again(class, Entry { task, since });
         self.bell.ring();
+    }
+
+    /// Takes the most urgent entry. `rung` is what the [`rest`](Self::rest) before it told, if there was
+    /// one: the wake-up is passed on when there is more.
+    pub(super) fn take(&self, rung: bool) -> Option<Entry<T>> {
+        let entry = self.lanes.pop();
+        if rung {
+            // After the pop, so that a lone task wakes one worker and not two.
+            self.answered();
+        }
+        entry
+    }
+
+    /// Blocks until a task waits or none can come any more. True: the caller was woken for it.
+    pub(super) fn rest(&self) -> bool {
+        let idle = || self.lanes.is_empty() && !self.is_drained();
+        if self.bell.look_again(idle) {
+            return true;
+        }
+        while self.bell.sleep(None, idle) == Woken::Rung {
+            if !idle() {
+                return true;
+            }
+            // Somebody was quicker: sleep again, without having asked to come back.
+            self.answered();
+        }
+        false
+    }
+
+    fn answered(&self) {
+        self.bell.answered(|| !self.lanes.is_empty());
     }
 
     /// Counts a task that waits again.

@@ -157,6 +157,11 @@ impl TaskWord {
             .map(|before| if before & PHASE == WAITING { Taken::Fresh } else { Taken::Retrying })
     }
 
+    /// Takes payload and outcome of a task that waits for a retry, which is not to happen.
+    pub fn call_off(&self) -> bool {
+        self.advance(|p| p == AGAIN, SETTLING).is_some()
+    }
+
     /// Takes the outcome of a running task for its runner. `false`: somebody else settled it.
     pub fn settle_running(&self) -> bool {
         self.advance(|p| p == RUNNING, SETTLING).is_some()

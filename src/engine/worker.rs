@@ -3,7 +3,6 @@
 //! The loop has one way out of each round: serve, renew, or leave. Every task of every queue, fresh or
 //! retried, running or draining, goes through [`Desk::serve`].
 
-use super::bell::Woken;
 use super::clock::Tick;
 use super::engine::Engine;
 use super::figures::{Counter, Recorder};
@@ -200,6 +199,11 @@ impl<'w, H: Host> Desk<'w, H> {
     /// What the worker owns.
     pub fn resource(&self) -> &'w H::Resource {
         self.resource
+    }
+
+    /// The time.
+    pub fn now(&self) -> Tick {
+        self.engine.clock.now()
     }
 
     /// Whether the resource is to be replaced.
@@ -515,7 +519,7 @@ impl<H: Host> Life<H> {
         loop {
             let turn = host.park(scope, || backoff.wait_for_turn(|| clock.now()));
             let closing = self.engine.is_closing();
-            if self.engine.is_killed() || closing && self.queue().is_drained() {
+            if self.engine.is_killed() || closing && self.is_over() {
                 return Made::NotNeeded;
             }
             match host.create(scope, &self.badge) {
@@ -545,13 +549,8 @@ impl<H: Host> Life<H> {
         let mut rung = false;
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
-            let entry = queue.lanes.pop();
-            if rung {
-                // After the pop, so that a lone task wakes one worker and not two.
-                queue.bell.answered(|| !queue.lanes.is_empty());
+            if let Some(entry) = queue.take(rung) {
                 rung = false;
-            }
-            if let Some(entry) = entry {
                 if let Some(task) = desk.serve(scope, entry) {
                     let class = engine.host.word(&task).class();
                     queue.push_again(class, task, desk.last.get());
@@ -565,30 +564,24 @@ impl<H: Host> Life<H> {
                 continue;
             }
             // ---- IDLE: leave, or detach and sleep.
-            if engine.is_closing() && queue.is_drained() {
+            if queue.is_drained() {
                 return Next::Leave;
             }
-            let idle = || queue.lanes.is_empty() && !(engine.is_closing() && queue.is_drained());
             let woken;
-            (rung, woken) = engine.host.park(scope, || {
-                let rung = queue.bell.look_again(idle) || {
-                    loop {
-                        if queue.bell.sleep(None, idle) != Woken::Rung {
-                            break false;
-                        }
-                        if !idle() {
-                            break true;
-                        }
-                        // Somebody was quicker: sleep again, without having asked to come back.
-                        queue.bell.answered(|| !queue.lanes.is_empty());
-                    }
-                };
-                (rung, engine.clock.now())
-            });
+            (rung, woken) = engine.host.park(scope, || (queue.rest(), engine.clock.now()));
             let back = engine.clock.now();
             recorder.record_attach(back.saturating_sub(woken));
             desk.last.set(back);
             desk.span.set(0);
+        }
+    }
+
+    /// Whether nothing is left for it to serve, now and later.
+    fn is_over(&self) -> bool {
+        if self.badge.post.is_main() || self.engine.settings.thread_bound {
+            self.queue().is_drained()
+        } else {
+            self.engine.loans.is_over(&self.engine)
         }
     }
 

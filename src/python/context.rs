@@ -14,6 +14,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use std::time::Duration;
 
+/// Why a context is cancelled that was not cancelled by anybody.
+pub(super) const OVERDUE: &str = "the deadline has passed";
+
 /// The clock of all contexts, and what `time.monotonic()` showed when it read zero.
 fn clock(py: Python<'_>) -> (Clock, f64) {
     static CLOCK: PyOnceLock<(Clock, f64)> = PyOnceLock::new();
@@ -70,9 +73,7 @@ impl Context {
     fn reason(&self, py: Python<'_>) -> Option<String> {
         match self.token.reason() {
             Some(reason) => Some(reason.to_string()),
-            None if self.is_cancelled(py) && !self.token.cancelled_flag() => {
-                Some("the deadline has passed".into())
-            }
+            None if self.is_cancelled(py) && !self.token.cancelled_flag() => Some(OVERDUE.into()),
             None => None,
         }
     }

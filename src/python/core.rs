@@ -240,10 +240,10 @@ impl CoreRef<'_> {
         let task = Task::new(future.clone_ref(py));
         let inside = seat::desk(|desk| Arc::ptr_eq(desk.engine(), &self.engine)) == Some(true);
         if inside || !self.engine.settings.thread_bound {
-            if !self.engine.enter_express(since) {
+            let Some(_borrower) = self.engine.enter_express(since) else {
                 discard(py, task);
                 return Err(self.refuse());
-            }
+            };
             self.watch(py, &future, since, limit);
             if inside {
                 seat::desk(|desk| desk.serve_inside(py, &task, false));

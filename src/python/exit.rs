@@ -1,10 +1,12 @@
 //! Live engines of this process: ended in order when the interpreter exits, left alone after a fork.
 
+use super::error::{RunnerBroken, RunnerStopped};
 use super::host::PyHost;
 use super::runner::{running_tasks, tell_running, wait_ended};
 use super::wait::Limit;
 use crate::engine::{Engine, Mode};
 use crate::sync::{Arc, Mutex, Weak};
+use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,6 +53,9 @@ fn live() -> Vec<Arc<Engine<PyHost>>> {
 #[pyfunction]
 pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
     EXITING.store(true, Ordering::SeqCst);
+    // What a refused call raises: at the very end nothing can be imported any more.
+    RunnerStopped::type_object(py);
+    RunnerBroken::type_object(py);
     let engines = live();
     for engine in &engines {
         engine.begin_stop();

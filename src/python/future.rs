@@ -331,6 +331,7 @@ impl Future {
             return Ok(false);
         }
         settle::tell(future, reason);
+        settle::call_off_retry(slf.py(), slf.as_unbound());
         Ok(true)
     }
 

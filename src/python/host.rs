@@ -9,7 +9,7 @@ use super::settle;
 use super::thread;
 use crate::engine::backoff::Trouble;
 use crate::engine::lanes::Class;
-use crate::engine::task::{ONCE, TOLD, Taken, TaskWord};
+use crate::engine::task::{ONCE, TIMED, TOLD, Taken, TaskWord};
 use crate::engine::worker::{Badge, Desk, Life};
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -110,8 +110,7 @@ impl PyHost {
     }
 
     fn forget_ended_threads(&self, py: Python<'_>) {
-        let known: Vec<_> =
-            self.threads.lock().iter().map(|thread| thread.clone_ref(py)).collect();
+        let known: Vec<_> = self.threads.lock().iter().map(|thread| thread.clone_ref(py)).collect();
         let ended: Vec<_> =
             known.into_iter().filter(|thread| !thread::is_alive(py, thread)).collect();
         let is_ended = |thread: &mut Py<PyAny>| ended.iter().any(|other| other.is(&*thread));
@@ -265,9 +264,20 @@ impl Host for PyHost {
             breathe(py, function);
         }
         seat::at_desk(desk, || {
-            let result = seat::inside_task(Some(object), || {
-                self.call(py, desk.resource(), &future.word, payload)
-            });
+            let called_off = payload.attempts > 0 && future.word.has(TOLD);
+            let last_error = called_off.then(|| take_last_error(future)).flatten();
+            let result = match last_error {
+                // Told to give up just when its retry was queued.
+                Some(error) => Err(error),
+                None => seat::inside_task(Some(object), || {
+                    self.call(py, desk.resource(), &future.word, payload)
+                }),
+            };
+            if future.word.has(TIMED) && future.due().is_some_and(|due| due <= desk.now()) {
+                // Over its limit, even if the keeper has not come round to it: heeding the limit must not look
+                // like a result in time.
+                self.end_overdue(py, object, false);
+            }
             let ran = match result {
                 Ok(value) => {
                     if future.word.settle_running() {
@@ -337,8 +347,9 @@ impl Host for PyHost {
         }
     }
 
-    fn prepare_retry(&self, _py: Python<'_>, _task: &Task) {
-        // The payload never left the future.
+    fn prepare_retry(&self, py: Python<'_>, task: &Task) {
+        // The payload never left the future. The next attempt gets a context of its own.
+        drop_context(py, task.0.get());
     }
 
     fn fail(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task) {
@@ -383,31 +394,7 @@ impl Host for PyHost {
     }
 
     fn expire(&self, py: Python<'_>, task: &Task) {
-        let (object, future) = (&task.0, task.0.get());
-        let Some(origin) = &future.origin else {
-            return;
-        };
-        let engine = &origin.core.get().engine;
-        let name = future.name(py);
-        let Some(taken) = engine.take_expired(py, &future.word) else {
-            return;
-        };
-        let limit = origin.core.get().limit_of(future);
-        let (verb, cause) = match taken {
-            Taken::Running => ("finish", None),
-            Taken::Fresh | Taken::Retrying => ("start", self.fault(py)),
-        };
-        let text = format!("task {name} did not {verb} within its time limit of {limit} s");
-        let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
-        settle::publish(py, object, Outcome::Error(error));
-        door::release_some(py, cause);
-        if taken == Taken::Running {
-            settle::tell(future, Some("the time limit passed".into()));
-            engine.stand_in(py, |other| other.0.is(object));
-        } else {
-            // SAFETY: the word was taken out of a waiting phase by this thread.
-            unsafe { future.drop_payload(py) };
-        }
+        self.end_overdue(py, &task.0, true);
     }
 
     fn discard(&self, py: Python<'_>, task: Task) {
@@ -460,6 +447,37 @@ impl Host for PyHost {
 }
 
 impl PyHost {
+    /// Ends a task whose time limit passed. `runs_on`: its function may run on for long.
+    fn end_overdue(&self, py: Python<'_>, object: &Py<Future>, runs_on: bool) {
+        let future = object.get();
+        let Some(origin) = &future.origin else {
+            return;
+        };
+        let engine = &origin.core.get().engine;
+        let name = future.name(py);
+        let Some(taken) = engine.take_expired(py, &future.word) else {
+            return;
+        };
+        let limit = origin.core.get().limit_of(future);
+        let (verb, cause) = match taken {
+            Taken::Running => ("finish", None),
+            Taken::Fresh | Taken::Retrying => ("start", self.fault(py)),
+        };
+        let text = format!("task {name} did not {verb} within its time limit of {limit} s");
+        let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
+        settle::publish(py, object, Outcome::Error(error));
+        door::release_some(py, cause);
+        if taken == Taken::Running {
+            settle::tell(future, Some(super::context::OVERDUE.into()));
+            if runs_on {
+                engine.stand_in(py, |other| other.0.is(object));
+            }
+        } else {
+            // SAFETY: the word was taken out of a waiting phase by this thread.
+            unsafe { future.drop_payload(py) };
+        }
+    }
+
     /// Keeps what a kill hands back.
     fn keep_dropped(&self, py: Python<'_>, future: &Future) {
         // SAFETY: the engine claimed the task for this thread.
@@ -481,12 +499,16 @@ impl PyHost {
 /// Ends a task's stay on a worker: nothing of it is kept.
 fn finish(py: Python<'_>, future: &Future) {
     settle::stop_watching(py, future);
+    drop_context(py, future);
+    // SAFETY: the engine claimed the task for this thread.
+    unsafe { future.drop_payload(py) };
+}
+
+fn drop_context(py: Python<'_>, future: &Future) {
     let context = future.slot.lock().as_deref_mut().and_then(|slot| slot.context.take());
     if let Some((_, context)) = context {
         door::release(py, context.into_any());
     }
-    // SAFETY: the engine claimed the task for this thread.
-    unsafe { future.drop_payload(py) };
 }
 
 fn take_last_error(future: &Future) -> Option<Py<PyAny>> {

@@ -41,7 +41,22 @@ mod _tasker {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::refuse_subinterpreter()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_debug_build", cfg!(debug_assertions))
     }
+}
+
+/// PyO3 keeps one set of types for the whole process, and refuses other interpreters itself from 3.12 on only.
+fn refuse_subinterpreter() -> PyResult<()> {
+    // SAFETY: attached.
+    let here = unsafe { pyo3::ffi::PyInterpreterState_Get() };
+    // SAFETY: always allowed.
+    let main = unsafe { pyo3::ffi::PyInterpreterState_Main() };
+    if here == main {
+        return Ok(());
+    }
+    Err(pyo3::exceptions::PyImportError::new_err(
+        "tasker can be imported in the main interpreter only, not in a sub-interpreter",
+    ))
 }

@@ -18,7 +18,6 @@ use crate::engine::token::Hook;
 use crate::engine::worker::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
 use crate::sync::Arc;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -401,13 +400,7 @@ pub(super) fn wait_ended(
     }
     // The native part of these threads is over; what is left of them takes microseconds.
     for thread in engine.host.take_threads() {
-        // A thread that stops its own runner from its last hook is not waited for.
-        let joined = thread.bind(py).call_method0("join");
-        if let Err(error) = joined
-            && !error.is_instance_of::<PyRuntimeError>(py)
-        {
-            return Err(error);
-        }
+        super::thread::join(py, &thread)?;
     }
     engine.host.release_hooks();
     Ok(true)

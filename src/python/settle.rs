@@ -125,11 +125,16 @@ pub(super) fn by_hand(slf: &Bound<'_, Future>, outcome: Outcome) -> PyResult<()>
     let (py, future) = (slf.py(), slf.get());
     match future.word.settle_by_hand() {
         Some(taken) => {
-            if taken == Taken::Fresh {
-                if let Some(origin) = &future.origin {
-                    origin.core.get().engine.cancelled(py, &future.word);
+            if let Some(origin) = &future.origin {
+                let engine = &origin.core.get().engine;
+                if taken == Taken::Fresh {
+                    engine.cancelled(py, &future.word);
                     stop_watching(py, future);
+                } else {
+                    engine.settled_by_hand(matches!(outcome, Outcome::Value(_)));
                 }
+            }
+            if taken == Taken::Fresh {
                 // SAFETY: this thread moved the word out of waiting.
                 unsafe { future.drop_payload(py) };
             }
@@ -159,6 +164,25 @@ pub(super) fn tell(future: &Future, reason: Option<String>) {
     if let Some(token) = token {
         token.cancel(reason);
     }
+}
+
+/// Ends a task that waits for a retry with the error of its last attempt, if that is where it is.
+pub(super) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
+    let future = object.get();
+    if !future.word.call_off() {
+        return;
+    }
+    if let Some(origin) = &future.origin {
+        origin.core.get().engine.called_off(py, &future.word);
+    }
+    stop_watching(py, future);
+    let error = future.slot.lock().as_deref_mut().and_then(|slot| slot.last_error.take());
+    let error = error.unwrap_or_else(|| {
+        super::error::make::<super::error::TaskCancelled>(py, "the retry was called off", None)
+    });
+    publish(py, object, Outcome::Error(error));
+    // SAFETY: this thread moved the word out of a waiting phase.
+    unsafe { future.drop_payload(py) };
 }
 
 /// Stops watching the time limit of a task that needs it no more.

@@ -102,6 +102,15 @@ fn start<T: PyClass>(
     start().map_err(|error| error.into_value(py).into_any())
 }
 
+/// Waits for the end of a thread whose native part is over.
+pub(super) fn join(py: Python<'_>, thread: &Py<PyAny>) -> PyResult<()> {
+    static JOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let join = JOIN.get_or_try_init(py, || {
+        PyResult::Ok(py.import("tasker._threads")?.getattr("join")?.unbind())
+    })?;
+    join.call1(py, (thread,)).map(|_| ())
+}
+
 /// Whether a `threading.Thread` runs, or is still coming up.
 pub(super) fn is_alive(py: Python<'_>, thread: &Py<PyAny>) -> bool {
     let alive = |thread: &Bound<'_, PyAny>| {
