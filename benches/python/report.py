@@ -1,0 +1,100 @@
+"""How figures are shown: as Markdown for the terminal and the documentation, and as JSON."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from benches.python.comparison import Row, Workload
+from benches.python.contestants import HandWrittenPool, StandardPool, TaskerPool
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+BEGIN = "<!-- figures: begin, written by benches/python/compare.py -->"
+END = "<!-- figures: end -->"
+
+US = TaskerPool.name
+OTHERS = (StandardPool.name, HandWrittenPool.name)
+
+
+def as_json(setting: dict[str, str], rows: Iterable[Row]) -> dict[str, Any]:
+    """Everything that was measured, round by round."""
+    return {
+        "setting": setting,
+        "rows": [
+            {
+                "workload": row.workload.name,
+                "case": row.case,
+                "figure": row.figure,
+                "unit": row.workload.unit.name,
+                "more_is_better": row.workload.unit.more_is_better,
+                "rounds": row.rounds,
+                "medians": {name: row.median(name) for name in row.rounds},
+                "ratios": {name: row.ratio(US, name) for name in row.rounds if name != US},
+            }
+            for row in rows
+        ],
+    }
+
+
+def write_page(setting: dict[str, str], rows: Iterable[Row]) -> None:
+    """Puts the figures between the two marks in the page on performance."""
+    before, begin, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE.name} lacks the marks {BEGIN} and {END}")
+    parts = [setting_list(setting)]
+    for workload, group in groupby(rows, attrgetter("workload")):
+        parts.append(section(workload, group))
+    figures = "\n\n".join(parts)
+    PAGE.write_text(f"{before}{begin}\n\n{figures}\n\n{end}{after}", "utf-8")
+
+
+def setting_list(setting: dict[str, str]) -> str:
+    return "\n".join(f"- {key}: {text}" for key, text in setting.items())
+
+
+def section(workload: Workload, rows: Iterable[Row]) -> str:
+    """A workload under its heading: what is done, and who reached what."""
+    aim = "more" if workload.unit.more_is_better else "less"
+    head = [f"{workload.unit.name}, {aim} is better", *OTHERS, US]
+    head += [f"against {name}" for name in OTHERS]
+    lines = [
+        [
+            f"{row.case}, {row.figure}" if row.figure else row.case,
+            *(reached(row, name) for name in (*OTHERS, US)),
+            *(against(row, name) for name in OTHERS),
+        ]
+        for row in rows
+    ]
+    return f"### {workload.name}\n\n{workload.description}\n\n{table(head, lines)}"
+
+
+def reached(row: Row, contestant: str) -> str:
+    if contestant not in row.rounds:
+        return "-"
+    lowest, highest = min(row.rounds[contestant]), max(row.rounds[contestant])
+    return f"{short(row.median(contestant))} ({short(lowest)} to {short(highest)})"
+
+
+def against(row: Row, other: str) -> str:
+    return f"{significant(row.ratio(US, other), 2)} x" if other in row.rounds else "-"
+
+
+def short(value: float) -> str:
+    """Three significant digits, with k for thousands and M for millions."""
+    if value >= 1e6:
+        return f"{significant(value / 1e6, 3)} M"
+    if value >= 1e4:
+        return f"{significant(value / 1e3, 3)} k"
+    return significant(value, 3)
+
+
+def significant(value: float, digits: int) -> str:
+    return f"{float(f'{value:.{digits}g}'):g}"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Markdown, with all columns but the first aligned to the right."""
+    marks = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *lines))

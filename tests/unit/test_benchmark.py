@@ -1,0 +1,96 @@
+"""The comparison with other pools runs, and shows what it measured where it should."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benches.python import comparison, report
+from benches.python.contestants import LENDERS, POOLS
+from tasker import _tasker
+
+pytestmark = pytest.mark.skipif(_tasker._debug_build, reason="measures optimised builds only")
+
+ROOT = Path(__file__).parents[2]
+UNOPTIMISED = """
+import runpy
+from tasker import _tasker
+_tasker._debug_build = True
+runpy.run_module("benches.python.compare", run_name="__main__")
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", *arguments]
+    return subprocess.run(command, cwd=ROOT, timeout=50, capture_output=True, text=True)
+
+
+def test_a_quick_run_measures_every_workload_on_every_contestant(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    result = run("-m", "benches.python.compare", "--quick", "--json", str(file))
+    assert (result.returncode, result.stderr) == (0, "")
+    figures = json.loads(file.read_text("utf-8"))
+    assert {"Machine", "Python", "tasker", "Method"} <= figures["setting"].keys()
+    workloads = comparison.all_workloads(scale=1, pinned=False)
+    measured = {(row["workload"], row["case"]) for row in figures["rows"]}
+    assert measured == {(each.name, case) for each in workloads for case in each.cases}
+    for row in figures["rows"]:
+        competing = LENDERS if row["workload"] == "run_task" else POOLS
+        assert row["rounds"].keys() == {contestant.name for contestant in competing}
+        assert row["medians"] == {name: value for name, [value] in row["rounds"].items()}
+        assert row["ratios"].keys() == row["rounds"].keys() - {"tasker"}
+        assert min(row["medians"].values()) > 0
+
+
+def test_an_unoptimised_build_is_refused() -> None:
+    result = run("-c", UNOPTIMISED)
+    assert result.returncode == 1
+    assert "unoptimised" in result.stderr
+    assert result.stdout == ""
+
+
+def test_documented_figures_come_from_a_whole_run() -> None:
+    result = run("-m", "benches.python.compare", "--quick", "--write-docs")
+    assert result.returncode == 2
+    assert "--write-docs wants the whole run" in result.stderr
+
+
+def test_figures_replace_those_between_the_marks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", "utf-8")
+    monkeypatch.setattr(report, "PAGE", page)
+    unit = comparison.Unit("tasks/s", more_is_better=True)
+    workload = comparison.Workload("Bulk", "Many tasks.", unit, POOLS, {})
+    rounds = {"ThreadPoolExecutor": [70_000.0], "by hand": [5e5], "tasker": [2e6, 3e6, 2.8e6]}
+    row = comparison.Row(workload, "1 worker", "", rounds)
+    report.write_page({"Python": "3.11"}, [row])
+    assert page.read_text("utf-8").splitlines() == [
+        "before",
+        report.BEGIN,
+        "",
+        "- Python: 3.11",
+        "",
+        "### Bulk",
+        "",
+        "Many tasks.",
+        "",
+        "| tasks/s, more is better | ThreadPoolExecutor | by hand | tasker "
+        "| against ThreadPoolExecutor | against by hand |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| 1 worker | 70 k (70 k to 70 k) | 500 k (500 k to 500 k) | 2.8 M (2 M to 3 M) "
+        "| 40 x | 5.6 x |",
+        "",
+        report.END,
+        "after",
+    ]
+
+
+def test_a_ratio_above_one_is_better_whichever_way_the_figure_points() -> None:
+    workload = comparison.Workload("Memory", "", comparison.Unit("bytes"), POOLS, {})
+    row = comparison.Row(workload, "1 worker", "", {"tasker": [250.0], "by hand": [500.0]})
+    assert row.ratio("tasker", "by hand") == 2
+    assert row.ratio("by hand", "tasker") == 0.5
