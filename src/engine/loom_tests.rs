@@ -7,7 +7,7 @@ use super::lanes::{Class, Entry, Lanes};
 use super::permits::{Permits, Verdict};
 use super::queue::Queue;
 use super::task::{Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, Condvar, Mutex, model};
 use std::time::Duration;
@@ -62,6 +62,53 @@ fn loom_a_task_wakes_a_worker_that_is_falling_asleep() {
         };
         queue.push(Class::Normal, 7, 0).unwrap();
         assert_eq!(worker.join().unwrap(), [7]);
+    });
+}
+
+/// The same, with a queue that orders nothing by itself: the bell's fences are enough.
+#[test]
+fn loom_the_bell_orders_a_task_against_falling_asleep() {
+    model(|| {
+        let (bell, task) = (Arc::new(Bell::new()), Arc::new(AtomicBool::new(false)));
+        let worker = {
+            let (bell, task) = (Arc::clone(&bell), Arc::clone(&task));
+            spawn(move || {
+                while !task.load(Ordering::Relaxed) {
+                    bell.sleep(None, || !task.load(Ordering::Relaxed));
+                }
+            })
+        };
+        task.store(true, Ordering::Relaxed);
+        bell.ring();
+        worker.join().unwrap();
+    });
+}
+
+/// A task that found a wake-up under way, by a worker that has looked for more already: again by the
+/// fences alone.
+#[test]
+fn loom_the_bell_orders_a_task_against_the_end_of_a_wake_up() {
+    model(|| {
+        let (bell, task) = (Arc::new(Bell::new()), Arc::new(AtomicBool::new(false)));
+        assert!(bell.look_again(|| false), "the mark is this thread's");
+        let sleeper = {
+            let (bell, task) = (Arc::clone(&bell), Arc::clone(&task));
+            spawn(move || {
+                while !task.load(Ordering::Relaxed) {
+                    bell.sleep(None, || !task.load(Ordering::Relaxed));
+                }
+            })
+        };
+        let submitter = {
+            let (bell, task) = (Arc::clone(&bell), Arc::clone(&task));
+            spawn(move || {
+                task.store(true, Ordering::Relaxed);
+                bell.ring();
+            })
+        };
+        bell.answered(|| task.load(Ordering::Relaxed));
+        sleeper.join().unwrap();
+        submitter.join().unwrap();
     });
 }
 

@@ -74,6 +74,13 @@ impl Core {
         self.refusal()
     }
 
+    /// Raises for what cannot be called, and early when the runner is closed: nothing is made for what is refused
+    /// anyway, and at the very end of the interpreter nothing can be made any more.
+    fn check_open(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
+        check_callable(r#fn)?;
+        if self.engine.is_closing() { Err(self.refuse()) } else { Ok(()) }
+    }
+
     /// Gets a permit of the bounded queue, waiting where that is allowed.
     fn room(&self, py: Python<'_>, class: Class, limit: Limit) -> PyResult<()> {
         if self.engine.try_permit() {
@@ -152,7 +159,7 @@ impl CoreRef<'_> {
     /// The time limit of a task, in seconds. The keeper lives when there is one.
     fn limit(&self, py: Python<'_>, options: Option<&Arc<Options>>) -> PyResult<Option<f64>> {
         let limit = options.and_then(|options| options.timeout).or(self.task_timeout);
-        if limit.is_some() && !self.engine.is_closing() {
+        if limit.is_some() {
             self.engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
         }
         Ok(limit)
@@ -185,7 +192,7 @@ impl CoreRef<'_> {
         options: Option<&Arc<Options>>,
     ) -> PyResult<Py<Future>> {
         let py = r#fn.py();
-        check_callable(r#fn)?;
+        self.check_open(r#fn)?;
         let limit = self.limit(py, options)?;
         if self.engine.settings.max_queue_size.is_some() {
             let class = options.map_or(Class::Normal, |options| options.class);
@@ -233,12 +240,12 @@ impl CoreRef<'_> {
         options: Option<&Arc<Options>>,
     ) -> PyResult<Py<PyAny>> {
         let py = r#fn.py();
-        check_callable(r#fn)?;
+        self.check_open(r#fn)?;
         let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
         let future = self.draft(r#fn, (args, kwargs), options, true)?;
         let task = Task::new(future.clone_ref(py));
-        let inside = seat::desk(|desk| Arc::ptr_eq(desk.engine(), &self.engine)) == Some(true);
+        let inside = seat::desk_of(&self.engine, |_| ()).is_some();
         if inside || !self.engine.settings.thread_bound {
             let Some(_borrower) = self.engine.enter_express(since) else {
                 discard(py, task);
@@ -246,7 +253,7 @@ impl CoreRef<'_> {
             };
             self.watch(py, &future, since, limit);
             if inside {
-                seat::desk(|desk| desk.serve_inside(py, &task, false));
+                seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
                 discard(py, task);
             } else {
                 self.run_on_loan(py, task, since)?;

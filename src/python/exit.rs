@@ -2,8 +2,9 @@
 
 use super::error::{RunnerBroken, RunnerStopped};
 use super::host::PyHost;
-use super::runner::{running_tasks, tell_running, wait_ended};
+use super::runner::{kill, running_tasks, wait_ended};
 use super::wait::Limit;
+use crate::engine::worker::Badge;
 use crate::engine::{Engine, Mode};
 use crate::sync::{Arc, Mutex, Weak};
 use pyo3::PyTypeInfo;
@@ -21,11 +22,15 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 /// Seconds that the exit gives idle workers of an abandoned runner to destroy their resources.
 const PARTING: f64 = 0.5;
 
-/// Remembers an engine until it has ended.
-pub(super) fn register(engine: &Arc<Engine<PyHost>>) {
-    let mut live = LIVE.lock();
-    live.retain(|other| other.upgrade().is_some_and(|other| other.mode() != Mode::Stopped));
-    live.push(Arc::downgrade(engine));
+/// Remembers an engine until it has ended; refuses once the exit hook has run.
+pub(super) fn register(engine: &Arc<Engine<PyHost>>) -> PyResult<()> {
+    {
+        let mut live = LIVE.lock();
+        live.retain(|other| other.upgrade().is_some_and(|other| other.mode() != Mode::Stopped));
+        live.push(Arc::downgrade(engine));
+    }
+    // After the push: the hook marks first and looks at the list then, so one of the two sees the other.
+    if is_exiting() { Err(RunnerStopped::new_err(super::error::STOPPED)) } else { Ok(()) }
 }
 
 /// Whether the exit hook has run.
@@ -72,8 +77,7 @@ pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
 pub(super) fn _kill_all_at_exit(py: Python<'_>) -> PyResult<()> {
     let engines = live();
     for engine in &engines {
-        engine.kill(py);
-        tell_running(py, engine);
+        kill(py, engine);
     }
     for engine in &engines {
         let abandoned = engine.host.is_abandoned();
@@ -84,13 +88,8 @@ pub(super) fn _kill_all_at_exit(py: Python<'_>) -> PyResult<()> {
 
 /// Gives workers that run no task a moment to destroy their resources.
 fn part(py: Python<'_>, engines: &[Arc<Engine<PyHost>>]) -> PyResult<()> {
-    let leaving = || {
-        engines.iter().flat_map(|engine| engine.members()).any(|badge| {
-            let mut busy = false;
-            badge.look_at_running(|_, _| busy = true);
-            !busy
-        })
-    };
+    let leaving =
+        || engines.iter().flat_map(|engine| engine.members()).any(|badge| !runs_a_task(&badge));
     super::wait::until(
         py,
         Limit::after(Some(PARTING)),
@@ -104,13 +103,23 @@ fn part(py: Python<'_>, engines: &[Arc<Engine<PyHost>>]) -> PyResult<()> {
     .map(|_| ())
 }
 
+fn runs_a_task(badge: &Badge<PyHost>) -> bool {
+    let mut busy = false;
+    badge.look_at_running(|_, _| busy = true);
+    busy
+}
+
 /// Names what still runs.
 #[pyfunction]
 pub(super) fn _exit_report(py: Python<'_>) -> PyResult<String> {
-    let mut report = String::from("tasker: the interpreter exits while tasks still run:");
+    let mut report =
+        String::from("tasker: the interpreter exits, and leaves behind what still runs:");
     for engine in live() {
         for task in running_tasks(py, &engine)? {
             let _ = write!(report, "\n  {}", task.bind(py).str()?);
+        }
+        for badge in engine.members().iter().filter(|badge| !runs_a_task(badge)) {
+            let _ = write!(report, "\n  on_create or on_destroy (on {})", badge.name());
         }
     }
     Ok(report)

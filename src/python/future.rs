@@ -13,6 +13,7 @@ use super::wait::{self, Limit};
 use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
 use crate::engine::task::{EXPRESS, ONCE, Phase, TaskWord};
+use crate::engine::worker::Desk;
 use crate::sync::{Arc, Mutex, thread};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
@@ -561,11 +562,12 @@ fn run_instead(slf: &Bound<'_, Future>) -> bool {
         return false;
     };
     let engine = &origin.core.get().engine;
-    if future.word.phase() != Phase::Waiting || !super::seat::works_for(engine) {
+    if future.word.phase() != Phase::Waiting {
         return false;
     }
     let task = super::host::Task::new(slf.clone().unbind());
-    let ran = super::seat::desk(|desk| desk.serve_inside(slf.py(), &task, true)).unwrap_or(false);
+    let run = |desk: &Desk<'_, _>| desk.serve_inside(slf.py(), &task, true);
+    let ran = super::seat::desk_of(engine, run).unwrap_or(false);
     super::host::discard(slf.py(), task);
     ran
 }

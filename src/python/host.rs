@@ -8,8 +8,9 @@ use super::seat;
 use super::settle;
 use super::thread;
 use crate::engine::backoff::Trouble;
+use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
-use crate::engine::task::{ONCE, TIMED, TOLD, Taken, TaskWord};
+use crate::engine::task::{EXPIRED, ONCE, TIMED, TOLD, Taken, TaskWord};
 use crate::engine::worker::{Badge, Desk, Life};
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,9 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
+
+/// How long a task that was told of its time limit may take to leave before another worker takes its worker's place.
+const GRACE: Tick = 100_000_000;
 
 /// A handle on a task: one reference to its future. Let go of with [`discard`], through the door.
 pub(super) struct Task(Py<Future>);
@@ -394,7 +398,13 @@ impl Host for PyHost {
     }
 
     fn expire(&self, py: Python<'_>, task: &Task) {
-        self.end_overdue(py, &task.0, true);
+        let future = task.0.get();
+        match &future.origin {
+            Some(origin) if future.word.has(EXPIRED) => {
+                origin.core.get().engine.stand_in(py, |other| other.0.is(&task.0));
+            }
+            _ => self.end_overdue(py, &task.0, true),
+        }
     }
 
     fn discard(&self, py: Python<'_>, task: Task) {
@@ -470,7 +480,10 @@ impl PyHost {
         if taken == Taken::Running {
             settle::tell(future, Some(super::context::OVERDUE.into()));
             if runs_on {
-                engine.stand_in(py, |other| other.0.is(object));
+                // It has been told; most tasks leave now. Looked at once more before another worker is hired.
+                let due = engine.clock.now() + GRACE;
+                let watch = engine.watch(due, Task(object.clone_ref(py)));
+                future.slot.lock().get_or_insert_default().watch = Some(watch);
             }
         } else {
             // SAFETY: the word was taken out of a waiting phase by this thread.

@@ -6,6 +6,7 @@ use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
 use super::future::Future;
 use super::host::{Dropped, Hooks, PyHost, Task};
+use super::net::Net;
 use super::options::Options;
 use super::seat;
 use super::settle;
@@ -54,6 +55,7 @@ impl Runner {
     #[new]
     #[pyo3(signature = (config, *, timeout = None))]
     fn new(config: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Self> {
+        let _net = Net::spread();
         let py = config.py();
         if exit::is_exiting() {
             return Err(RunnerStopped::new_err(error::STOPPED));
@@ -73,7 +75,7 @@ impl Runner {
             engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
             engine.stop_at(engine.clock.now().saturating_add(left));
         }
-        exit::register(&engine);
+        exit::register(&engine)?;
         // The last thing that can fail: whatever it made it also unmakes.
         launch(py, &engine, timeout)?;
         let hook = context.map(|context| {
@@ -186,6 +188,7 @@ impl Runner {
     /// Stops gracefully: refuses new tasks, finishes the others, destroys the resources.
     #[pyo3(signature = (timeout = None))]
     fn stop(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let _net = Net::spread();
         let engine = self.engine();
         self.core.get().check_alive_or_ended()?;
         engine.begin_stop();
@@ -199,11 +202,11 @@ impl Runner {
     /// Stops now: drops what has not started, cancels the contexts of what runs, destroys.
     #[pyo3(signature = (timeout = None))]
     fn kill(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<Py<PyAny>>> {
+        let _net = Net::spread();
         let engine = self.engine();
         self.core.get().check_alive_or_ended()?;
         engine.host.abandon();
-        engine.kill(py);
-        tell_running(py, engine);
+        kill(py, engine);
         let ended = seat::works_for(engine) || wait_ended(py, engine, Limit::after(timeout))?;
         let dropped = dropped_tasks(py, engine.host.take_dropped())?;
         if ended { Ok(dropped) } else { Err(stop_timeout(py, engine, "kill", dropped)?) }
@@ -211,6 +214,7 @@ impl Runner {
 
     /// Returns the gauges of this moment.
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _net = Net::spread();
         self.core.get().check_alive_or_ended()?;
         let stats = self.engine().stats();
         let fields = PyDict::new(py);
@@ -230,6 +234,7 @@ impl Runner {
 
     /// Returns the figures since the start.
     fn metrics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let _net = Net::spread();
         self.core.get().check_alive_or_ended()?;
         let metrics = self.engine().metrics();
         let fields = PyDict::new(py);
@@ -333,7 +338,7 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
 /// Starts the first workers and waits for their resources; on failure nothing stays behind but a hung creation.
 fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) -> PyResult<()> {
     let failed = |text: &str, cause: Option<Py<PyAny>>, grace: f64| {
-        engine.kill(py);
+        kill(py, engine);
         engine.host.abandon();
         // Interrupted again: the first reason stands.
         let _ = wait_ended(py, engine, Limit::after(Some(grace)));
@@ -406,8 +411,9 @@ pub(super) fn wait_ended(
     Ok(true)
 }
 
-/// Cancels the contexts of all running tasks.
-pub(super) fn tell_running(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
+/// Kills, and cancels the contexts of all running tasks.
+pub(super) fn kill(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
+    seat::on_behalf(engine, || engine.kill(py));
     for (_, task, _) in running(py, engine) {
         settle::tell(task.future().get(), Some("the runner was killed".into()));
         super::host::discard(py, task);

@@ -15,20 +15,28 @@ use std::cell::{Cell, RefCell};
 use std::ptr;
 
 thread_local! {
-    /// The engine whose worker or keeper this thread is, for all its life. Only compared, never followed.
+    /// The engine whose worker or keeper this thread is, or whose kill it carries out. Only compared, never followed.
     static EMPLOYER: Cell<*const Engine<PyHost>> = const { Cell::new(ptr::null()) };
-    static DESK: Cell<*const ()> = const { Cell::new(ptr::null()) };
+    static PLACE: Cell<*const Place> = const { Cell::new(ptr::null()) };
     static TASK: Cell<*mut pyo3::ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
     /// The function run last, only compared, and since when a wake-up is put off for its sake.
     static RUN: Cell<(*const pyo3::ffi::PyObject, Tick)> = const { Cell::new((ptr::null(), 0)) };
     static WAKES: RefCell<Vec<Thread>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A desk this thread works at, and the one it was called away from.
+struct Place {
+    desk: *const (),
+    outer: *const Place,
+}
+
 /// Runs `work` with this thread at a desk.
 pub(super) fn at_desk<T>(desk: &Desk<'_, PyHost>, work: impl FnOnce() -> T) -> T {
-    let outer = DESK.replace(ptr::from_ref(desk).cast());
+    let outer = PLACE.get();
+    let place = Place { desk: ptr::from_ref(desk).cast(), outer };
+    PLACE.set(&raw const place);
     let result = work();
-    DESK.set(outer);
+    PLACE.set(outer);
     result
 }
 
@@ -42,9 +50,34 @@ pub(super) fn inside_task<T>(task: Option<&Py<Future>>, work: impl FnOnce() -> T
 
 /// Calls `look` with the desk this thread works at, if any.
 pub(super) fn desk<T>(look: impl FnOnce(&Desk<'_, PyHost>) -> T) -> Option<T> {
-    let desk = DESK.get().cast::<Desk<'_, PyHost>>();
-    // SAFETY: set by `at_desk` on this thread, whose frame, still below us, borrows the desk.
-    unsafe { desk.as_ref() }.map(look)
+    nearest_desk(|_| true, look)
+}
+
+/// Calls `look` with the nearest desk of an engine that this thread works at: a runner's resource may be lent to a
+/// task of another's, and each task is to meet a resource of its own runner.
+pub(super) fn desk_of<T>(
+    engine: &Arc<Engine<PyHost>>,
+    look: impl FnOnce(&Desk<'_, PyHost>) -> T,
+) -> Option<T> {
+    nearest_desk(|desk| Arc::ptr_eq(desk.engine(), engine), look)
+}
+
+fn nearest_desk<T>(
+    is: impl Fn(&Desk<'_, PyHost>) -> bool,
+    look: impl FnOnce(&Desk<'_, PyHost>) -> T,
+) -> Option<T> {
+    // SAFETY: set by `at_desk` on this thread: its frame and those of the outer places are still below us.
+    let mut place = unsafe { PLACE.get().as_ref() };
+    while let Some(Place { desk, outer }) = place {
+        // SAFETY: the frame that made the place borrows the desk.
+        let desk = unsafe { &*desk.cast::<Desk<'_, PyHost>>() };
+        if is(desk) {
+            return Some(look(desk));
+        }
+        // SAFETY: as above.
+        place = unsafe { outer.as_ref() };
+    }
+    None
 }
 
 /// Says that this thread belongs to an engine.
@@ -52,10 +85,17 @@ pub(super) fn employ(engine: &Arc<Engine<PyHost>>) {
     EMPLOYER.set(Arc::as_ptr(engine));
 }
 
+/// Runs `work` as if this thread belonged to an engine: callbacks inside must not wait for its end.
+pub(super) fn on_behalf<T>(engine: &Arc<Engine<PyHost>>, work: impl FnOnce() -> T) -> T {
+    let before = EMPLOYER.replace(Arc::as_ptr(engine));
+    let result = work();
+    EMPLOYER.set(before);
+    result
+}
+
 /// Whether this thread works for this engine: a wait for its end would be a wait for itself.
 pub(super) fn works_for(engine: &Arc<Engine<PyHost>>) -> bool {
-    ptr::eq(EMPLOYER.get(), Arc::as_ptr(engine))
-        || desk(|desk| Arc::ptr_eq(desk.engine(), engine)).unwrap_or(false)
+    ptr::eq(EMPLOYER.get(), Arc::as_ptr(engine)) || desk_of(engine, |_| ()).is_some()
 }
 
 /// The task that this thread runs.
@@ -73,7 +113,7 @@ pub(super) fn task(py: Python<'_>) -> Option<Bound<'_, Future>> {
 ///
 /// A waiter woken while its waker is attached only runs into the interpreter's lock and sleeps again.
 pub(super) fn wake_later(waiter: Thread) {
-    if DESK.get().is_null() {
+    if PLACE.get().is_null() {
         waiter.unpark();
     } else {
         WAKES.with_borrow_mut(|wakes| wakes.push(waiter));

@@ -969,12 +969,14 @@ fn a_killed_runner_lends_nothing() {
     let runner = Runner::new(lending(workers(1)), Orders::default());
     assert!(runner.run_task(&express(value(1))));
     let loan = runner.engine.loans.try_take().expect("idle");
-    assert!(runner.engine.enter_express(runner.engine.clock.now()));
+    let engine = Arc::clone(&runner.engine);
+    let borrower = engine.enter_express(engine.clock.now()).expect("open");
     runner.engine.kill(());
     let task = express(value(2));
     assert!(loan.serve(&runner.engine, (), Arc::clone(&task), 0).is_none());
     assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)]);
     assert_eq!(task.attempts(), 0);
+    drop(borrower);
     runner.finish();
 }
 

@@ -544,7 +544,8 @@ impl Runner {
                 true
             };
         }
-        if !self.accept(task, engine.enter_express(since)) {
+        let borrower = engine.enter_express(since);
+        if !self.accept(task, borrower.is_some()) {
             return false;
         }
         let mut next = Some(Arc::clone(task));
