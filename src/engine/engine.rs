@@ -572,8 +572,8 @@ impl<H: Host> Engine<H> {
         let Some(last) = self.roster.dismiss(badge, stays) else {
             return false;
         };
-        // After a kill, too: its own retry may have come into the lanes after the sweep.
-        if closing && last || self.is_killed() {
+        // After a kill, too: a retry may have come into the lanes after the sweep.
+        if closing && last {
             self.sweep_queue(scope, queue);
         }
         true

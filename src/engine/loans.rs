@@ -21,6 +21,17 @@ pub struct Loan<H: Host> {
     kit: Option<(H::Resource, Recorder)>,
     badge: Arc<Badge<H>>,
     home: Sender<H::Resource>,
+    /// Set while it is neither idle nor at home.
+    usage: Option<Usage>,
+}
+
+/// Counts one loan in use; no more when dropped.
+struct Usage(Arc<AtomicUsize>);
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The idle loans of one engine.
@@ -29,9 +40,11 @@ pub struct Loans<H: Host> {
     receiver: Receiver<Loan<H>>,
     /// Callers in [`take`](Self::take). Written by them; `SeqCst`, like the channel.
     waiting: AtomicUsize,
-    /// Accepted calls that have not had their outcome. A graceful stop leaves the loans to them. Raised inside the
-    /// gate, so once that is sealed it only falls; `SeqCst`, against the mode.
+    /// Accepted calls that have not had their outcome. Raised inside the gate, so once that is sealed it only
+    /// falls; `SeqCst`, against the mode.
     borrowers: AtomicUsize,
+    /// Loans that are neither idle nor at home. `SeqCst`, as above.
+    in_use: Arc<AtomicUsize>,
 }
 
 /// One accepted call that runs its task on a loan; over when dropped.
@@ -60,18 +73,20 @@ impl<H: Host> std::fmt::Debug for Borrower<'_, H> {
 impl<H: Host> Loans<H> {
     pub(super) fn new() -> Self {
         let (sender, receiver) = unbounded();
-        let (waiting, borrowers) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { sender, receiver, waiting, borrowers }
+        let (waiting, borrowers, in_use) = <(AtomicUsize, AtomicUsize, _)>::default();
+        Self { sender, receiver, waiting, borrowers, in_use }
     }
 
     pub(super) fn idle(&self) -> usize {
         self.receiver.len()
     }
 
-    /// Whether nobody will ask for a loan any more.
+    /// Whether the runner is closing and every accepted call has its loan. One that wants another for a retry finds
+    /// a worker hired for it.
     pub(super) fn is_over(&self, engine: &Engine<H>) -> bool {
-        engine.is_killed()
-            || engine.express.is_drained() && self.borrowers.load(Ordering::SeqCst) == 0
+        let borrowers = || self.borrowers.load(Ordering::SeqCst);
+        let in_use = || self.in_use.load(Ordering::SeqCst);
+        engine.is_killed() || engine.express.is_drained() && borrowers() <= in_use()
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -100,7 +115,7 @@ pub(super) fn lend<H: Host>(
 ) -> (H::Resource, Next) {
     let (home, door) = unbounded();
     let kit = Some((resource, engine.ledger.enlist()));
-    engine.loans.put(engine, Loan { kit, badge: Arc::clone(badge), home });
+    engine.loans.put(engine, Loan { kit, badge: Arc::clone(badge), home, usage: None });
     let back = engine.host.park(scope, || door.recv());
     let leave = engine.loans.is_over(engine) || badge.post() == Post::Temporary;
     (
@@ -116,15 +131,22 @@ impl<H: Host> Loans<H> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let loan = self.receiver.recv_timeout(limit).ok();
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        loan
+        loan.map(|loan| self.hand_over(loan))
     }
 
     /// Takes an idle loan if there is one.
     pub fn try_take(&self) -> Option<Loan<H>> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_recv().ok().map(|loan| self.hand_over(loan))
     }
 
-    fn put(&self, engine: &Engine<H>, loan: Loan<H>) {
+    fn hand_over(&self, mut loan: Loan<H>) -> Loan<H> {
+        self.in_use.fetch_add(1, Ordering::SeqCst);
+        loan.usage = Some(Usage(Arc::clone(&self.in_use)));
+        loan
+    }
+
+    fn put(&self, engine: &Engine<H>, mut loan: Loan<H>) {
+        loan.usage = None;
         let sent = self.sender.send(loan);
         debug_assert!(sent.is_ok());
         // After the send: whoever closes sets the mode first and then calls everything home, so one of
