@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasker import Config
 
-__all__ = ["config", "eventually", "interrupted", "say", "wait_until_blocked"]
+__all__ = ["config", "eventually", "forked", "interrupted", "say", "wait_until_blocked"]
 
 PATIENCE = 20.0
 
@@ -56,6 +58,26 @@ def interrupted(call: Callable[[], object]) -> str:
         took = time.monotonic() - pressed[-1]
         # One that is not interrupted would go on for much longer than this.
         return "at once" if took < 0.5 else f"after {took:.1f} s"
+
+
+def forked(child: Callable[[], object]) -> int:
+    """Makes a call in a forked child, and waits for it.
+
+    Returns:
+        The child's exit status: 0 if the call returned in time.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            faulthandler.dump_traceback_later(PATIENCE, exit=True)
+            child()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def wait_until_blocked(thread: threading.Thread) -> None:

@@ -8,6 +8,7 @@ variables; it has the names of `PRELUDE` instead.
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -75,12 +76,15 @@ def run_aloud(
         *arguments,
     ]
     pipe = subprocess.PIPE
-    child = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    # In a group of its own, so that the children that it forks end with it.
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
     try:
         output, errors = child.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        # Has the interpreter print what its threads are doing.
-        child.send_signal(signal.SIGABRT)
+        # Has each interpreter print what its threads are doing.
+        os.killpg(child.pid, signal.SIGABRT)
         output, errors = child.communicate()
         pytest.fail(f"the program hangs\n{output}\n{errors}")
     assert child.returncode == status, f"status {child.returncode}\n{output}\n{errors}"

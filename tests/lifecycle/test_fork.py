@@ -1,0 +1,272 @@
+"""fork: in the child an inherited runner is dead and nothing of it touched; a new one works."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasker import Context, Future, Runner, RunnerBroken, current_context
+from tests.lifecycle.child import config, eventually, forked, say
+from tests.lifecycle.support import posix_only, run
+
+pytestmark = posix_only
+
+# From 3.12 on the interpreter warns of every fork with threads.
+QUIETLY = ("-W", "ignore::DeprecationWarning")
+
+
+def test_every_call_on_an_inherited_runner_is_refused_at_once() -> None:
+    def program() -> None:
+        runner = Runner(config(max_queue_size=5))
+
+        def child() -> None:
+            view = runner.options(timeout=5)
+            calls: dict[str, Callable[[], object]] = {
+                "submit": lambda: runner.submit(id),
+                "queue_task": lambda: runner.queue_task(id),
+                "run_task": lambda: runner.run_task(id),
+                "options": lambda: view.submit(id),
+                "map": lambda: list(runner.map(lambda _, n: n, range(3))),
+                "stop": runner.stop,
+                "kill": runner.kill,
+                "stats": runner.stats,
+                "metrics": runner.metrics,
+            }
+            began = time.monotonic()
+            for name, call in calls.items():
+                with contextlib.suppress(RunnerBroken):
+                    call()
+                    say(name, "went through")
+            assert time.monotonic() - began < 5
+            assert repr(runner)
+
+        say(forked(child))
+        say(runner.queue_task(lambda _: "the parent's works"))
+
+    assert run(program, options=QUIETLY) == ["0", "the parent's works"]
+
+
+@pytest.mark.parametrize("call", ["result", "exception", "result(1)", "cancel", "callback", "repr"])
+def test_inherited_futures_keep_nobody_waiting(call: str) -> None:
+    def program() -> None:
+        free, entered = threading.Event(), threading.Event()
+        runner = Runner(config())
+
+        def hold(_: object) -> None:
+            entered.set()
+            free.wait()
+
+        running = runner.options(timeout=20).submit(hold)
+        entered.wait()
+        queued = runner.options(timeout=20).submit(id)
+        done: list[object] = []
+
+        def child() -> None:
+            for future in (running, queued):
+                match sys.argv[1]:
+                    case "result" | "exception" as name:
+                        with contextlib.suppress(RunnerBroken):
+                            getattr(future, name)()
+                            say("went through")
+                    case "result(1)":
+                        with contextlib.suppress(RunnerBroken):
+                            future.result(timeout=1)
+                            say("went through")
+                    case "cancel":
+                        assert future.cancel() == (future is queued)
+                    case "callback":
+                        future.add_done_callback(done.append)
+                    case _:
+                        assert repr(future)
+
+        say(forked(child))
+        free.set()
+        say(running.result(), queued.cancelled(), done)
+
+    assert run(program, call, options=QUIETLY) == ["0", "None False []"]
+
+
+def test_a_finished_future_keeps_its_result() -> None:
+    def program() -> None:
+        runner = Runner(config())
+        future = runner.submit(lambda _: 7)
+        future.result()
+        say(forked(lambda: say(future.result())))
+
+    assert run(program, options=QUIETLY) == ["7", "0"]
+
+
+def test_nothing_of_the_parents_is_touched() -> None:
+    def program() -> None:
+        parent = os.getpid()
+
+        class Resource:
+            def __del__(self) -> None:
+                if os.getpid() != parent:
+                    say("dropped in the child")
+
+        def destroy(_: Resource) -> None:
+            if os.getpid() != parent:
+                say("destroyed in the child")
+
+        context = Context()
+        runner = Runner(config(2, on_create=Resource, on_destroy=destroy, context=context))
+        runner.run_task(id)
+        kept = [runner]
+
+        def child() -> None:
+            context.cancel()
+            kept.clear()
+            globals().pop("runner")
+            gc.collect()
+
+        say(forked(child))
+        say(kept[0].state)
+
+    assert run(program, options=QUIETLY) == ["0", "running"]
+
+
+@pytest.mark.parametrize("way_out", ["exit", "_exit"])
+def test_a_new_runner_works_in_the_child(way_out: str) -> None:
+    def program() -> None:
+        runner = Runner(config(2))
+        runner.queue_task(id)
+        pid = os.fork()
+        if pid == 0:
+            second = Runner(config(2, on_destroy=lambda _: say("destroyed")))
+            say(second.queue_task(lambda _: "from the child"))
+            say(second.run_task(lambda _: "at once"))
+            if sys.argv[1] == "_exit":
+                second.stop()
+                os._exit(0)
+            sys.exit()
+        say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    expected = ["from the child", "at once", "destroyed", "destroyed", "destroyed", "0"]
+    assert run(program, way_out, options=QUIETLY) == expected
+
+
+def test_the_child_of_a_with_block_gets_out_of_it() -> None:
+    def program() -> None:
+        with contextlib.suppress(SystemExit, RunnerBroken), Runner(config()) as runner:
+            runner.queue_task(id)
+            pid = os.fork()
+            if pid == 0:
+                sys.exit(3)
+            say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            say(runner.queue_task(lambda _: "the parent's works"))
+        if pid == 0:
+            os._exit(5)
+
+    assert run(program, options=QUIETLY) == ["5", "the parent's works"]
+
+
+def test_forks_under_load() -> None:
+    def program() -> None:
+        context = Context()
+        runner = Runner(config(4, max_queue_size=100, resource_pool_size=1, context=context))
+        over = threading.Event()
+
+        def feed() -> None:
+            futures: list[Future[object]] = [runner.submit(id)]
+            while not over.is_set():
+                futures.append(runner.options(timeout=0.002).submit(lambda _: time.sleep(1e-4)))
+                futures.append(runner.submit(lambda _: runner.stats()))
+                if len(futures) > 50:
+                    futures[0].exception()
+                    futures.pop().cancel()
+                    futures.clear()
+                    runner.run_task(id)
+
+        feeders = [threading.Thread(target=feed) for _ in range(4)]
+        for feeder in feeders:
+            feeder.start()
+
+        def child() -> None:
+            future = runner_future
+            with contextlib.suppress(RunnerBroken):
+                runner.submit(id)
+                say("accepted")
+            with contextlib.suppress(RunnerBroken):
+                future.exception()
+            future.cancel()
+            context.cancel()
+            with Runner(config(2)) as second:
+                assert second.queue_task(lambda _: 7) == 7
+
+        statuses = set()
+        for _ in range(30):
+            runner_future = runner.options(timeout=0.01).submit(lambda _: time.sleep(0.001))
+            statuses.add(forked(child))
+        over.set()
+        for feeder in feeders:
+            feeder.join()
+        runner.stop()
+        say(statuses, runner.state)
+
+    assert run(program, options=QUIETLY) == ["{0} stopped"]
+
+
+def test_a_task_that_forks() -> None:
+    def program() -> None:
+        parent = os.getpid()
+        runner = Runner(config(on_destroy=lambda _: say("destroyed", os.getpid() == parent)))
+
+        def task(_: object) -> int:
+            def child() -> None:
+                assert not current_context().cancelled
+                with contextlib.suppress(RunnerBroken):
+                    runner.queue_task(id)
+                    say("went through")
+                with Runner(config()) as second:
+                    assert second.queue_task(lambda _: 7) == 7
+
+            return forked(child)
+
+        say(runner.queue_task(task))
+        say(runner.queue_task(lambda _: "the parent's works"))
+
+    assert run(program, options=QUIETLY) == ["0", "the parent's works", "destroyed True"]
+
+
+def test_a_task_that_forks_and_returns_in_the_child_too() -> None:
+    def program() -> None:
+        parent = os.getpid()
+
+        def destroy(_: object) -> None:
+            say("destroyed", os.getpid() == parent)
+
+        runner = Runner(config(on_destroy=destroy))
+
+        def task(_: object) -> int:
+            return os.fork()
+
+        pid = runner.queue_task(task)
+        say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        say(runner.queue_task(lambda _: "the parent's works"))
+
+    assert run(program, options=QUIETLY) == ["0", "the parent's works", "destroyed True"]
+
+
+def test_a_child_forked_while_the_parent_exits_may_make_a_runner() -> None:
+    def program() -> None:
+        def task(_: object) -> None:
+            eventually(lambda: runner.state == "stopping")
+
+            def child() -> None:
+                with Runner(config()) as second:
+                    assert second.queue_task(lambda _: 7) == 7
+
+            say(forked(child))
+
+        runner = Runner(config())
+        runner.submit(task)
+
+    assert run(program, options=QUIETLY) == ["0"]
