@@ -143,6 +143,7 @@ class Runners:
         """Ends all runners and checks what has to hold for each."""
         for runner in self._started:
             runner.kill(timeout=PATIENCE)
+        for runner in self._started:
             check_ended(runner)
         self.factory.check()
 

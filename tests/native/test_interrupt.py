@@ -1,0 +1,159 @@
+"""Ctrl-C ends every blocking call of the main thread at once, and takes its task along."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tasker import Context, Future, Runner, current_context
+from tests.native.support import MOMENT, PATIENCE, Gate, Resource, Runners, eventually
+
+BLOCKING: dict[str, Callable[[Runner[Resource], Gate], Any]] = {
+    "result": lambda runner, gate: runner.submit(gate.hold).result(),
+    "result with a limit": lambda runner, gate: runner.submit(gate.hold).result(PATIENCE),
+    "exception": lambda runner, gate: runner.submit(gate.hold).exception(),
+    "queue_task": lambda runner, gate: runner.queue_task(gate.hold),
+    "run_task": lambda runner, gate: runner.run_task(gate.hold),
+    "map": lambda runner, gate: next(runner.map(gate.hold_then_return, [1])),
+    "stop": lambda runner, _: runner.stop(),
+    "stop with a limit": lambda runner, _: runner.stop(PATIENCE),
+    "kill": lambda runner, _: runner.kill(),
+    "context": lambda _runner, _gate: Context().wait(),
+}
+
+
+@contextmanager
+def interrupted() -> Iterator[None]:
+    """Sends Ctrl-C in a moment, and expects the block to end by it at once."""
+    sent: list[float] = []
+
+    def send() -> None:
+        sent.append(time.monotonic())
+        _thread.interrupt_main()
+
+    threading.Timer(MOMENT, send).start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    assert time.monotonic() - sent[0] < 1
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("call", list(BLOCKING))
+def test_every_blocking_call_ends(runners: Runners, gate: Gate, call: str) -> None:
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    with interrupted():
+        BLOCKING[call](runner, gate)
+    gate.open()
+
+
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
+def test_a_task_that_runs_is_told(runners: Runners, verb: str) -> None:
+    reasons: list[str | None] = []
+
+    def obey(_resource: Resource) -> None:
+        current_context().wait(PATIENCE)
+        reasons.append(current_context().reason)
+
+    runner = runners.start()
+    with interrupted():
+        getattr(runner, verb)(obey)
+    eventually(lambda: reasons)
+    assert reasons == ["the call that waited for it was interrupted"]
+
+
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
+@pytest.mark.parametrize("thread_bound", [True, False])
+def test_a_task_that_waits_is_cancelled(
+    runners: Runners, gate: Gate, verb: str, thread_bound: bool
+) -> None:
+    runner = runners.start(resource_pool_size=1, thread_bound=thread_bound)
+    runner.submit(gate.hold)
+    holder = threading.Thread(target=runner.run_task, args=(gate.hold,))
+    holder.start()
+    gate.wait_for(2)
+    ran: list[int] = []
+    with interrupted():
+        getattr(runner, verb)(lambda _: ran.append(1))
+    gate.open()
+    holder.join(PATIENCE)
+    runner.queue_task(lambda _: None)
+    runner.run_task(lambda _: None)
+    assert ran == []
+
+
+def test_a_future_that_was_only_waited_for_goes_on(runners: Runners, gate: Gate) -> None:
+    future = runners.start().submit(gate.hold_then_return, "done")
+    with interrupted():
+        future.result()
+    gate.open()
+    assert future.result(PATIENCE) == "done"
+
+
+def test_leaving_the_with_block_by_ctrl_c_kills(runners: Runners, gate: Gate) -> None:
+    waiting: list[Future[None]] = []
+    runner = runners.start()
+
+    def work() -> None:
+        with runner:
+            running = runner.submit(gate.hold)
+            gate.wait_for()
+            waiting.extend(runner.submit(lambda _: None) for _ in range(10))
+            for future in waiting:
+                future.add_done_callback(lambda _: gate.open())
+            running.result()
+
+    with interrupted():
+        work()
+    assert runner.state == "stopped"
+    assert all(future.exception(0) for future in waiting)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+def test_a_signal_that_raises_nothing_does_not_end_a_wait(runners: Runners, gate: Gate) -> None:
+    seen: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        seen.append(number)
+        if len(seen) == 3:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            gate.open()
+
+    former = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        assert runners.start().submit(gate.hold_then_return, "done").result() == "done"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert seen == [signal.SIGALRM] * 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+def test_a_signal_handler_may_use_and_stop_the_runner(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    followers: list[Future[str]] = []
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        followers.append(runner.submit(lambda _: "follower"))
+        gate.open()
+        runner.stop()
+
+    former = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    try:
+        assert runner.submit(gate.hold_then_return, "done").result() == "done"
+        eventually(lambda: followers)
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert followers[0].result(PATIENCE) == "follower"
+    eventually(lambda: runner.state == "stopped")

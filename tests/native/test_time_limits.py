@@ -1,0 +1,358 @@
+"""Time limits: counted from the submit, kept whether a task waits, runs or waits for a retry."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+
+import pytest
+
+from tasker import Runner, TaskTimeout, current_context
+from tests.native.support import (
+    PATIENCE,
+    Broken,
+    Call,
+    Gate,
+    LogBook,
+    Resource,
+    Runners,
+    at_once,
+    eventually,
+    is_healthy,
+    worker_threads,
+)
+
+LIMIT = 0.05
+
+
+def obey(_resource: object) -> str | None:
+    """A task function that gives up when it is told to."""
+    context = current_context()
+    assert context.wait(PATIENCE)
+    return context.reason
+
+
+def overdue(runner: Runner[Resource], gate: Gate) -> None:
+    """Has the runner run a task that outlives its time limit until the gate opens."""
+    future = runner.options(timeout=LIMIT).submit(gate.hold)
+    gate.wait_for()
+    with pytest.raises(TaskTimeout):
+        future.result(PATIENCE)
+
+
+def test_a_task_that_does_not_start_in_time_never_starts(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    ran: list[int] = []
+    future = runner.options(timeout=LIMIT, name="late").submit(lambda _: ran.append(1))
+    with pytest.raises(TaskTimeout, match=r"late did not start within its time limit of 0\.05 s"):
+        future.result(PATIENCE)
+    assert isinstance(future.exception(), TimeoutError)
+    assert runner.stats().queued_tasks == 0
+    gate.open()
+    runner.queue_task(lambda _: None)
+    assert ran == []
+    assert runner.metrics().total_tasks_timed_out == 1
+
+
+def test_a_task_that_runs_too_long_gives_its_future_up_at_once(
+    runners: Runners, log: LogBook, gate: Gate
+) -> None:
+    runner = runners.start()
+    future = runner.options(timeout=LIMIT, name="slow").submit(gate.hold_then_return, "late")
+    with pytest.raises(TaskTimeout, match=r"slow did not finish within its time limit of 0\.05 s"):
+        future.result(PATIENCE)
+    assert not future.cancelled()
+    gate.open()
+    runner.queue_task(lambda _: None)
+    assert isinstance(future.exception(), TaskTimeout)
+    assert runner.metrics().total_tasks_timed_out == 1
+    log.take()
+
+
+def test_a_task_that_runs_too_long_is_told(runners: Runners, log: LogBook) -> None:
+    seen = list[str | None]()
+    runner = runners.start()
+    with pytest.raises(TaskTimeout):
+        runner.options(timeout=LIMIT).queue_task(lambda r: seen.append(obey(r)))
+    eventually(lambda: seen)
+    assert seen == ["the time limit passed"]
+    log.take()
+
+
+@pytest.mark.parametrize("worker", ["busy", "idle"])
+def test_a_limit_of_zero_never_starts(runners: Runners, gate: Gate, worker: str) -> None:
+    runner = runners.start()
+    if worker == "busy":
+        runner.submit(gate.hold)
+        gate.wait_for()
+    ran: list[int] = []
+    future = runner.options(timeout=0).submit(lambda _: ran.append(1))
+    assert isinstance(future.exception(PATIENCE), TaskTimeout)
+    gate.open()
+    runner.queue_task(lambda _: None)
+    assert ran == []
+
+
+def test_a_limit_that_is_kept_changes_nothing(runners: Runners) -> None:
+    runner = runners.start(task_timeout=PATIENCE)
+    assert [runner.queue_task(lambda _, i: i, i) for i in range(50)] == list(range(50))
+    assert runner.metrics().total_tasks_timed_out == 0
+
+
+def test_the_default_limit_holds_for_every_verb(runners: Runners, log: LogBook) -> None:
+    runner = runners.start(task_timeout=LIMIT)
+    for call in (
+        runner.queue_task,
+        runner.queue_task_with_priority,
+        runner.queue_task_once,
+        runner.queue_task_with_priority_once,
+        runner.run_task,
+        runner.options(name="a view").queue_task,
+    ):
+        with pytest.raises(TaskTimeout):
+            call(obey)
+    runner.stop(PATIENCE)
+    log.rest()
+
+
+def test_a_views_limit_goes_before_the_default(runners: Runners, gate: Gate) -> None:
+    runner = runners.start(task_timeout=LIMIT)
+    future = runner.options(timeout=PATIENCE).submit(gate.hold_then_return, "done")
+    with pytest.raises(TimeoutError):
+        future.result(2 * LIMIT)
+    gate.open()
+    assert future.result(PATIENCE) == "done"
+
+
+def test_limits_end_in_the_order_they_fall_due(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    order: list[float] = []
+    for limit in (0.09, 0.03, 0.06):
+        future = runner.options(timeout=limit).submit(gate.hold)
+        future.add_done_callback(lambda _, limit=limit: order.append(limit))  # type: ignore[misc]
+    eventually(lambda: len(order) == 3)
+    assert order == [0.03, 0.06, 0.09]
+
+
+def test_a_task_knows_its_deadline(runners: Runners) -> None:
+    def look(_resource: Resource) -> tuple[float | None, float | None]:
+        return current_context().deadline, current_context().remaining()
+
+    runner = runners.start()
+    assert runner.queue_task(look) == (None, None)
+    before = time.monotonic()
+    deadline, remaining = runner.options(timeout=PATIENCE).queue_task(look)
+    after = time.monotonic()
+    assert deadline is not None
+    assert remaining is not None
+    assert before + PATIENCE - 0.1 <= deadline <= after + PATIENCE + 0.1
+    assert 0 < remaining <= PATIENCE
+
+
+def test_waiting_counts(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    future = runner.options(timeout=PATIENCE).submit(lambda _: current_context().remaining())
+    with pytest.raises(TimeoutError):
+        future.result(LIMIT)
+    gate.open()
+    remaining = future.result(PATIENCE)
+    assert remaining is not None
+    assert remaining < PATIENCE - LIMIT
+
+
+def test_an_overdue_task_is_counted_until_its_function_returns(
+    runners: Runners, log: LogBook, gate: Gate
+) -> None:
+    runner = runners.start()
+    overdue(runner, gate)
+    eventually(lambda: runner.stats().overdue_tasks == 1)
+    assert runner.stats().running_tasks == 1
+    gate.open()
+    runner.queue_task(lambda _: None)
+    stats = runner.stats()
+    assert (stats.overdue_tasks, stats.running_tasks, stats.active_workers) == (0, 0, 1)
+    log.take()
+
+
+def test_with_a_slot_free_a_stand_in_takes_the_place_of_an_overdue_worker(
+    runners: Runners, gate: Gate
+) -> None:
+    runner = runners.start(max_worker_count=2)
+    overdue(runner, gate)
+    assert runner.queue_task(lambda resource: resource.number) == 1
+    assert runner.stats().base_workers == 1
+    gate.open()
+    eventually(lambda: len(runners.factory.alive) == 1)
+    eventually(lambda: len(worker_threads("tasker-worker")) == 1)
+    assert runner.stats().base_workers == 1
+    assert runner.queue_task(lambda _: "alive") == "alive"
+
+
+def test_stand_ins_keep_to_the_limit_of_workers(runners: Runners, log: LogBook, gate: Gate) -> None:
+    runner = runners.start(max_worker_count=3)
+    for _ in range(3):
+        overdue(runner, gate)
+    eventually(lambda: runner.stats().overdue_tasks == 3)
+    assert len(log.take()) == 1
+    assert len(runners.factory.alive) == 3
+    waiting = runner.submit(lambda _: "served")
+    assert not waiting.done()
+    gate.open()
+    assert waiting.result(PATIENCE) == "served"
+    eventually(lambda: len(runners.factory.alive) == 1)
+    assert runner.stats().base_workers == 1
+
+
+def test_without_a_slot_there_is_one_warning(runners: Runners, log: LogBook, gate: Gate) -> None:
+    runner = runners.start()
+    overdue(runner, gate)
+    (record,) = log.take()
+    assert record.levelname == "WARNING"
+    assert "tasker-worker-1" in record.getMessage()
+    assert "max_worker_count" in record.getMessage()
+    gate.open()
+
+
+def test_a_limit_ends_the_wait_for_a_resource_and_names_its_cause(
+    runners: Runners, log: LogBook
+) -> None:
+    up = threading.Event()
+
+    def create() -> Resource:
+        if runners.factory.made and not up.is_set():
+            raise ConnectionRefusedError("db down")
+        return runners.factory.create()
+
+    def fail(_resource: Resource) -> None:
+        raise Broken
+
+    runner = runners.start(on_create=create, check_health=is_healthy, max_retries=0)
+    with pytest.raises(Broken):
+        runner.queue_task(fail)
+    with pytest.raises(TaskTimeout) as raised:
+        runner.options(timeout=LIMIT).queue_task(lambda _: None)
+    assert isinstance(raised.value.__cause__, ConnectionRefusedError)
+    up.set()
+    assert runner.queue_task(lambda _: "back") == "back"
+    assert len(log.take()) == 1
+
+
+def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogBook) -> None:
+    up = threading.Event()
+    attempts: list[int] = []
+
+    def create() -> Resource:
+        if runners.factory.made and not up.is_set():
+            raise ConnectionRefusedError
+        return runners.factory.create()
+
+    def fail(_resource: Resource) -> None:
+        attempts.append(1)
+        raise Broken
+
+    runner = runners.start(on_create=create, check_health=is_healthy)
+    with pytest.raises(TaskTimeout):
+        runner.options(timeout=2 * LIMIT).queue_task(fail)
+    up.set()
+    runner.queue_task(lambda _: None)
+    assert attempts == [1]
+    log.take()
+
+
+def test_a_slow_check_health_does_not_hold_the_limit_back(
+    runners: Runners, log: LogBook, gate: Gate
+) -> None:
+    def check(_error: BaseException) -> bool:
+        gate.hold()
+        return False
+
+    def fail(_resource: Resource) -> None:
+        raise Broken
+
+    runner = runners.start(check_health=check)
+    with pytest.raises(TaskTimeout):
+        runner.options(timeout=LIMIT).queue_task(fail)
+    gate.open()
+    assert runner.queue_task(lambda _: "next") == "next"
+    assert runner.metrics().total_tasks_retried == 0
+    log.rest()
+
+
+def test_a_result_that_comes_too_late_dies(
+    runners: Runners, log: LogBook, no_collector: None
+) -> None:
+    del no_collector
+
+    class Thing:
+        pass
+
+    runner, gate = runners.start(), Gate()
+    refs: list[weakref.ref[Thing]] = []
+
+    def slow(_resource: Resource) -> Thing:
+        thing = Thing()
+        refs.append(weakref.ref(thing))
+        gate.hold()
+        return thing
+
+    future = runner.options(timeout=LIMIT).submit(slow)
+    with pytest.raises(TaskTimeout):
+        future.result(PATIENCE)
+    gate.open()
+    eventually(lambda: refs[0]() is None)
+    log.take()
+
+
+def test_stop_waits_for_an_overdue_task(runners: Runners, log: LogBook, gate: Gate) -> None:
+    runner = runners.start()
+    overdue(runner, gate)
+    stop = Call(runner.stop)
+    stop.wait_until_blocked()
+    gate.open()
+    stop.result()
+    log.take()
+
+
+def test_limits_hold_while_the_runner_stops(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    future = runner.options(timeout=LIMIT).submit(gate.hold)
+    stop = Call(runner.stop)
+    with pytest.raises(TaskTimeout):
+        future.result(PATIENCE)
+    gate.open()
+    stop.result()
+
+
+@pytest.mark.stress
+@pytest.mark.usefixtures("fast_switch")
+def test_limits_and_results_in_a_race_give_one_outcome(runners: Runners, log: LogBook) -> None:
+    runner = runners.start(worker_count=3, max_worker_count=6)
+
+    def client() -> tuple[int, int]:
+        results, timeouts = 0, 0
+        for i in range(150):
+            limit = (i % 10) / 5_000
+            future = runner.options(timeout=limit).submit(lambda _, t: time.sleep(t), limit / 2)
+            try:
+                future.result(PATIENCE)
+                results += 1
+            except TaskTimeout:
+                timeouts += 1
+        return results, timeouts
+
+    outcomes = [call.result() for call in at_once(4, client)]
+    runner.stop(PATIENCE)
+    metrics = runner.metrics()
+    assert metrics.total_tasks_completed == sum(results for results, _ in outcomes)
+    assert metrics.total_tasks_timed_out == sum(timeouts for _, timeouts in outcomes)
+    assert runner.stats().overdue_tasks == 0
+    log.rest()
