@@ -137,6 +137,7 @@ pub(super) fn _give_up_at_exit() {
 #[pyfunction]
 pub(super) fn _after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    EXITING.store(false, Ordering::SeqCst);
     // The forking thread was attached, so no other thread can have been inside these locks.
     let live = std::mem::take(&mut *LIVE.lock());
     let mut inherited = INHERITED.lock();

@@ -49,9 +49,8 @@ def test_queued_work_is_finished_and_every_resource_destroyed_on_its_own_thread(
             runner.submit(task, number)
         say("exiting")
 
-    output = run(program)
-    assert sorted(output[:-2]) == sorted(["exiting", *(f"task {number}" for number in range(50))])
-    assert output[-2:] == ["destroyed True"] * 2
+    tasks = [f"task {number}" for number in range(50)]
+    assert sorted(run(program)) == sorted(["exiting", *tasks, *["destroyed True"] * 2])
 
 
 def test_a_reserved_resource_is_destroyed_too() -> None:
