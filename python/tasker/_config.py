@@ -135,10 +135,9 @@ class Config(Generic[R]):
         if self.max_worker_count is not None and self.max_worker_count < self.worker_count:
             least = f"at least worker_count ({self.worker_count})"
             raise wrong("max_worker_count", least, self.max_worker_count)
-        for name in _NOT_IMPLEMENTED:
-            if getattr(self, name) is not None:
-                message = f"{name} is not implemented yet, got {getattr(self, name)!r}"
-                raise NotImplementedError(message)
+        if self.collector is not None:
+            message = f"collector is not implemented yet, got {self.collector!r}"
+            raise NotImplementedError(message)
 
     @staticmethod
     def from_context_manager(
@@ -221,9 +220,6 @@ class _Entered(threading.local):
 
     def __init__(self) -> None:
         self.managers: list[ExitStack] = []
-
-
-_NOT_IMPLEMENTED = ("collector", "validate", "reset", "max_tasks_per_resource", "max_resource_age")
 
 
 def wrong(name: str, must_be: str, value: object) -> ConfigError:

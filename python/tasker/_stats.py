@@ -22,6 +22,8 @@ class Stats:
     """Workers alive beyond `worker_count`."""
     starting_workers: int
     """Workers whose thread or first resource is being made."""
+    equipped_workers: int
+    """Base and burst workers that have a resource now; the others are making one."""
     queued_tasks: int
     """Tasks waiting in all classes, those waiting for a retry included."""
     priority_tasks: int

@@ -380,6 +380,18 @@ class Runner(Generic[_R]):
             StopTimeout: It is not over in time; its `dropped` holds the tasks that never started.
         """
 
+    def recycle(self) -> None:
+        """Renews all resources, one after the other: after a change of credentials, say.
+
+        Returns at once. Tasks are accepted and run meanwhile. Where `max_worker_count` leaves room a
+        fresh worker begins before an old one goes; otherwise one worker at a time is without a
+        resource. With `thread_bound=False` an idle resource of `run_task` is renewed before its next
+        use.
+
+        Raises:
+            RunnerStopped: The runner is stopping or has stopped.
+        """
+
     def stats(self) -> Stats:
         """Returns the gauges of this moment."""
 

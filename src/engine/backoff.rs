@@ -85,6 +85,11 @@ impl Backoff {
         false
     }
 
+    /// Whether creation fails at the moment.
+    pub fn is_in_trouble(&self) -> bool {
+        self.state.lock().failures > 0
+    }
+
     /// An attempt made a resource: everybody may go.
     pub fn succeeded(&self, turn: bool, now: Tick) -> Option<Trouble> {
         let mut state = self.state.lock();

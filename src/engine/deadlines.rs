@@ -21,6 +21,8 @@ struct State<T> {
     next: u64,
     /// When the runner is to stop by itself.
     stop: Option<Tick>,
+    /// When the number of burst workers is to be thought over.
+    scale: Option<Tick>,
     closed: bool,
     /// Whether a keeper has been started.
     kept: bool,
@@ -28,7 +30,14 @@ struct State<T> {
 
 impl<T> Deadlines<T> {
     pub(super) fn new() -> Self {
-        let state = State { due: BTreeMap::new(), next: 0, stop: None, closed: false, kept: false };
+        let state = State {
+            due: BTreeMap::new(),
+            next: 0,
+            stop: None,
+            scale: None,
+            closed: false,
+            kept: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -67,6 +76,17 @@ impl<T> Deadlines<T> {
         self.state.lock().stop.take_if(|due| *due <= now).is_some()
     }
 
+    /// Remembers when the number of workers is to be thought over.
+    pub(super) fn scale_at(&self, due: Tick) {
+        self.state.lock().scale = Some(due);
+        self.changed.notify_all();
+    }
+
+    /// Whether that time has come; true once.
+    pub(super) fn must_scale(&self, now: Tick) -> bool {
+        self.state.lock().scale.take_if(|due| *due <= now).is_some()
+    }
+
     /// Stops watching; gives the handle back if it was still watched.
     pub(super) fn remove(&self, key: Key) -> Option<T> {
         self.state.lock().due.remove(&key)
@@ -93,7 +113,7 @@ impl<T> Deadlines<T> {
                 return false;
             }
             let first = state.due.first_key_value().map(|(&(due, _), _)| due);
-            let next = first.into_iter().chain(state.stop).min();
+            let next = first.into_iter().chain(state.stop).chain(state.scale).min();
             let limit = match next.map(|due| due.saturating_sub(now())) {
                 Some(0) => return true,
                 Some(left) => left.min(LONGEST),

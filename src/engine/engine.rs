@@ -12,12 +12,14 @@ use super::lanes::{Class, Entry};
 use super::launch::Launch;
 use super::loans::{Borrower, Loans};
 use super::queue::{Closed, Queue};
+use super::renewal::Renewal;
 use super::roster::{Headcount, Roster};
+use super::scaler::{self, Load};
 use super::settings::Settings;
 use super::task::{Taken, TaskWord};
 use super::worker::{Badge, Life, Post, is_express};
-use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Arc, CachePadded, thread};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, CachePadded, Mutex, thread};
 use std::time::Duration;
 
 const STOPPING: u8 = 1;
@@ -64,6 +66,28 @@ pub struct Engine<H: Host> {
     /// `SeqCst`, like the lanes that it is read with.
     pub(super) engaged: AtomicUsize,
     strays: Strays,
+    pub(super) renewal: Renewal<H>,
+    /// Whether the keeper is to think about burst workers soon. Set by submitters, cleared by the keeper.
+    scaling: AtomicBool,
+    /// What the scaler saw when it looked last. Only the keeper locks it.
+    sample: Mutex<Sample>,
+}
+
+/// Totals at one look of the scaler.
+#[derive(Debug, Default)]
+struct Sample {
+    at: Tick,
+    arrived: u64,
+    ended: u64,
+    run_time: Tick,
+}
+
+/// How a worker's good resource is renewed.
+pub(super) enum Relief<H: Host> {
+    /// Destroyed and made anew on its own thread.
+    OnTheSpot,
+    /// By a fresh worker, when that one has its resource.
+    By(Arc<Badge<H>>),
 }
 
 /// Outcomes that no worker's tally counts. Written by whoever brings them about.
@@ -153,6 +177,9 @@ impl<H: Host> Engine<H> {
             mode: CachePadded::new(AtomicU8::new(0)),
             engaged: AtomicUsize::new(0),
             strays: Strays::default(),
+            renewal: Renewal::new(),
+            scaling: AtomicBool::new(false),
+            sample: Mutex::new(Sample::default()),
             host,
             settings,
             clock,
@@ -220,11 +247,72 @@ impl<H: Host> Engine<H> {
     /// The runner is closing: the task comes back, the permit is given back.
     pub fn submit(&self, class: Class, task: H::Task, since: Tick) -> Result<(), Closed<H::Task>> {
         self.note(since);
-        self.main.push(class, task, since).inspect_err(|_| {
+        let pushed = self.main.push(class, task, since).inspect_err(|_| {
             if let Some(permits) = &self.main.permits {
                 permits.give_back();
             }
-        })
+        });
+        if self.bursts() && self.main.bell.sleepers() == 0 {
+            self.think_about_scaling(since);
+        }
+        pushed
+    }
+
+    /// Whether there may be burst workers.
+    pub fn bursts(&self) -> bool {
+        self.settings.max_worker_count > self.settings.worker_count
+    }
+
+    fn think_about_scaling(&self, now: Tick) {
+        // Relaxed: one submitter more or less that wakes the keeper makes no difference.
+        if !self.scaling.load(Ordering::Relaxed) && !self.scaling.swap(true, Ordering::Relaxed) {
+            self.deadlines.scale_at(now.saturating_add(self.settings.burst_interval));
+        }
+    }
+
+    /// Hires burst workers for the load there is. Called by the keeper.
+    fn scale(self: &Arc<Self>, scope: H::Scope<'_>) {
+        self.scaling.store(false, Ordering::Relaxed);
+        let (now, totals) = (self.clock.now(), self.ledger.totals());
+        let waiting = self.stats().queued;
+        let load = {
+            let mut sample = self.sample.lock();
+            let next = Sample {
+                at: now,
+                arrived: self.main.gate.accepted(),
+                ended: totals[Counter::Ended],
+                run_time: totals[Counter::ExecutionTime],
+            };
+            let last = std::mem::replace(&mut *sample, next);
+            Load {
+                elapsed: now - last.at,
+                arrived: sample.arrived - last.arrived,
+                ended: sample.ended - last.ended,
+                run_time: sample.run_time.saturating_sub(last.run_time),
+                waiting,
+                workers: self.roster.headcount().main,
+                most: self.settings.max_worker_count,
+                target_wait: self.settings.burst_interval,
+            }
+        };
+        if waiting == 0 || self.is_closing() {
+            return;
+        }
+        // Looked at again for as long as anything waits.
+        self.think_about_scaling(now);
+        if self.backoff.is_in_trouble() {
+            return;
+        }
+        for _ in load.workers..scaler::wanted(load) {
+            match self.hire(scope, Post::Burst, false, |heads| heads.main < load.most) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(fault) => {
+                    self.host.report_no_thread(scope, fault);
+                    break;
+                }
+            }
+        }
     }
 
     /// Accepts a task for the workers that serve `run_task`, and sees to it that there is one.
@@ -278,7 +366,7 @@ impl<H: Host> Engine<H> {
 
     fn start_express(self: &Arc<Self>, scope: H::Scope<'_>, badge: Arc<Badge<H>>) {
         if let Err(fault) = self.start(scope, badge, false) {
-            self.host.keep_fault(scope, fault);
+            self.host.report_no_thread(scope, fault);
             let nobody = self.roster.headcount().express == 0;
             if nobody && self.settings.thread_bound {
                 // No thread to be had (the interpreter is ending, or the system is full): the base
@@ -307,6 +395,69 @@ impl<H: Host> Engine<H> {
     /// Which queue a task belongs to.
     pub(super) fn queue_of(&self, word: &TaskWord) -> &Queue<H::Task> {
         if is_express(word.flags()) { &self.express } else { &self.main }
+    }
+
+    // ---- good resources that have served long enough --------------------------------------------
+
+    /// Renews every resource, one after the other. Tasks are accepted and run meanwhile.
+    pub fn recycle(&self) {
+        self.renewal.recycle();
+        self.ring_everybody();
+    }
+
+    fn ring_everybody(&self) {
+        self.main.bell.ring_all();
+        self.express.bell.ring_all();
+    }
+
+    /// Whether a good resource may be renewed: every other worker has one.
+    pub(super) fn may_renew(&self) -> bool {
+        let heads = self.roster.headcount();
+        heads.equipped == heads.main
+    }
+
+    /// A worker wants to renew its good resource. `None`: it is not its turn yet.
+    pub(super) fn begin_renewal(
+        self: &Arc<Self>,
+        scope: H::Scope<'_>,
+        badge: &Arc<Badge<H>>,
+    ) -> Option<Relief<H>> {
+        if !self.renewal.take_turn(badge, || self.may_renew()) {
+            return None;
+        }
+        if !badge.post().is_main() {
+            return Some(Relief::OnTheSpot);
+        }
+        let most = self.settings.max_worker_count;
+        let spare = |heads: Headcount| heads.main < most;
+        let Some(new) = self.roster.hire(&self.settings.name, badge.post(), spare) else {
+            return Some(Relief::OnTheSpot);
+        };
+        self.renewal.relieved_by(Arc::clone(&new));
+        match self.start(scope, Arc::clone(&new), false) {
+            Ok(()) => Some(Relief::By(new)),
+            Err(fault) => {
+                // Its unlived life has ended the turn.
+                self.host.report_no_thread(scope, fault);
+                None
+            }
+        }
+    }
+
+    /// A renewal is over, if this worker had the turn; see [`Renewal::end_turn`].
+    fn renewal_ended(&self, badge: &Arc<Badge<H>>, for_good: bool) {
+        self.renewal.end_turn(badge, for_good);
+        if self.renewal.is_wanted() {
+            self.ring_everybody();
+        }
+    }
+
+    /// A worker has its resource: whoever it relieves may go.
+    pub(super) fn equipped(&self, badge: &Arc<Badge<H>>) {
+        self.renewal_ended(badge, false);
+        if self.renewal.relieves(badge) {
+            self.ring_everybody();
+        }
     }
 
     // ---- tasks that leave without a worker ------------------------------------------------------
@@ -396,7 +547,7 @@ impl<H: Host> Engine<H> {
             Ok(true) => {}
             Ok(false) => self.host.report_overdue(scope, badge),
             Err(fault) => {
-                self.host.keep_fault(scope, fault);
+                self.host.report_no_thread(scope, fault);
                 self.host.report_overdue(scope, badge);
             }
         }
@@ -437,10 +588,13 @@ impl<H: Host> Engine<H> {
     }
 
     /// The keeper's life: ends tasks as they fall due, until the engine has ended.
-    pub fn keep(&self, scope: H::Scope<'_>) {
+    pub fn keep(self: &Arc<Self>, scope: H::Scope<'_>) {
         while self.host.park(scope, || self.deadlines.wait(|| self.clock.now())) {
             if self.deadlines.must_stop(self.clock.now()) {
                 self.begin_stop();
+            }
+            if self.deadlines.must_scale(self.clock.now()) {
+                self.scale(scope);
             }
             while let Some(task) = self.deadlines.pop_due(self.clock.now()) {
                 self.host.expire(scope, &task);
@@ -581,6 +735,7 @@ impl<H: Host> Engine<H> {
 
     /// A worker's last act: gives its place back.
     pub(super) fn leave(&self, badge: &Arc<Badge<H>>) {
+        self.renewal_ended(badge, true);
         self.roster.leave(badge);
         self.finish_if_over();
     }

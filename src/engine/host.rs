@@ -43,6 +43,28 @@ pub trait Host: Send + Sync + Sized + 'static {
     /// Cleans a resource up, once, on the thread that made it. Failures are the host's to report.
     fn destroy(&self, scope: Self::Scope<'_>, badge: &Badge<Self>, resource: Self::Resource);
 
+    /// Looks at a resource that has been idle for long, before its next use. False: it is bad.
+    fn validate(
+        &self,
+        scope: Self::Scope<'_>,
+        badge: &Badge<Self>,
+        resource: &Self::Resource,
+    ) -> bool {
+        let _ = (scope, badge, resource);
+        true
+    }
+
+    /// Tidies a resource up after a task, whose outcome has been delivered. False: it is bad.
+    fn reset(
+        &self,
+        scope: Self::Scope<'_>,
+        badge: &Badge<Self>,
+        resource: &Self::Resource,
+    ) -> bool {
+        let _ = (scope, badge, resource);
+        true
+    }
+
     /// The task's life.
     fn word<'t>(&self, task: &'t Self::Task) -> &'t TaskWord;
 
@@ -88,6 +110,11 @@ pub trait Host: Send + Sync + Sized + 'static {
 
     /// Lets the user know that a task overran its limit and no worker could take its worker's place.
     fn report_overdue(&self, scope: Self::Scope<'_>, badge: &Badge<Self>);
+
+    /// Lets the user know that no thread could be started for a worker beyond the first ones.
+    fn report_no_thread(&self, scope: Self::Scope<'_>, fault: Self::Fault) {
+        self.keep_fault(scope, fault);
+    }
 
     /// Keeps the last creation error, for tasks whose time runs out meanwhile and for the last drain.
     fn keep_fault(&self, scope: Self::Scope<'_>, fault: Self::Fault);

@@ -4,6 +4,7 @@
 //! loans; a caller takes one, runs its task, and puts it back, or sends it home when the resource went bad
 //! or the runner is closing. Holding the loan is holding the resource: nobody else can reach it.
 
+use super::care::Care;
 use super::engine::Engine;
 use super::figures::Recorder;
 use super::host::Host;
@@ -18,7 +19,7 @@ use std::time::Duration;
 /// A resource away from its worker, with what its use is written down in. It goes home when it is dropped.
 pub struct Loan<H: Host> {
     /// Taken by `drop` alone.
-    kit: Option<(H::Resource, Recorder)>,
+    kit: Option<(H::Resource, Recorder, Care)>,
     badge: Arc<Badge<H>>,
     home: Sender<H::Resource>,
     /// Set while it is neither idle nor at home.
@@ -112,9 +113,10 @@ pub(super) fn lend<H: Host>(
     scope: H::Scope<'_>,
     badge: &Arc<Badge<H>>,
     resource: H::Resource,
+    care: Care,
 ) -> (H::Resource, Next) {
     let (home, door) = unbounded();
-    let kit = Some((resource, engine.ledger.enlist()));
+    let kit = Some((resource, engine.ledger.enlist(), care));
     engine.loans.put(engine, Loan { kit, badge: Arc::clone(badge), home, usage: None });
     let back = engine.host.park(scope, || door.recv());
     let leave = engine.loans.is_over(engine) || badge.post() == Post::Temporary;
@@ -174,10 +176,21 @@ impl<H: Host> Loan<H> {
         task: H::Task,
         since: u64,
     ) -> Option<H::Task> {
-        let Some((resource, recorder)) = &self.kit else {
+        let Some((resource, recorder, care)) = &self.kit else {
             unreachable!("only `drop` takes it");
         };
-        let desk = Desk::new(engine, &self.badge, resource, recorder);
+        let now = engine.clock.now();
+        let worn = |now| {
+            care.is_worn(|| now, engine.renewal.generation())
+                && !engine.is_closing()
+                && engine.begin_renewal(scope, &self.badge).is_some()
+        };
+        let validate = || engine.host.validate(scope, &self.badge, resource);
+        if worn(now) || care.must_validate(now) && !validate() {
+            // It goes home to be renewed; the task, which nobody has touched, goes on to another.
+            return Some(task);
+        }
+        let desk = Desk::new(engine, &self.badge, resource, recorder, care);
         let serve = AssertUnwindSafe(|| desk.serve(scope, Entry { task, since }));
         let again = catch_unwind(serve).unwrap_or_else(|panic| {
             engine.collapse(scope, &self.badge, recorder);
@@ -186,7 +199,8 @@ impl<H: Host> Loan<H> {
         if again.is_some() {
             engine.express.returned();
         }
-        if !desk.is_spoiled() && self.badge.post() != Post::Temporary {
+        let spent = desk.is_spoiled() || worn(engine.clock.now());
+        if !spent && self.badge.post() != Post::Temporary {
             self.give_back(engine);
         }
         again
@@ -200,7 +214,7 @@ impl<H: Host> Loan<H> {
 
 impl<H: Host> Drop for Loan<H> {
     fn drop(&mut self) {
-        if let Some((resource, recorder)) = self.kit.take() {
+        if let Some((resource, recorder, _care)) = self.kit.take() {
             // First: once its worker is gone, the ledger is complete.
             drop(recorder);
             let sent = self.home.send(resource);

@@ -4,6 +4,7 @@
 
 use super::backoff::Trouble;
 use super::bell::{Bell, Woken};
+use super::care::Policy;
 use super::lanes::{Class, Entry, Lanes};
 use super::permits::{Permits, Verdict};
 use super::queue::Queue;
@@ -456,6 +457,9 @@ fn engine(keep_reserved: bool, worker_count: usize) -> Arc<Engine<Bare>> {
         keep_reserved,
         thread_bound: true,
         max_queue_size: None,
+        care: Policy::default(),
+        burst_interval: 100_000_000,
+        idle_timeout: 30_000_000_000,
     };
     let engine = Engine::new(Bare, settings);
     engine.launch_workers(()).unwrap();

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod bell;
+pub mod care;
 pub mod clock;
 pub mod deadlines;
 #[expect(clippy::module_inception, reason = "the engine of the engine is what the folder is about")]
@@ -18,7 +19,9 @@ pub mod launch;
 pub mod loans;
 pub mod permits;
 pub mod queue;
+pub mod renewal;
 pub mod roster;
+pub mod scaler;
 pub mod settings;
 pub mod task;
 pub mod token;

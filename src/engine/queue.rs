@@ -8,6 +8,7 @@ use super::permits::Permits;
 use super::task::TaskWord;
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -107,23 +108,24 @@ impl<T> Queue<T> {
         entry
     }
 
-    /// Blocks until a task waits or none can come any more. True: the caller was woken for it.
-    pub(super) fn rest(&self) -> bool {
-        let idle = || self.lanes.is_empty() && !self.is_drained();
+    /// Blocks until a task waits or none can come any more, until the caller is `restless`, or the limit passes.
+    /// After `Rung` the caller owes a [`take`](Self::take) or an [`answered`](Self::answered).
+    pub(super) fn rest(&self, limit: Option<Duration>, restless: impl Fn() -> bool) -> Woken {
+        let idle = || self.lanes.is_empty() && !self.is_drained() && !restless();
         if self.bell.look_again(idle) {
-            return true;
+            return Woken::Rung;
         }
-        while self.bell.sleep(None, idle) == Woken::Rung {
-            if !idle() {
-                return true;
+        loop {
+            match self.bell.sleep(limit, idle) {
+                // Somebody was quicker: sleep again, without having asked to come back.
+                Woken::Rung if idle() => self.answered(),
+                woken => return woken,
             }
-            // Somebody was quicker: sleep again, without having asked to come back.
-            self.answered();
         }
-        false
     }
 
-    fn answered(&self) {
+    /// Ends a wake-up without taking an entry.
+    pub(super) fn answered(&self) {
         self.bell.answered(|| !self.lanes.is_empty());
     }
 

@@ -47,6 +47,8 @@ pub struct Headcount {
     pub equipped: usize,
     /// Base and burst workers that do not count as workers until an overdue task ends.
     pub overdue: usize,
+    /// Base and burst workers, all of them.
+    pub main: usize,
     /// Reserved and temporary workers, beginning ones included.
     pub express: usize,
     /// Those among them that have no resource at the moment.
@@ -161,6 +163,7 @@ fn count<H: Host>(members: &[Arc<Badge<H>>]) -> Headcount {
             heads.express_bare += usize::from(!equipped);
             continue;
         }
+        heads.main += 1;
         heads.equipped += usize::from(equipped);
         if badge.is_overdue() {
             heads.overdue += 1;

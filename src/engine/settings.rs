@@ -1,5 +1,8 @@
 //! What the engine needs to know, checked by whoever builds it.
 
+use super::care::Policy;
+use super::clock::Tick;
+
 /// Settings of one engine. The facade validates what users give; this only carries it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -20,4 +23,10 @@ pub struct Settings {
     pub thread_bound: bool,
     /// Bound on waiting tasks; `None`: no bound.
     pub max_queue_size: Option<usize>,
+    /// When good resources are validated, reset and renewed.
+    pub care: Policy,
+    /// Time between two decisions on burst workers.
+    pub burst_interval: Tick,
+    /// An idle burst worker leaves after this time.
+    pub idle_timeout: Tick,
 }

@@ -3,8 +3,10 @@
 //! The loop has one way out of each round: serve, renew, or leave. Every task of every queue, fresh or
 //! retried, running or draining, goes through [`Desk::serve`].
 
+use super::bell::Woken;
+use super::care::Care;
 use super::clock::Tick;
-use super::engine::Engine;
+use super::engine::{Engine, Relief};
 use super::figures::{Counter, Recorder};
 use super::host::{Host, Ran, Verdict};
 use super::lanes::Entry;
@@ -14,7 +16,9 @@ use super::task::{Claim, EXPRESS};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Arc, Mutex};
 use std::cell::Cell;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// What a worker is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +171,7 @@ pub struct Desk<'w, H: Host> {
     span: Cell<Tick>,
     /// It serves `run_task`, and is counted as engaged there.
     engaged: Cell<bool>,
+    care: &'w Care,
 }
 
 impl<'w, H: Host> Desk<'w, H> {
@@ -175,10 +180,11 @@ impl<'w, H: Host> Desk<'w, H> {
         badge: &'w Arc<Badge<H>>,
         resource: &'w H::Resource,
         recorder: &'w Recorder,
+        care: &'w Care,
     ) -> Self {
         let (spoiled, engaged) = (Cell::new(false), Cell::new(false));
         let (last, span) = (Cell::new(0), Cell::new(0));
-        Self { engine, badge, resource, recorder, spoiled, last, span, engaged }
+        Self { engine, badge, resource, recorder, spoiled, last, span, engaged, care }
     }
 
     /// When the attempt before this one ended, and how long it took; `None` after a wait.
@@ -234,7 +240,16 @@ impl<'w, H: Host> Desk<'w, H> {
         if !self.badge.post.is_main() {
             self.engage(scope);
         }
-        self.attempt(scope, task, first, Some(since))
+        let again = self.attempt(scope, task, first, Some(since));
+        self.care.served(self.last.get());
+        if self.engine.settings.care.resets
+            && !self.is_spoiled()
+            && !self.engine.is_killed()
+            && !self.engine.host.reset(scope, self.badge, self.resource)
+        {
+            self.spoil();
+        }
+        again
     }
 
     /// Runs a task that this worker would otherwise wait for, on the resource at hand, inside the task
@@ -463,23 +478,37 @@ impl<H: Host> Life<H> {
 
     /// Serves with one resource after the other until it is time to go. `held` is the one there is.
     fn work(&self, scope: H::Scope<'_>, recorder: &Recorder, held: &mut Option<H::Resource>) {
+        let Engine { host, settings, renewal, clock, .. } = &*self.engine;
+        let mut relief = None;
+        let mut generation = renewal.generation();
         let mut made = self.first_resource(scope);
         loop {
             let failed = matches!(made, Made::Failed);
             if let Made::Ready(resource) = made {
+                let random = RandomState::new().build_hasher().finish();
+                let care = Care::new(settings.care, clock.now(), generation, random);
                 let next;
-                if self.badge.post.is_main() || self.engine.settings.thread_bound {
-                    next = self.serve(scope, held.insert(resource), recorder);
+                if self.badge.post.is_main() || settings.thread_bound {
+                    let desk = Desk::new(
+                        &self.engine,
+                        &self.badge,
+                        held.insert(resource),
+                        recorder,
+                        &care,
+                    );
+                    next = self.serve(scope, &desk, &mut relief);
                 } else {
-                    let (back, after) = loans::lend(&self.engine, scope, &self.badge, resource);
+                    let (back, after) =
+                        loans::lend(&self.engine, scope, &self.badge, resource, care);
                     *held = Some(back);
                     next = after;
                 }
                 self.badge.unset(EQUIPPED);
                 if let Some(resource) = held.take() {
-                    self.engine.host.destroy(scope, &self.badge, resource);
+                    host.destroy(scope, &self.badge, resource);
                 }
                 if next == Next::Renew {
+                    generation = renewal.generation();
                     made = self.renew(scope);
                     continue;
                 }
@@ -487,6 +516,7 @@ impl<H: Host> Life<H> {
             if self.engine.dismiss(scope, &self.badge, failed) {
                 return;
             }
+            generation = renewal.generation();
             made = self.renew(scope);
         }
     }
@@ -528,6 +558,7 @@ impl<H: Host> Life<H> {
                     if let Some(trouble) = backoff.succeeded(turn, clock.now()) {
                         host.report_trouble(scope, &self.badge, trouble, None);
                     }
+                    self.engine.equipped(&self.badge);
                     return Made::Ready(resource);
                 }
                 Err(fault) => {
@@ -543,12 +574,23 @@ impl<H: Host> Life<H> {
         }
     }
 
-    fn serve(&self, scope: H::Scope<'_>, good: &H::Resource, recorder: &Recorder) -> Next {
+    /// Serves tasks with one resource, until that is to be replaced or the worker to leave.
+    fn serve(
+        &self,
+        scope: H::Scope<'_>,
+        desk: &Desk<'_, H>,
+        relief: &mut Option<Arc<Badge<H>>>,
+    ) -> Next {
         let (engine, queue) = (&self.engine, self.queue());
-        let desk = Desk::new(engine, &self.badge, good, recorder);
         let mut rung = false;
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
+            if let Some(next) = self.renewal_due(scope, desk, relief) {
+                if rung {
+                    queue.answered();
+                }
+                return next;
+            }
             if let Some(entry) = queue.take(rung) {
                 rung = false;
                 if let Some(task) = desk.serve(scope, entry) {
@@ -567,12 +609,88 @@ impl<H: Host> Life<H> {
             if queue.is_drained() {
                 return Next::Leave;
             }
-            let woken;
-            (rung, woken) = engine.host.park(scope, || (queue.rest(), engine.clock.now()));
-            let back = engine.clock.now();
-            recorder.record_attach(back.saturating_sub(woken));
-            desk.last.set(back);
-            desk.span.set(0);
+            let woken = self.rest(scope, desk, relief.as_ref());
+            rung = woken == Woken::Rung;
+            if woken == Woken::TimedOut && self.badge.post == Post::Burst && self.is_idle(desk) {
+                return Next::Leave;
+            }
+            if desk.care.must_validate(desk.last.get()) && !queue.lanes.is_empty() {
+                if !engine.host.validate(scope, &self.badge, desk.resource) {
+                    if rung {
+                        queue.answered();
+                    }
+                    return Next::Renew;
+                }
+                desk.care.validated(desk.last.get());
+            }
+        }
+    }
+
+    /// Detaches and sleeps until there is something to do.
+    fn rest(
+        &self,
+        scope: H::Scope<'_>,
+        desk: &Desk<'_, H>,
+        relief: Option<&Arc<Badge<H>>>,
+    ) -> Woken {
+        let (engine, queue) = (&self.engine, self.queue());
+        let now = engine.clock.now();
+        let burst = (self.badge.post == Post::Burst).then_some(engine.settings.idle_timeout);
+        // An age that is up already waits for its turn, and is told of it by a ring.
+        let age = desk.care.due().map(|due| due.saturating_sub(now)).filter(|left| *left > 0);
+        let limit = burst.into_iter().chain(age).min().map(Duration::from_nanos);
+        let generation = engine.renewal.generation();
+        let worn = relief.is_none() && desk.care.is_worn(|| now, generation);
+        let relief = relief.cloned();
+        // Asked once more while this worker is counted as asleep: what changes later comes with a ring.
+        let restless = || {
+            relief.as_ref().is_some_and(|new| new.is_equipped())
+                || engine.renewal.generation() != generation
+                || worn && !engine.is_closing() && engine.renewal.is_free() && engine.may_renew()
+        };
+        let rest = || (queue.rest(limit, restless), engine.clock.now());
+        let (rested, woken) = engine.host.park(scope, rest);
+        let back = engine.clock.now();
+        desk.recorder.record_attach(back.saturating_sub(woken));
+        desk.last.set(back);
+        desk.span.set(0);
+        rested
+    }
+
+    /// Whether a burst worker has had nothing to do for so long that it leaves.
+    fn is_idle(&self, desk: &Desk<'_, H>) -> bool {
+        self.queue().lanes.is_empty()
+            && desk.care.idle(desk.last.get()) >= self.engine.settings.idle_timeout
+    }
+
+    /// Looks after a good resource that has served long enough: what to do now, if anything.
+    fn renewal_due(
+        &self,
+        scope: H::Scope<'_>,
+        desk: &Desk<'_, H>,
+        relief: &mut Option<Arc<Badge<H>>>,
+    ) -> Option<Next> {
+        let engine = &self.engine;
+        if let Some(new) = relief {
+            if new.is_equipped() {
+                return Some(Next::Leave);
+            }
+            if engine.renewal.relieves(new) {
+                return None;
+            }
+            // It left again: the runner is closing.
+            *relief = None;
+        }
+        let now = || engine.clock.now();
+        if !desk.care.is_worn(now, engine.renewal.generation()) || engine.is_closing() {
+            return None;
+        }
+        match engine.begin_renewal(scope, &self.badge)? {
+            Relief::OnTheSpot => Some(Next::Renew),
+            Relief::By(new) => {
+                *relief = Some(new);
+                None
+            }
         }
     }
 

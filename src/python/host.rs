@@ -53,6 +53,8 @@ pub(super) struct Hooks {
     pub(super) on_create: Py<PyAny>,
     pub(super) on_destroy: Option<Py<PyAny>>,
     pub(super) check_health: Option<Py<PyAny>>,
+    pub(super) validate: Option<Py<PyAny>>,
+    pub(super) reset: Option<Py<PyAny>>,
 }
 
 /// A task that a kill answered before it ever ran.
@@ -250,6 +252,42 @@ impl Host for PyHost {
         door::release(py, resource);
     }
 
+    fn validate(&self, py: Python<'_>, badge: &Badge<Self>, resource: &Py<PyAny>) -> bool {
+        let Some(validate) =
+            self.hooks().and_then(|hooks| hooks.validate.as_ref().map(|hook| hook.clone_ref(py)))
+        else {
+            return true;
+        };
+        let answer = door::call(py, &validate, Some(resource), None, None);
+        door::release(py, validate);
+        truth(py, answer).unwrap_or_else(|error| {
+            log::hook_failed(py, Some(self), Some(badge.name()), "validate", error);
+            false
+        })
+    }
+
+    fn reset(&self, py: Python<'_>, badge: &Badge<Self>, resource: &Py<PyAny>) -> bool {
+        let Some(reset) =
+            self.hooks().and_then(|hooks| hooks.reset.as_ref().map(|hook| hook.clone_ref(py)))
+        else {
+            return true;
+        };
+        // The outcome is out, and this may take long.
+        seat::wake_now();
+        let answer = door::call(py, &reset, Some(resource), None, None);
+        door::release(py, reset);
+        match answer {
+            Ok(nothing) => {
+                door::release(py, nothing);
+                true
+            }
+            Err(error) => {
+                log::hook_failed(py, Some(self), Some(badge.name()), "reset", error);
+                false
+            }
+        }
+    }
+
     fn word<'t>(&self, task: &'t Task) -> &'t TaskWord {
         &task.0.get().word
     }
@@ -331,12 +369,7 @@ impl Host for PyHost {
         };
         let answer = door::call_with(py, check_health, &[&error]);
         door::release(py, error);
-        let healthy = answer.and_then(|answer| {
-            let truth = answer.bind(py).is_truthy();
-            door::release(py, answer);
-            truth.map_err(|error| error.into_value(py).into_any())
-        });
-        match healthy {
+        match truth(py, answer) {
             Ok(true) => Verdict::Healthy,
             Ok(false) => {
                 // SAFETY: the engine claimed the task for this thread.
@@ -444,6 +477,12 @@ impl Host for PyHost {
         log::say(py, Some(self), Level::Warning, &text, Some(badge.name()), None);
     }
 
+    fn report_no_thread(&self, py: Python<'_>, fault: Py<PyAny>) {
+        let text = "no thread could be started for another worker; trying again later";
+        log::say(py, Some(self), Level::Warning, text, None, Some(&fault));
+        self.keep_fault(py, fault);
+    }
+
     fn keep_fault(&self, py: Python<'_>, fault: Py<PyAny>) {
         let former = self.last_fault.lock().replace(fault);
         door::release_some(py, former);
@@ -507,6 +546,14 @@ impl PyHost {
         };
         self.dropped.lock().push(dropped);
     }
+}
+
+/// What a hook's answer means.
+fn truth(py: Python<'_>, answer: Result<Py<PyAny>, Py<PyAny>>) -> Result<bool, Py<PyAny>> {
+    let answer = answer?;
+    let truth = answer.bind(py).is_truthy();
+    door::release(py, answer);
+    truth.map_err(|error| error.into_value(py).into_any())
 }
 
 /// Ends a task's stay on a worker: nothing of it is kept.

@@ -11,7 +11,8 @@ use super::options::Options;
 use super::seat;
 use super::settle;
 use super::wait::{self, Limit};
-use crate::engine::clock::Tick;
+use crate::engine::care::Policy;
+use crate::engine::clock::{Tick, ticks};
 use crate::engine::figures::ratios;
 use crate::engine::lanes::Class;
 use crate::engine::launch::Launched;
@@ -71,6 +72,9 @@ impl Runner {
             raise_when_full: when_full == "raise",
         };
         let core = Py::new(py, core)?;
+        if engine.bursts() {
+            engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
+        }
         if let Some(left) = context.as_ref().and_then(|context| context.get().left(py)) {
             engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
             engine.stop_at(engine.clock.now().saturating_add(left));
@@ -222,6 +226,7 @@ impl Runner {
         fields.set_item("active_workers", stats.heads.base + stats.heads.burst)?;
         fields.set_item("burst_workers", stats.heads.burst)?;
         fields.set_item("starting_workers", stats.heads.starting)?;
+        fields.set_item("equipped_workers", stats.heads.equipped)?;
         fields.set_item("queued_tasks", stats.queued)?;
         fields.set_item("priority_tasks", stats.urgent)?;
         fields.set_item("running_tasks", stats.running)?;
@@ -277,6 +282,17 @@ impl Runner {
         Ok(class.call((), Some(&fields))?.unbind())
     }
 
+    /// Renews all resources, one after the other, while tasks go on.
+    fn recycle(&self) -> PyResult<()> {
+        let core = self.core.get();
+        core.check_alive_or_ended()?;
+        if core.engine.is_closing() {
+            return Err(core.refusal());
+        }
+        core.engine.recycle();
+        Ok(())
+    }
+
     fn _begin_stop(&self) {
         self.engine().begin_stop();
     }
@@ -314,6 +330,12 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
         on_create: config.getattr("on_create")?.unbind(),
         on_destroy: hook("on_destroy")?,
         check_health: hook("check_health")?,
+        validate: hook("validate")?,
+        reset: hook("reset")?,
+    };
+    let seconds = |name: &str| -> PyResult<Option<Tick>> {
+        let seconds: Option<f64> = config.getattr(name)?.extract()?;
+        Ok(seconds.map(|s| Duration::try_from_secs_f64(s).map_or(Tick::MAX, ticks)))
     };
     let worker_count: usize = config.getattr("worker_count")?.extract()?;
     let max_worker_count: Option<usize> = config.getattr("max_worker_count")?.extract()?;
@@ -330,6 +352,17 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
         keep_reserved: pool_size != Some(0),
         thread_bound: config.getattr("thread_bound")?.extract()?,
         max_queue_size: config.getattr("max_queue_size")?.extract()?,
+        care: Policy {
+            validate_after: match &hooks.validate {
+                Some(_) => seconds("validate_after_idle")?,
+                None => None,
+            },
+            resets: hooks.reset.is_some(),
+            max_tasks: config.getattr("max_tasks_per_resource")?.extract()?,
+            max_age: seconds("max_resource_age")?,
+        },
+        burst_interval: seconds("burst_interval")?.unwrap_or(Tick::MAX),
+        idle_timeout: seconds("idle_timeout")?.unwrap_or(Tick::MAX),
     };
     let max_retries = config.getattr("max_retries")?.extract()?;
     Ok((PyHost::new(hooks, hook("logger")?, max_retries), settings))

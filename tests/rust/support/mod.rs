@@ -434,6 +434,9 @@ pub(crate) fn workers(count: usize) -> Settings {
         keep_reserved: true,
         thread_bound: true,
         max_queue_size: None,
+        care: tasker::engine::care::Policy::default(),
+        burst_interval: 100_000_000,
+        idle_timeout: 30_000_000_000,
     }
 }
 
