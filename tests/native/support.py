@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import sys
@@ -157,17 +158,8 @@ def check_ended(runner: Runner[Any]) -> None:
     assert worker_threads(runner.name) == []
 
 
-NOTHING = Stats(
-    base_workers=0,
-    active_workers=0,
-    burst_workers=0,
-    starting_workers=0,
-    queued_tasks=0,
-    priority_tasks=0,
-    running_tasks=0,
-    overdue_tasks=0,
-    available_resources=0,
-)
+NOTHING = Stats(**{field.name: 0 for field in dataclasses.fields(Stats)})
+"""The gauges of a runner that has ended."""
 
 
 def finished_tasks(metrics: Metrics) -> int:

@@ -20,11 +20,13 @@ from tests.native.support import (
     Broken,
     Call,
     Gate,
+    LogBook,
     Resource,
     Runners,
     at_once,
     break_down,
     eventually,
+    is_healthy,
 )
 
 
@@ -205,6 +207,35 @@ def test_a_running_task_settled_by_hand_keeps_that_result(runners: Runners, gate
     runner.queue_task(lambda _: None)
     assert future.result() == "by hand"
     assert runner.stats().running_tasks == 0
+
+
+def test_a_task_that_waits_for_a_retry_can_be_settled_by_hand(
+    runners: Runners, log: LogBook
+) -> None:
+    tried, up = threading.Event(), threading.Event()
+    attempts: list[int] = []
+
+    def create() -> Resource:
+        if runners.factory.made and not up.is_set():
+            tried.set()
+            raise ConnectionRefusedError
+        return runners.factory.create()
+
+    def fail(_resource: Resource) -> None:
+        attempts.append(1)
+        raise Broken
+
+    runner = runners.start(on_create=create, check_health=is_healthy)
+    future = runner.submit(fail)
+    try:
+        assert tried.wait(PATIENCE)
+        future.set_result(None)
+    finally:
+        up.set()
+    assert future.result(0) is None
+    runner.queue_task(lambda _: None)
+    assert attempts == [1]
+    log.take()
 
 
 def test_only_one_of_many_settles() -> None:

@@ -26,6 +26,7 @@ from tests.native.support import (
     Resource,
     Runners,
     at_once,
+    break_down,
     eventually,
     is_healthy,
 )
@@ -287,6 +288,29 @@ def test_a_caller_that_waits_for_a_loan_is_released(runners: Runners, gate: Gate
     gate.open()
     holder.result()
     kill.result()
+
+
+def test_a_resource_that_is_being_made_is_destroyed_when_it_comes(
+    runners: Runners, gate: Gate
+) -> None:
+    def create() -> Resource:
+        if runners.factory.made:
+            gate.hold()
+        return runners.factory.create()
+
+    runner = runners.start(on_create=create, check_health=is_healthy, max_retries=0)
+    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    gate.wait_for()
+    waiting = runner.submit(lambda _: None)
+    with pytest.raises(StopTimeout) as raised:
+        runner.kill(MOMENT)
+    assert raised.value.running == ()
+    assert len(raised.value.dropped) == 1
+    assert isinstance(waiting.exception(0), TaskCancelled)
+    gate.open()
+    runner.kill(PATIENCE)
+    assert len(runners.factory.made) == 2
+    runners.factory.check()
 
 
 def test_a_task_may_kill_its_own_runner(runners: Runners) -> None:

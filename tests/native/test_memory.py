@@ -381,7 +381,7 @@ def current_context_of(_resource: Resource) -> Context:
 def test_nothing_grows_with_the_number_of_tasks(runners: Runners, kind: str) -> None:
     if kind == "process" and sys.platform != "linux":
         pytest.skip("looks into /proc")
-    count = 20_000 if kind == "objects" else 100_000
+    count = 200_000
     runner = runners.start(worker_count=2, copy_contextvars=kind == "objects")
     if kind == "objects":
         tracemalloc.start()

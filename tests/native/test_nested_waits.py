@@ -15,6 +15,7 @@ from tests.native.support import (
     PATIENCE,
     Broken,
     Gate,
+    LogBook,
     Resource,
     Runners,
     at_once,
@@ -258,6 +259,52 @@ def test_a_task_never_runs_on_the_resource_of_another_runner(runners: Runners, i
     assert one.submit(outer).result(PATIENCE) == ["one", "one", "one"]
     assert one.metrics().total_tasks_completed == 2
     assert other.metrics().total_tasks_completed == 1
+
+
+def test_check_health_may_ask_the_runner_itself(runners: Runners) -> None:
+    own: list[Runner[Resource]] = []
+    answers: list[int] = []
+
+    def check(_error: BaseException) -> bool:
+        answers.append(own[0].queue_task(lambda resource: resource.number))
+        return True
+
+    own.append(runners.start(check_health=check))
+    assert isinstance(own[0].submit(break_down).exception(PATIENCE), Broken)
+    assert answers == [0]
+
+
+@pytest.mark.parametrize("hook", ["on_create", "on_destroy"])
+def test_a_hook_without_a_resource_never_stands_still(
+    runners: Runners, log: LogBook, hook: str
+) -> None:
+    own: list[Runner[Resource]] = []
+    waited: list[BaseException] = []
+
+    def wait() -> None:
+        if own and not waited:
+            try:
+                own[0].queue_task(lambda _: None)
+            except RuntimeError as error:
+                waited.append(error)
+                raise
+
+    def create() -> Resource:
+        if hook == "on_create":
+            wait()
+        return runners.factory.create()
+
+    def destroy(resource: Resource) -> None:
+        runners.factory.destroy(resource)
+        if hook == "on_destroy":
+            wait()
+
+    fields = {"on_create": create, "on_destroy": destroy, "check_health": is_healthy}
+    own.append(runners.start(**fields, max_retries=0))
+    assert isinstance(own[0].submit(break_down).exception(PATIENCE), Broken)
+    assert own[0].submit(lambda _: "alive").result(PATIENCE) == "alive"
+    assert len(waited) == 1
+    assert len(log.take()) == 1
 
 
 @pytest.mark.stress

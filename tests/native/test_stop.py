@@ -94,6 +94,25 @@ def test_health_counts_while_it_drains(runners: Runners, gate: Gate) -> None:
     assert last.result(0) == 3
 
 
+def test_it_waits_for_a_resource_that_is_being_made_and_serves_with_it(
+    runners: Runners, gate: Gate
+) -> None:
+    def create() -> Resource:
+        if runners.factory.made:
+            gate.hold()
+        return runners.factory.create()
+
+    runner = runners.start(on_create=create, check_health=is_healthy, max_retries=0)
+    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    gate.wait_for()
+    waiting = runner.submit(lambda resource: resource.number)
+    stop = Call(runner.stop)
+    stop.wait_until_blocked()
+    gate.open()
+    stop.result()
+    assert waiting.result(0) == 1
+
+
 def test_stopping_again_is_no_error(runners: Runners) -> None:
     runner = runners.start()
     for _ in range(3):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -112,6 +114,24 @@ def test_a_name_is_cut_between_characters(runners: Runners) -> None:
     comm = Path(f"/proc/self/task/{tid}/comm").read_bytes().strip()
     assert "größenänderung-worker-1".startswith(comm.decode())
     assert 13 <= len(comm) <= 15
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this build of Python has the GIL"
+)
+def test_the_interpreter_stays_free_threaded() -> None:
+    if sys.version_info >= (3, 13):
+        assert not sys._is_gil_enabled()
+
+
+@pytest.mark.timing
+def test_a_worker_that_was_idle_for_a_while_still_serves(runners: Runners) -> None:
+    runner = runners.start(worker_count=2, resource_pool_size=1)
+    assert runner.queue_task(own_name)
+    time.sleep(0.3)
+    assert runner.queue_task(own_name).startswith("tasker-worker")
+    assert runner.run_task(own_name) == "tasker-reserved-3"
+    assert runner.stats().active_workers == 2
 
 
 def test_threads_end_with_their_runner(runners: Runners) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import pytest
 
-from tasker import Runner, TaskTimeout, current_context
+from tasker import Future, Runner, TaskTimeout, current_context
 from tests.native.support import (
     PATIENCE,
     Broken,
@@ -330,6 +331,48 @@ def test_limits_hold_while_the_runner_stops(runners: Runners, gate: Gate) -> Non
         future.result(PATIENCE)
     gate.open()
     stop.result()
+
+
+def test_a_callback_that_waits_does_not_stop_the_clock(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    errors: list[BaseException] = []
+
+    def wait(_future: Future[None]) -> None:
+        try:
+            runner.options(timeout=LIMIT).queue_task(gate.hold)
+        except TaskTimeout as error:
+            errors.append(error)
+
+    runner.options(timeout=LIMIT).submit(gate.hold).add_done_callback(wait)
+    other = runner.options(timeout=2 * LIMIT).submit(gate.hold)
+    assert isinstance(other.exception(2), TaskTimeout)
+    eventually(lambda: errors)
+
+
+LIMITED: dict[str, Callable[[Runner[Resource], Gate], object]] = {
+    "result": lambda runner, gate: runner.submit(gate.hold).result(LIMIT),
+    "exception": lambda runner, gate: runner.submit(gate.hold).exception(LIMIT),
+    "queue_task": lambda runner, gate: runner.options(timeout=LIMIT).queue_task(gate.hold),
+    "run_task": lambda runner, gate: runner.options(timeout=LIMIT).run_task(gate.hold),
+    "stop": lambda runner, _: runner.stop(LIMIT),
+    "kill": lambda runner, _: runner.kill(LIMIT),
+}
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("call", LIMITED.values(), ids=LIMITED.keys())
+def test_every_limited_call_ends_soon_after_its_limit(
+    runners: Runners, gate: Gate, call: Callable[[Runner[Resource], Gate], object]
+) -> None:
+    runner = runners.start(max_worker_count=2)
+    runner.submit(gate.hold)
+    gate.wait_for()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        call(runner, gate)
+    assert LIMIT <= time.monotonic() - began < LIMIT + 0.5
 
 
 @pytest.mark.stress
