@@ -11,7 +11,6 @@ use super::seat;
 use crate::engine::Engine;
 use crate::engine::worker::Life;
 use crate::sync::{Arc, Mutex};
-use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,8 +69,13 @@ fn contain(py: Python<'_>, engine: &Arc<Engine<PyHost>>, life: impl FnOnce()) {
 /// Starts a worker's thread.
 pub(super) fn start_worker(py: Python<'_>, life: Life<PyHost>) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = life.badge().name().to_owned();
-    let target = Py::new(py, Worker { life: Mutex::new(Some(life)) });
-    start(py, target, &name)
+    let worker = Py::new(py, Worker { life: Mutex::new(Some(life)) })
+        .map_err(|error| error.into_value(py).into_any())?;
+    start(py, worker.clone_ref(py).into_any(), &name).inspect_err(|_| {
+        // Now, and not when the error dies, whose traceback holds the worker: its place is given back.
+        let unlived = worker.get().life.lock().take();
+        drop(unlived);
+    })
 }
 
 /// Starts a keeper's thread.
@@ -80,24 +84,21 @@ pub(super) fn start_keeper(
     engine: Arc<Engine<PyHost>>,
 ) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = keeper_name(&engine);
-    start(py, Py::new(py, Keeper { engine }), &name)
+    let keeper = Py::new(py, Keeper { engine }).map_err(|error| error.into_value(py).into_any())?;
+    start(py, keeper.into_any(), &name)
 }
 
 fn keeper_name(engine: &Engine<PyHost>) -> String {
     format!("{}-keeper", engine.settings.name)
 }
 
-fn start<T: PyClass>(
-    py: Python<'_>,
-    target: PyResult<Py<T>>,
-    name: &str,
-) -> Result<Py<PyAny>, Py<PyAny>> {
+fn start(py: Python<'_>, target: Py<PyAny>, name: &str) -> Result<Py<PyAny>, Py<PyAny>> {
     static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let start = || -> PyResult<Py<PyAny>> {
         let start = START.get_or_try_init(py, || {
             PyResult::Ok(py.import("tasker._threads")?.getattr("start")?.unbind())
         })?;
-        start.call1(py, (target?, name))
+        start.call1(py, (target, name))
     };
     start().map_err(|error| error.into_value(py).into_any())
 }
