@@ -29,10 +29,10 @@ def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
         {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
     )
     thread = threading.Thread(target=target, name=name, daemon=True, **arguments)
-    # `start` waits until the thread has come up, a change of threads for each; whoever starts many waits for
-    # all of them at once, by their first act.
+    # `start` waits until the thread has come up, a change of threads for each. Whoever starts many
+    # waits for all of them at once, by their first act.
     if hasattr(thread, "_started"):
-        thread._started = _Unwaited()
+        thread._started = _Unwaited()  # pyright: ignore[reportAttributeAccessIssue]
     thread.start()
     return thread
 

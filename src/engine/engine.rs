@@ -26,6 +26,7 @@ const STOPPING: u8 = 1;
 const KILLED: u8 = 2;
 const BROKEN: u8 = 4;
 const ENDED: u8 = 8;
+const FORSAKEN: u8 = 16;
 
 /// Where a runner is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -491,10 +492,23 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// Books a running task that somebody settled by hand.
-    pub fn settled_by_hand(&self, completed: bool) {
-        let count = if completed { &self.strays.completed } else { &self.strays.failed };
+    /// Books a task that somebody settled by hand.
+    pub fn settled_by_hand(
+        &self,
+        scope: H::Scope<'_>,
+        word: &TaskWord,
+        taken: Taken,
+        completed: bool,
+    ) {
+        let count = match taken {
+            Taken::Fresh => &self.strays.cancelled,
+            _ if completed => &self.strays.completed,
+            _ => &self.strays.failed,
+        };
         count.fetch_add(1, Ordering::SeqCst);
+        if taken != Taken::Running {
+            self.leave_tombstone(scope, word, taken == Taken::Fresh);
+        }
     }
 
     /// Books a retry that was called off, its outcome taken with [`TaskWord::call_off`].
@@ -625,7 +639,7 @@ impl<H: Host> Engine<H> {
 
     /// Marks an engine that a fork left without its threads. Touches nothing but the mode.
     pub fn forsake(&self) {
-        self.mode.fetch_or(STOPPING | KILLED | BROKEN, Ordering::SeqCst);
+        self.mode.fetch_or(STOPPING | KILLED | BROKEN | FORSAKEN, Ordering::SeqCst);
         self.main.gate.shut();
         self.express.gate.shut();
     }
@@ -641,6 +655,10 @@ impl<H: Host> Engine<H> {
     }
 
     fn close(&self, mode: u8, then: impl FnOnce()) {
+        if self.is_forsaken() {
+            // Threads that are gone may have held any of the locks.
+            return;
+        }
         // A visitor, so that the runner has not ended before both queues are sealed and `then` is over.
         let visit = self.roster.visit();
         // The mode first: a worker that finds the lanes drained must know why it was woken.
@@ -795,6 +813,11 @@ impl<H: Host> Engine<H> {
     /// Whether it broke, or a fork left it behind.
     pub fn is_broken(&self) -> bool {
         self.mode.load(Ordering::SeqCst) & BROKEN != 0
+    }
+
+    /// Whether a fork left it behind: none of its locks may be taken any more.
+    pub fn is_forsaken(&self) -> bool {
+        self.mode.load(Ordering::SeqCst) & FORSAKEN != 0
     }
 
     /// Every worker, at this moment.

@@ -76,7 +76,7 @@ pub trait Host: Send + Sync + Sized + 'static {
     fn run(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task) -> Ran;
 
     /// Asks whether the error a task ended with means that the resource went bad.
-    fn judge(&self, scope: Self::Scope<'_>, badge: &Badge<Self>, task: &Self::Task) -> Verdict;
+    fn judge(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task) -> Verdict;
 
     /// Puts the payload of a judged task back; the engine moves the word and queues the task after this.
     fn prepare_retry(&self, scope: Self::Scope<'_>, task: &Self::Task);

@@ -414,7 +414,7 @@ impl Host for Bare {
         Ran::Completed
     }
 
-    fn judge(&self, (): (), _: &Badge<Self>, _: &Arc<Job>) -> Judgement {
+    fn judge(&self, (): (), _: &Desk<'_, Self>, _: &Arc<Job>) -> Judgement {
         Judgement::Spoiled { retry: true }
     }
 

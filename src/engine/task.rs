@@ -169,18 +169,21 @@ impl TaskWord {
 
     /// Takes the outcome of a task wherever it is, marking it `EXPIRED`. `None`: it has one.
     pub fn expire(&self) -> Option<Taken> {
+        self.take_outcome(EXPIRED)
+    }
+
+    /// Takes the outcome for somebody who settles by hand, wherever the task is.
+    pub fn settle_by_hand(&self) -> Option<Taken> {
+        self.take_outcome(0)
+    }
+
+    fn take_outcome(&self, flags: u32) -> Option<Taken> {
         let unsettled = |w: u32| matches!(w & PHASE, WAITING | RUNNING | AGAIN);
-        self.advance_if(unsettled, SETTLING, EXPIRED).map(|before| match before & PHASE {
+        self.advance_if(unsettled, SETTLING, flags).map(|before| match before & PHASE {
             WAITING => Taken::Fresh,
             AGAIN => Taken::Retrying,
             _ => Taken::Running,
         })
-    }
-
-    /// Takes the outcome for somebody who settles by hand, whether or not it was started.
-    pub fn settle_by_hand(&self) -> Option<Taken> {
-        self.advance(|p| p == WAITING || p == RUNNING, SETTLING)
-            .map(|before| if before & PHASE == WAITING { Taken::Fresh } else { Taken::Running })
     }
 
     /// Publishes the outcome the caller wrote after taking it, if `allowed` (a look at the flags) agrees

@@ -361,7 +361,7 @@ impl<'w, H: Host> Desk<'w, H> {
         let mut retry = false;
         // After a kill nothing is retried, and nobody is asked.
         if !self.engine.is_killed()
-            && let Verdict::Spoiled { retry: wanted } = host.judge(scope, self.badge, task)
+            && let Verdict::Spoiled { retry: wanted } = host.judge(scope, self, task)
         {
             self.spoil();
             retry = wanted && may_retry && !self.engine.is_killed();
@@ -465,10 +465,16 @@ impl<H: Host> Life<H> {
         let work = AssertUnwindSafe(|| self.work(scope, &recorder, &mut held));
         if catch_unwind(work).is_err() {
             self.engine.collapse(scope, &self.badge, &recorder);
-            if let Some(resource) = held {
+            if let Some(resource) = held.take() {
                 self.engine.host.destroy(scope, &self.badge, resource);
             }
             self.engine.dismiss(scope, &self.badge, true);
+        }
+        if self.engine.is_forsaken() {
+            // A task that forked returned in the child too: nothing here is this process's.
+            std::mem::forget((held, recorder));
+            self.left = true;
+            return;
         }
         // Before the place is given back: an empty roster means that the ledger is complete.
         drop(recorder);
@@ -502,6 +508,9 @@ impl<H: Host> Life<H> {
                         loans::lend(&self.engine, scope, &self.badge, resource, care);
                     *held = Some(back);
                     next = after;
+                }
+                if self.engine.is_forsaken() {
+                    return;
                 }
                 self.badge.unset(EQUIPPED);
                 if let Some(resource) = held.take() {
@@ -597,7 +606,7 @@ impl<H: Host> Life<H> {
                     let class = engine.host.word(&task).class();
                     queue.push_again(class, task, desk.last.get());
                 }
-                if self.is_surplus() {
+                if engine.is_forsaken() || self.is_surplus() {
                     return Next::Leave;
                 }
                 if desk.is_spoiled() {

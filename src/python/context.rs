@@ -139,8 +139,8 @@ impl Context {
         cls: &Bound<'py, PyType>,
         signals: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = cls.py();
         static ON_SIGNALS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = cls.py();
         let on_signals = ON_SIGNALS.get_or_try_init(py, || {
             PyResult::Ok(py.import("tasker._signals")?.getattr("on_signals")?.unbind())
         })?;
@@ -209,7 +209,8 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
         slot.reason.clone()
     };
     // After it was put where others find it: whoever told the task before could not.
-    let killed = seat::desk(|desk| desk.engine().is_killed()) == Some(true);
+    let killed =
+        seat::desk(|desk| desk.engine().is_killed() && !desk.engine().is_forsaken()) == Some(true);
     if killed || future.word.has(TOLD) {
         token.cancel(reason.or_else(|| killed.then(|| "the runner was killed".into())));
     }

@@ -56,7 +56,7 @@ impl Core {
     /// Why nothing is accepted.
     pub(super) fn refusal(&self) -> PyErr {
         if self.engine.is_broken() {
-            let forked = super::exit::is_inherited(&self.engine);
+            let forked = self.engine.is_forsaken();
             return RunnerBroken::new_err(if forked { error::FORKED } else { error::BROKEN });
         }
         RunnerStopped::new_err(error::STOPPED)
@@ -273,12 +273,10 @@ impl CoreRef<'_> {
         let engine = &self.engine;
         let mut task = Some(task);
         while let Some(current) = task.take() {
-            let loan = match engine.loans.try_take() {
-                Some(loan) => Ok(Some(loan)),
-                None => {
-                    engine.staff_express(py);
-                    self.wait_for_loan(py, &current)
-                }
+            let loan = if let Some(loan) = engine.loans.try_take() {
+                Ok(Some(loan))
+            } else {
+                self.wait_for_loan(py, &current)
             };
             match loan {
                 Ok(Some(loan)) => task = loan.serve(engine, py, current, since),
@@ -331,7 +329,7 @@ impl CoreRef<'_> {
 fn outcome(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
     let result = Future::result(future, None);
     if result.is_err() && !future.get().word.is_done() {
-        Future::request_cancel(future, Some("the call that waited for it was interrupted".into()))?;
+        Future::request_cancel(future, Some("the call that waited for it was interrupted".into()));
     }
     result
 }

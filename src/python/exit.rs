@@ -6,11 +6,11 @@ use super::runner::{kill, running_tasks, wait_ended};
 use super::wait::Limit;
 use crate::engine::worker::Badge;
 use crate::engine::{Engine, Mode};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Weak};
 use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Locked while attached, for a few instructions. Dropped runners stay alive here only as long as their workers.
 static LIVE: Mutex<Vec<Weak<Engine<PyHost>>>> = Mutex::new(Vec::new());
@@ -41,11 +41,6 @@ pub(super) fn is_exiting() -> bool {
 /// How often this process came out of a fork.
 pub(super) fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
-}
-
-/// Whether an engine belongs to the process that was forked.
-pub(super) fn is_inherited(engine: &Arc<Engine<PyHost>>) -> bool {
-    forks() > 0 && INHERITED.lock().iter().any(|other| Arc::ptr_eq(other, engine))
 }
 
 fn live() -> Vec<Arc<Engine<PyHost>>> {

@@ -179,9 +179,14 @@ impl Future {
         unsafe { &*self.outcome.get() }
     }
 
+    /// The outcome, if it has one.
+    fn settled(&self) -> Option<&Outcome> {
+        (self.word.phase() == Phase::Finished).then(|| self.outcome())
+    }
+
     /// Whether it ended with an error.
     pub(super) fn raised(&self) -> bool {
-        self.word.phase() == Phase::Finished && matches!(self.outcome(), Outcome::Error(_))
+        matches!(self.settled(), Some(Outcome::Error(_)))
     }
 
     /// The name of the task, for people.
@@ -312,28 +317,28 @@ impl Future {
         }
         match future.word.phase() {
             Phase::Cancelled => Err(cancelled(py)),
-            _ => Ok(future._exception(py)),
+            _ => Ok(future.error(py)),
         }
     }
 
     /// Cancels the task if it has never started.
-    pub(super) fn cancel(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    pub(super) fn cancel(slf: &Bound<'_, Self>) -> bool {
         settle::cancel(slf)
     }
 
     /// Cancels the task if it has never started, else cancels its context.
     #[pyo3(signature = (reason = None))]
-    pub(super) fn request_cancel(slf: &Bound<'_, Self>, reason: Option<String>) -> PyResult<bool> {
-        if settle::cancel(slf)? {
-            return Ok(true);
+    pub(super) fn request_cancel(slf: &Bound<'_, Self>, reason: Option<String>) -> bool {
+        if settle::cancel(slf) {
+            return true;
         }
         let future = slf.get();
         if future.word.is_done() {
-            return Ok(false);
+            return false;
         }
         settle::tell(future, reason);
         settle::call_off_retry(slf.py(), slf.as_unbound());
-        Ok(true)
+        true
     }
 
     /// Tells whether the task was cancelled before it started.
@@ -403,14 +408,18 @@ impl Future {
         Ok(format!("<{} at {:p} state={state}>", slf.get_type().name()?, slf.as_ptr()))
     }
 
-    fn __setattr__(slf: &Bound<'_, Self>, name: Py<PyAny>, value: Py<PyAny>) -> PyResult<()> {
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         // An attribute can make it part of a cycle.
         track(slf.as_any().as_unbound());
-        set_attribute(slf, &name, value.as_ptr())
+        set_attribute(slf, name, value.as_ptr())
     }
 
-    fn __delattr__(slf: &Bound<'_, Self>, name: Py<PyAny>) -> PyResult<()> {
-        set_attribute(slf, &name, std::ptr::null_mut())
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        set_attribute(slf, name, std::ptr::null_mut())
     }
 
     // ---- what others reach for in the standard class ------------------------------------------
@@ -427,23 +436,19 @@ impl Future {
     }
 
     #[getter]
-    fn _result(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match (self.word.phase(), self.word.is_done()) {
-            (Phase::Finished, _) => match self.outcome() {
-                Outcome::Value(value) => Some(value.clone_ref(py)),
-                _ => None,
-            },
+    #[pyo3(name = "_result")]
+    fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.settled()? {
+            Outcome::Value(value) => Some(value.clone_ref(py)),
             _ => None,
         }
     }
 
     #[getter]
-    fn _exception(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match self.word.phase() {
-            Phase::Finished => match self.outcome() {
-                Outcome::Error(error) => Some(error.clone_ref(py)),
-                _ => None,
-            },
+    #[pyo3(name = "_exception")]
+    fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.settled()? {
+            Outcome::Error(error) => Some(error.clone_ref(py)),
             _ => None,
         }
     }
@@ -472,7 +477,7 @@ impl Future {
     fn _get_snapshot(&self, py: Python<'_>) -> (bool, bool, Option<Py<PyAny>>, Option<Py<PyAny>>) {
         let phase = self.word.phase();
         let done = matches!(phase, Phase::Finished | Phase::Cancelled);
-        (done, phase == Phase::Cancelled, self._result(py), self._exception(py))
+        (done, phase == Phase::Cancelled, self.value(py), self.error(py))
     }
 
     // ---- the collector --------------------------------------------------------------------------
@@ -513,7 +518,7 @@ impl Future {
 
 fn set_attribute(
     slf: &Bound<'_, Future>,
-    name: &Py<PyAny>,
+    name: &Bound<'_, PyAny>,
     value: *mut ffi::PyObject,
 ) -> PyResult<()> {
     // SAFETY: live objects; a null value deletes.
@@ -540,6 +545,17 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
     }
     if future.is_forked() {
         return Err(error::RunnerBroken::new_err(error::FORKED));
+    }
+    if timeout.is_none()
+        && let Some(origin) = &future.origin
+    {
+        let engine = &origin.core.get().engine;
+        if super::seat::works_for(engine) && super::seat::desk_of(engine, |_| ()).is_none() {
+            return Err(PyRuntimeError::new_err(
+                "a hook or callback of a runner must not wait without a limit for a task of the same \
+                 runner: nobody may be left to run it",
+            ));
+        }
     }
     let limit = Limit::after(timeout);
     settle::observe(future, |slot| slot.waiters.push(thread::current()));

@@ -181,24 +181,6 @@ impl PyHost {
         door::release_some(py, copied);
         result
     }
-
-    /// Gives an error to the task, in its final form.
-    fn deliver_error(
-        &self,
-        py: Python<'_>,
-        desk: &Desk<'_, Self>,
-        object: &Py<Future>,
-        error: Py<PyAny>,
-    ) -> bool {
-        let future = object.get();
-        if !future.word.settle_running() {
-            door::release(py, error);
-            return false;
-        }
-        desk.delivered(false);
-        settle::publish(py, object, Outcome::Error(error));
-        true
-    }
 }
 
 impl Host for PyHost {
@@ -343,11 +325,7 @@ impl Host for PyHost {
                         door::release_some(py, former);
                         return Ran::Doubtful;
                     }
-                    if self.deliver_error(py, desk, object, error) {
-                        Ran::Failed
-                    } else {
-                        Ran::Late
-                    }
+                    if deliver_error(py, desk, object, error) { Ran::Failed } else { Ran::Late }
                 }
             };
             finish(py, future);
@@ -355,7 +333,7 @@ impl Host for PyHost {
         })
     }
 
-    fn judge(&self, py: Python<'_>, badge: &Badge<Self>, task: &Task) -> Verdict {
+    fn judge(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task) -> Verdict {
         let future = task.0.get();
         let error = {
             let slot = future.slot.lock();
@@ -367,7 +345,8 @@ impl Host for PyHost {
         let Some(check_health) = &hooks.check_health else {
             return Verdict::Healthy;
         };
-        let answer = door::call_with(py, check_health, &[&error]);
+        // It may ask the runner itself, and is answered on this very resource.
+        let answer = seat::at_desk(desk, || door::call_with(py, check_health, &[&error]));
         door::release(py, error);
         match truth(py, answer) {
             Ok(true) => Verdict::Healthy,
@@ -378,7 +357,7 @@ impl Host for PyHost {
                 Verdict::Spoiled { retry }
             }
             Err(error) => {
-                log::hook_failed(py, Some(self), Some(badge.name()), "check_health", error);
+                log::hook_failed(py, Some(self), Some(desk.badge().name()), "check_health", error);
                 Verdict::Spoiled { retry: false }
             }
         }
@@ -554,6 +533,23 @@ fn truth(py: Python<'_>, answer: Result<Py<PyAny>, Py<PyAny>>) -> Result<bool, P
     let truth = answer.bind(py).is_truthy();
     door::release(py, answer);
     truth.map_err(|error| error.into_value(py).into_any())
+}
+
+/// Gives an error to the task, in its final form.
+fn deliver_error(
+    py: Python<'_>,
+    desk: &Desk<'_, PyHost>,
+    object: &Py<Future>,
+    error: Py<PyAny>,
+) -> bool {
+    let future = object.get();
+    if !future.word.settle_running() {
+        door::release(py, error);
+        return false;
+    }
+    desk.delivered(false);
+    settle::publish(py, object, Outcome::Error(error));
+    true
 }
 
 /// Ends a task's stay on a worker: nothing of it is kept.

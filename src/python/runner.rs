@@ -218,6 +218,7 @@ impl Runner {
 
     /// Returns the gauges of this moment.
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let _net = Net::spread();
         self.core.get().check_alive_or_ended()?;
         let stats = self.engine().stats();
@@ -232,13 +233,12 @@ impl Runner {
         fields.set_item("running_tasks", stats.running)?;
         fields.set_item("overdue_tasks", stats.overdue)?;
         fields.set_item("available_resources", stats.available)?;
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let class = CLASS.import(py, "tasker._stats", "Stats")?;
-        Ok(class.call((), Some(&fields))?.unbind())
+        make(py, &CLASS, "Stats", &fields)
     }
 
     /// Returns the figures since the start.
     fn metrics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let _net = Net::spread();
         self.core.get().check_alive_or_ended()?;
         let metrics = self.engine().metrics();
@@ -277,9 +277,7 @@ impl Runner {
         for (what, total) in totals {
             fields.set_item(format!("total_tasks_{what}"), total)?;
         }
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-        let class = CLASS.import(py, "tasker._stats", "Metrics")?;
-        Ok(class.call((), Some(&fields))?.unbind())
+        make(py, &CLASS, "Metrics", &fields)
     }
 
     /// Renews all resources, one after the other, while tasks go on.
@@ -318,6 +316,16 @@ impl Core {
     fn check_alive_or_ended(&self) -> PyResult<()> {
         if self.engine.mode() == Mode::Stopped { Ok(()) } else { self.check_alive() }
     }
+}
+
+/// Makes one of the facade's figures.
+fn make(
+    py: Python<'_>,
+    class: &PyOnceLock<Py<PyType>>,
+    name: &str,
+    fields: &Bound<'_, PyDict>,
+) -> PyResult<Py<PyAny>> {
+    Ok(class.import(py, "tasker._stats", name)?.call((), Some(fields))?.unbind())
 }
 
 /// Reads what the facade has validated.

@@ -11,7 +11,9 @@
 use super::context::TaskContext;
 use super::door;
 use super::future::{Future, Outcome};
+use super::host::PyHost;
 use super::seat;
+use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::deadlines::Key;
 use crate::engine::task::{OBSERVED, Phase, STANDARD, TOLD, Taken};
@@ -91,7 +93,7 @@ pub(super) fn publish(py: Python<'_>, object: &Py<Future>, outcome: Outcome) {
 }
 
 /// Cancels a task that was never started.
-pub(super) fn cancel(slf: &Bound<'_, Future>) -> PyResult<bool> {
+pub(super) fn cancel(slf: &Bound<'_, Future>) -> bool {
     let (py, object) = (slf.py(), slf.as_unbound());
     let future = slf.get();
     let mut standard = None;
@@ -104,12 +106,12 @@ pub(super) fn cancel(slf: &Bound<'_, Future>) -> PyResult<bool> {
             if let Some(held) = standard.take() {
                 Standard::let_go(py, held, false);
             }
-            return Ok(future.word.phase() == Phase::Cancelled);
+            return future.word.phase() == Phase::Cancelled;
         }
         standard = Standard::acquire(py, future);
     };
-    if let Some(origin) = &future.origin {
-        origin.core.get().engine.cancelled(py, &future.word);
+    if let Some(engine) = living_engine(future) {
+        engine.cancelled(py, &future.word);
         stop_watching(py, future);
     }
     // SAFETY: this thread moved the word out of waiting.
@@ -117,36 +119,28 @@ pub(super) fn cancel(slf: &Bound<'_, Future>) -> PyResult<bool> {
     if flags & (OBSERVED | STANDARD) != 0 {
         serve(py, object, standard);
     }
-    Ok(true)
+    true
 }
 
 /// Settles a future for somebody who does it by hand.
 pub(super) fn by_hand(slf: &Bound<'_, Future>, outcome: Outcome) -> PyResult<()> {
     let (py, future) = (slf.py(), slf.get());
-    match future.word.settle_by_hand() {
-        Some(taken) => {
-            if let Some(origin) = &future.origin {
-                let engine = &origin.core.get().engine;
-                if taken == Taken::Fresh {
-                    engine.cancelled(py, &future.word);
-                    stop_watching(py, future);
-                } else {
-                    engine.settled_by_hand(matches!(outcome, Outcome::Value(_)));
-                }
-            }
-            if taken == Taken::Fresh {
-                // SAFETY: this thread moved the word out of waiting.
-                unsafe { future.drop_payload(py) };
-            }
-            publish(py, slf.as_unbound(), outcome);
-            Ok(())
-        }
-        None => {
-            let class = py.import("concurrent.futures")?.getattr("InvalidStateError")?;
-            let text = format!("{}: {}", future.state_name(), slf.repr()?);
-            Err(PyErr::from_value(class.call1((text,))?))
-        }
+    let Some(taken) = future.word.settle_by_hand() else {
+        let class = py.import("concurrent.futures")?.getattr("InvalidStateError")?;
+        let text = format!("{}: {}", future.state_name(), slf.repr()?);
+        return Err(PyErr::from_value(class.call1((text,))?));
+    };
+    if let Some(engine) = living_engine(future) {
+        let completed = matches!(outcome, Outcome::Value(_));
+        engine.settled_by_hand(py, &future.word, taken, completed);
     }
+    if taken != Taken::Running {
+        stop_watching(py, future);
+        // SAFETY: this thread moved the word out of a waiting phase.
+        unsafe { future.drop_payload(py) };
+    }
+    publish(py, slf.as_unbound(), outcome);
+    Ok(())
 }
 
 /// Tells a started task to give up: its context is cancelled, and no retry follows.
@@ -172,8 +166,8 @@ pub(super) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
     if !future.word.call_off() {
         return;
     }
-    if let Some(origin) = &future.origin {
-        origin.core.get().engine.called_off(py, &future.word);
+    if let Some(engine) = living_engine(future) {
+        engine.called_off(py, &future.word);
     }
     stop_watching(py, future);
     let error = future.slot.lock().as_deref_mut().and_then(|slot| slot.last_error.take());
@@ -185,14 +179,20 @@ pub(super) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
     unsafe { future.drop_payload(py) };
 }
 
+/// The engine a task belongs to, if there is one to tell: one that a fork left behind is not touched.
+fn living_engine(future: &Future) -> Option<&Arc<Engine<PyHost>>> {
+    let engine = &future.origin.as_ref()?.core.get().engine;
+    (!engine.is_forsaken()).then_some(engine)
+}
+
 /// Stops watching the time limit of a task that needs it no more.
 pub(super) fn stop_watching(py: Python<'_>, future: &Future) {
     if !future.word.has(crate::engine::task::TIMED) {
         return;
     }
     let watch = future.slot.lock().as_deref_mut().and_then(|slot| slot.watch.take());
-    if let (Some(watch), Some(origin)) = (watch, &future.origin) {
-        origin.core.get().engine.unwatch(py, watch);
+    if let (Some(watch), Some(engine)) = (watch, living_engine(future)) {
+        engine.unwatch(py, watch);
     }
 }
 

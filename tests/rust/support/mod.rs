@@ -337,7 +337,7 @@ impl Host for World {
         self.attempt(desk, task)
     }
 
-    fn judge(&self, (): (), _badge: &Badge<Self>, task: &Arc<Task>) -> Verdict {
+    fn judge(&self, (): (), _desk: &Desk<'_, Self>, task: &Arc<Task>) -> Verdict {
         (self.orders.on_verb)(self, Verb::Judge, task);
         if lock(&task.last_error).is_none() {
             return Verdict::Healthy;
