@@ -1,0 +1,126 @@
+//! The races over one task: who starts it, who gives it its outcome, and who hears of it.
+
+use super::super::lanes::Class;
+use super::super::task::{Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::thread::spawn;
+use crate::sync::{Arc, Condvar, Mutex, model};
+use std::time::Duration;
+
+/// A task both cancelled and started, or neither.
+#[test]
+fn loom_a_task_is_cancelled_or_claimed() {
+    model(|| {
+        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let worker = {
+            let word = Arc::clone(&word);
+            spawn(move || word.claim())
+        };
+        let cancelled = word.cancel(|_| true).is_some();
+        let claim = worker.join().unwrap();
+        assert_eq!(claim, if cancelled { Claim::Lost } else { Claim::First });
+        assert_eq!(word.phase() == Phase::Cancelled, cancelled);
+    });
+}
+
+/// Two outcomes, none, or one that is published before it is written.
+#[test]
+fn loom_a_time_limit_and_a_result_make_one_outcome() {
+    model(|| {
+        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let outcome = Arc::new(AtomicU32::new(0));
+        assert_eq!(word.claim(), Claim::First);
+        let settle = |number, word: &TaskWord, outcome: &AtomicU32| {
+            // Relaxed: the word publishes it.
+            assert_eq!(outcome.swap(number, Ordering::Relaxed), 0);
+            assert!(word.publish(|_| true).is_some());
+        };
+        let runner = {
+            let (word, outcome) = (Arc::clone(&word), Arc::clone(&outcome));
+            spawn(move || {
+                let mine = word.settle_running();
+                if mine {
+                    settle(1, &word, &outcome);
+                }
+                mine
+            })
+        };
+        let expired = word.expire();
+        if expired.is_some() {
+            settle(2, &word, &outcome);
+        }
+        if word.is_done() {
+            assert_ne!(outcome.load(Ordering::Relaxed), 0);
+        }
+        assert!(runner.join().unwrap() != expired.is_some());
+        assert!(word.is_done());
+    });
+}
+
+/// A task queued for a retry that has its outcome, or one that nobody queues and nobody settles.
+#[test]
+fn loom_a_time_limit_finds_a_failed_task_before_or_after_its_requeueing() {
+    model(|| {
+        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        assert_eq!(word.claim(), Claim::First);
+        let runner = {
+            let word = Arc::clone(&word);
+            spawn(move || word.again())
+        };
+        let taken = word.expire().unwrap();
+        let again = runner.join().unwrap();
+        assert_eq!(taken, if again { Taken::Retrying } else { Taken::Running });
+        assert_eq!(word.claim(), Claim::Lost);
+    });
+}
+
+/// An observer that the publisher did not see, and that did not see the outcome.
+#[test]
+fn loom_an_observer_is_served_or_sees_the_outcome() {
+    model(|| {
+        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let slot = Arc::new(Mutex::new(None));
+        assert!(word.claim() == Claim::First && word.settle_running());
+        let publisher = {
+            let (word, slot) = (Arc::clone(&word), Arc::clone(&slot));
+            spawn(move || {
+                let flags = word.publish(|_| true).unwrap();
+                (flags & OBSERVED != 0).then(|| slot.lock().take()).flatten()
+            })
+        };
+        let done = {
+            let mut slot = slot.lock();
+            let done = word.set(OBSERVED) == Phase::Finished;
+            if !done {
+                *slot = Some("observer");
+            }
+            done
+        };
+        assert_eq!(publisher.join().unwrap().is_none(), done);
+    });
+}
+
+/// A waiter that looks at the state under the condition's lock, sees no outcome, and is not told.
+#[test]
+fn loom_who_waits_on_the_condition_is_told() {
+    model(|| {
+        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let condition = Arc::new((Mutex::new(()), Condvar::new()));
+        assert!(word.claim() == Claim::First && word.settle_running());
+        let publisher = {
+            let (word, condition) = (Arc::clone(&word), Arc::clone(&condition));
+            spawn(move || {
+                if word.publish(|flags| flags & STANDARD == 0).is_none() {
+                    let held = condition.0.lock();
+                    word.publish(|_| true).unwrap();
+                    condition.1.notify_all();
+                    drop(held);
+                }
+            })
+        };
+        word.set(STANDARD | OBSERVED);
+        let running = |(): &mut ()| !word.is_done();
+        drop(condition.1.wait_while(condition.0.lock(), Duration::MAX, running));
+        publisher.join().unwrap();
+    });
+}

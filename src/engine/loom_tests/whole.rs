@@ -1,0 +1,168 @@
+//! The races of whole engines: what is told to be over is over, and nothing accepted is left behind.
+
+use super::super::backoff::Trouble;
+use super::super::care::Policy;
+use super::super::lanes::Class;
+use super::super::task::{EXPRESS, TaskWord};
+use super::super::worker::{Badge, Desk, Life};
+use super::super::{Engine, Host, Mode, Ran, Refusal, Settings, Verdict};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::thread::spawn;
+use crate::sync::{Arc, model};
+use std::time::Duration;
+
+/// A task that counts its outcomes, and spoils its resource the first time if it is `bad`.
+#[derive(Debug)]
+struct Job {
+    word: TaskWord,
+    bad: AtomicBool,
+    outcomes: AtomicU32,
+}
+
+impl Job {
+    fn new(flags: u32, bad: bool) -> Arc<Self> {
+        let (word, bad) = (TaskWord::new(Class::Normal, flags), AtomicBool::new(bad));
+        Arc::new(Self { word, bad, outcomes: AtomicU32::new(0) })
+    }
+
+    fn publish(&self) {
+        self.outcomes.fetch_add(1, Ordering::Relaxed);
+        self.word.publish(|_| true).unwrap();
+    }
+}
+
+/// A host of nothing but threads.
+struct Bare;
+
+impl Host for Bare {
+    type Scope<'s> = ();
+    type Task = Arc<Job>;
+    type Resource = ();
+    type Fault = ();
+
+    fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
+        wait()
+    }
+
+    fn spawn(&self, (): (), life: Life<Self>) -> Result<(), ()> {
+        drop(spawn(move || life.live(())));
+        Ok(())
+    }
+
+    fn create(&self, (): (), _: &Badge<Self>) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn destroy(&self, (): (), _: &Badge<Self>, (): ()) {}
+
+    fn word<'t>(&self, task: &'t Arc<Job>) -> &'t TaskWord {
+        &task.word
+    }
+
+    fn share(&self, (): (), task: &Arc<Job>) -> Arc<Job> {
+        Arc::clone(task)
+    }
+
+    fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Job>) -> Ran {
+        if task.bad.swap(false, Ordering::Relaxed) {
+            return Ran::Doubtful;
+        }
+        if !task.word.settle_running() {
+            return Ran::Late;
+        }
+        desk.delivered(true);
+        task.publish();
+        Ran::Completed
+    }
+
+    fn judge(&self, (): (), _: &Desk<'_, Self>, _: &Arc<Job>) -> Verdict {
+        Verdict::Spoiled { retry: true }
+    }
+
+    fn prepare_retry(&self, (): (), _: &Arc<Job>) {}
+
+    fn fail(&self, (): (), _: &Desk<'_, Self>, task: &Arc<Job>) {
+        task.publish();
+    }
+
+    fn refuse(&self, (): (), task: &Arc<Job>, _: Refusal) {
+        task.publish();
+    }
+
+    fn forget(&self, (): (), _: &Arc<Job>) {}
+
+    fn expire(&self, (): (), _: &Arc<Job>) {}
+
+    fn discard(&self, (): (), task: Arc<Job>) {
+        drop(task);
+    }
+
+    fn report_trouble(&self, (): (), _: &Badge<Self>, _: Trouble, _: Option<&()>) {}
+
+    fn report_overdue(&self, (): (), _: &Badge<Self>) {}
+
+    fn keep_fault(&self, (): (), (): ()) {}
+
+    fn spawn_keeper(&self, (): (), _: &Arc<Engine<Self>>) -> Result<(), ()> {
+        Ok(())
+    }
+}
+
+fn engine(keep_reserved: bool, worker_count: usize) -> Arc<Engine<Bare>> {
+    let settings = Settings {
+        name: String::new(),
+        worker_count,
+        max_worker_count: worker_count,
+        reserve_limit: 1,
+        reserve_at_start: 0,
+        keep_reserved,
+        thread_bound: true,
+        max_queue_size: None,
+        care: Policy::default(),
+        burst_interval: 100_000_000,
+        idle_timeout: 30_000_000_000,
+    };
+    let engine = Engine::new(Bare, settings);
+    engine.launch_workers(()).unwrap();
+    engine
+}
+
+/// A retry that comes into the lanes after the sweep of a kill, or an end that is told before it is one.
+#[test]
+fn loom_a_kill_leaves_no_task_behind() {
+    model(|| {
+        let engine = engine(true, 1);
+        let job = Job::new(0, true);
+        engine.submit(Class::Normal, Arc::clone(&job), 0).unwrap();
+        engine.kill(());
+        assert!(engine.wait_ended(Duration::MAX));
+        assert_eq!(engine.mode(), Mode::Stopped);
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// A worker that leaves as a task comes for it, or one that is hired when the runner has ended.
+#[test]
+fn loom_a_stop_leaves_no_express_task_behind() {
+    let mut model = model::Builder::new();
+    // Not more: loom lets two threads that wait at the gate take turns without end.
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let engine = engine(false, 0);
+        let submitter = {
+            let engine = Arc::clone(&engine);
+            spawn(move || {
+                [(); 2].map(|()| {
+                    let job = Job::new(EXPRESS, false);
+                    (engine.submit_express((), Arc::clone(&job), 0).is_ok(), job)
+                })
+            })
+        };
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
+        for (accepted, job) in submitter.join().unwrap() {
+            assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        }
+        assert!(engine.members().is_empty());
+    });
+}
