@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -9,20 +10,29 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tasker import Config
 
-__all__ = ["config", "eventually", "forked", "interrupted", "say", "wait_until_blocked"]
+__all__ = [
+    "address_space",
+    "config",
+    "eventually",
+    "forked",
+    "interrupted",
+    "say",
+    "signalled",
+    "wait_until_blocked",
+]
 
 PATIENCE = 20.0
 
 
-def say(*things: object) -> None:
+def say(*things: object, sep: str = " ") -> None:
     """Prints a line, whole, from any thread, even while the interpreter exits."""
-    os.write(1, f"{' '.join(map(str, things))}\n".encode())
+    os.write(1, f"{sep.join(map(str, things))}\n".encode())
 
 
 def config(worker_count: int = 1, **fields: Any) -> Config[Any]:
@@ -38,26 +48,51 @@ def eventually(predicate: Callable[[], object]) -> None:
         time.sleep(0.001)
 
 
+@contextlib.contextmanager
+def signalled(number: int) -> Iterator[list[float]]:
+    """Sends this process a signal as soon as the main thread blocks, and notes when."""
+    sent: list[float] = []
+
+    def send() -> None:
+        wait_until_blocked(threading.main_thread())
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        thread.join()
+
+
 def interrupted(call: Callable[[], object]) -> str:
-    """Makes a call on the main thread, and presses Ctrl-C when it blocks.
+    """Makes a call, and presses Ctrl-C when it blocks.
 
     Returns:
         What came of it: `"at once"` if the call was interrupted in no time.
     """
-    pressed = [0.0]
+    with signalled(signal.SIGINT) as sent:
+        try:
+            return f"returned {call()!r}"
+        except KeyboardInterrupt:
+            took = time.monotonic() - sent[0]
+    # One that is not interrupted would go on for much longer than this.
+    return "at once" if took < 0.5 else f"after {took:.1f} s"
 
-    def press() -> None:
-        wait_until_blocked(threading.main_thread())
-        pressed.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press, daemon=True).start()
+@contextlib.contextmanager
+def address_space(room: int) -> Iterator[None]:
+    """Leaves this process so many bytes of address space beyond what it has, for a while."""
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    former = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, former[1]))
     try:
-        return f"returned {call()!r}"
-    except KeyboardInterrupt:
-        took = time.monotonic() - pressed[-1]
-        # One that is not interrupted would go on for much longer than this.
-        return "at once" if took < 0.5 else f"after {took:.1f} s"
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, former)
 
 
 def forked(child: Callable[[], object]) -> int:

@@ -23,9 +23,10 @@ LIMIT = 30.0
 """Seconds after which a program is taken to hang."""
 
 PRELUDE = """
-import atexit, contextlib, gc, os, signal, sys, threading, time
-from collections.abc import Callable
+import atexit, contextlib, gc, importlib.util, os, signal, sys, threading, time, warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from tasker import *
 from tests.lifecycle.child import *
 """
