@@ -54,6 +54,7 @@ def trouble(**fields: Any) -> None:
         gate.open()
         with pytest.raises(Broken):
             runner.queue_task(break_down)
+        runner.queue_task(lambda _: "on another resource")
 
 
 def test_a_failing_hook_is_logged_with_error_and_worker(log: LogBook) -> None:

@@ -16,6 +16,7 @@ from tests.native.support import (
     Resource,
     Runners,
     break_down,
+    eventually,
     is_healthy,
 )
 
@@ -294,4 +295,4 @@ def test_every_worker_down_at_once_comes_back(runners: Runners) -> None:
 
     futures = [runner.submit(all_fail_first) for _ in range(4)]
     assert [future.result(PATIENCE) for future in futures] == [2] * 4
-    assert len(runners.factory.made) == 8
+    eventually(lambda: len(runners.factory.made) == 8)

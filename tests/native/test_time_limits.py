@@ -25,6 +25,8 @@ from tests.native.support import (
 )
 
 LIMIT = 0.05
+OVERDUE = "outlived its time limit"
+"""What the warning says of a task that ran over its limit for long."""
 
 
 def obey(_resource: object) -> str | None:
@@ -61,6 +63,7 @@ def test_a_task_that_does_not_start_in_time_never_starts(runners: Runners, gate:
 def test_a_task_that_runs_too_long_gives_its_future_up_at_once(
     runners: Runners, log: LogBook, gate: Gate
 ) -> None:
+    log.overlook(OVERDUE)
     runner = runners.start()
     future = runner.options(timeout=LIMIT, name="slow").submit(gate.hold_then_return, "late")
     with pytest.raises(TaskTimeout, match=r"slow did not finish within its time limit of 0\.05 s"):
@@ -70,17 +73,16 @@ def test_a_task_that_runs_too_long_gives_its_future_up_at_once(
     runner.queue_task(lambda _: None)
     assert isinstance(future.exception(), TaskTimeout)
     assert runner.metrics().total_tasks_timed_out == 1
-    log.take()
 
 
 def test_a_task_that_runs_too_long_is_told(runners: Runners, log: LogBook) -> None:
+    log.overlook(OVERDUE)
     seen = list[str | None]()
     runner = runners.start()
     with pytest.raises(TaskTimeout):
         runner.options(timeout=LIMIT).queue_task(lambda r: seen.append(obey(r)))
     eventually(lambda: seen)
     assert seen == ["the time limit passed"]
-    log.take()
 
 
 @pytest.mark.parametrize("worker", ["busy", "idle"])
@@ -104,6 +106,7 @@ def test_a_limit_that_is_kept_changes_nothing(runners: Runners) -> None:
 
 
 def test_the_default_limit_holds_for_every_verb(runners: Runners, log: LogBook) -> None:
+    log.overlook(OVERDUE)
     runner = runners.start(task_timeout=LIMIT)
     for call in (
         runner.queue_task,
@@ -116,7 +119,6 @@ def test_the_default_limit_holds_for_every_verb(runners: Runners, log: LogBook) 
         with pytest.raises(TaskTimeout):
             call(obey)
     runner.stop(PATIENCE)
-    log.rest()
 
 
 def test_a_views_limit_goes_before_the_default(runners: Runners, gate: Gate) -> None:
@@ -171,6 +173,7 @@ def test_waiting_counts(runners: Runners, gate: Gate) -> None:
 def test_an_overdue_task_is_counted_until_its_function_returns(
     runners: Runners, log: LogBook, gate: Gate
 ) -> None:
+    log.overlook(OVERDUE)
     runner = runners.start()
     overdue(runner, gate)
     eventually(lambda: runner.stats().overdue_tasks == 1)
@@ -179,7 +182,6 @@ def test_an_overdue_task_is_counted_until_its_function_returns(
     runner.queue_task(lambda _: None)
     stats = runner.stats()
     assert (stats.overdue_tasks, stats.running_tasks, stats.active_workers) == (0, 0, 1)
-    log.take()
 
 
 def test_with_a_slot_free_a_stand_in_takes_the_place_of_an_overdue_worker(
@@ -198,10 +200,13 @@ def test_with_a_slot_free_a_stand_in_takes_the_place_of_an_overdue_worker(
 
 def test_stand_ins_keep_to_the_limit_of_workers(runners: Runners, log: LogBook, gate: Gate) -> None:
     runner = runners.start(max_worker_count=3)
-    for _ in range(3):
-        overdue(runner, gate)
-    eventually(lambda: runner.stats().overdue_tasks == 3)
+    overdue(runner, gate)
+    eventually(lambda: len(runners.factory.alive) == 2)
+    overdue(runner, gate)
+    eventually(lambda: len(runners.factory.alive) == 3)
+    overdue(runner, gate)
     assert len(log.take()) == 1
+    assert runner.stats().overdue_tasks == 3
     assert len(runners.factory.alive) == 3
     waiting = runner.submit(lambda _: "served")
     assert not waiting.done()
@@ -270,6 +275,8 @@ def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogBook) -> No
 def test_a_slow_check_health_does_not_hold_the_limit_back(
     runners: Runners, log: LogBook, gate: Gate
 ) -> None:
+    log.overlook(OVERDUE)
+
     def check(_error: BaseException) -> bool:
         gate.hold()
         return False
@@ -283,12 +290,12 @@ def test_a_slow_check_health_does_not_hold_the_limit_back(
     gate.open()
     assert runner.queue_task(lambda _: "next") == "next"
     assert runner.metrics().total_tasks_retried == 0
-    log.rest()
 
 
 def test_a_result_that_comes_too_late_dies(
     runners: Runners, log: LogBook, no_collector: None
 ) -> None:
+    log.overlook(OVERDUE)
     del no_collector
 
     class Thing:
@@ -308,17 +315,16 @@ def test_a_result_that_comes_too_late_dies(
         future.result(PATIENCE)
     gate.open()
     eventually(lambda: refs[0]() is None)
-    log.take()
 
 
 def test_stop_waits_for_an_overdue_task(runners: Runners, log: LogBook, gate: Gate) -> None:
+    log.overlook(OVERDUE)
     runner = runners.start()
     overdue(runner, gate)
     stop = Call(runner.stop)
     stop.wait_until_blocked()
     gate.open()
     stop.result()
-    log.take()
 
 
 def test_limits_hold_while_the_runner_stops(runners: Runners, gate: Gate) -> None:
@@ -378,6 +384,7 @@ def test_every_limited_call_ends_soon_after_its_limit(
 @pytest.mark.stress
 @pytest.mark.usefixtures("fast_switch")
 def test_limits_and_results_in_a_race_give_one_outcome(runners: Runners, log: LogBook) -> None:
+    log.overlook(OVERDUE)
     runner = runners.start(worker_count=3, max_worker_count=6)
 
     def client() -> tuple[int, int]:
@@ -398,4 +405,3 @@ def test_limits_and_results_in_a_race_give_one_outcome(runners: Runners, log: Lo
     assert metrics.total_tasks_completed == sum(results for results, _ in outcomes)
     assert metrics.total_tasks_timed_out == sum(timeouts for _, timeouts in outcomes)
     assert runner.stats().overdue_tasks == 0
-    log.rest()
