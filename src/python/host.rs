@@ -24,7 +24,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// How long a task that was told of its time limit may take to leave before another worker takes its worker's place.
-const GRACE: Tick = 100_000_000;
+const GRACE: Tick = 20_000_000;
 
 /// A handle on a task: one reference to its future. Let go of with [`discard`], through the door.
 pub(super) struct Task(Py<Future>);
