@@ -9,7 +9,6 @@ Run it in the root of a clone, on a quiet machine, with a release build installe
 
 import argparse
 import json
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,10 +32,9 @@ def main() -> None:
     )
     if options.pin:
         where["Pinned"] = "everything on one core"
-    if hasattr(os, "getloadavg"):
-        where["Load average before"] = f"{os.getloadavg()[0]:.2f}"
     print(report.setting_list(where), flush=True)
     rows: list[Row] = []
+    begin = setting.ProcessorTime.so_far()
     with measure.on_one_core() if options.pin else nullcontext():
         for workload in all_workloads(options.scale, options.pin):
             if options.only and workload.name.lower() not in options.only:
@@ -44,6 +42,11 @@ def main() -> None:
             measured = list(compare(workload, options.rounds))
             print("", report.section(workload, measured), sep="\n", flush=True)
             rows += measured
+    end = setting.ProcessorTime.so_far()
+    if begin and end:
+        share = end.share_of_others_since(begin)
+        where["Others"] = f"{share:.0%} of all processor time went to other processes"
+        print(f"\n{where['Others']}")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(where, rows), indent=2), "utf-8")
     if options.write_docs:

@@ -1,12 +1,41 @@
-"""Where figures were measured: the machine, the interpreter, the package."""
+"""Where figures were measured: the machine, the interpreter, the package, and who else was busy."""
 
 import os
 import platform
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import tasker
+
+STATISTICS = Path("/proc/stat")
+
+
+@dataclass(frozen=True)
+class ProcessorTime:
+    """Seconds since the system started: what all cores had to give, and what others took of it."""
+
+    capacity: float
+    others: float
+
+    @classmethod
+    def so_far(cls) -> Self | None:
+        """Reads the figures; None where the system does not tell."""
+        if not STATISTICS.exists():
+            return None
+        fields = STATISTICS.read_text("ascii").split()[1:9]
+        user, nice, system, idle, waiting, *rest = (
+            int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields
+        )
+        busy = user + nice + system + sum(rest)
+        own = sum(os.times()[:4])
+        return cls(capacity=busy + idle + waiting, others=busy - own)
+
+    def share_of_others_since(self, earlier: Self) -> float:
+        """What part of all processor time went to others, from 0 to 1."""
+        return (self.others - earlier.others) / (self.capacity - earlier.capacity)
 
 
 def describe() -> dict[str, str]:
