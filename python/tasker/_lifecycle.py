@@ -22,17 +22,17 @@ def install_hooks() -> None:
 def end_all_runners() -> None:
     """Stops every live runner gracefully, and waits for it.
 
-    Ctrl-C turns the stop into a kill. A second Ctrl-C gives up: what still runs is named on
-    standard error and left behind. No exception gets out, since that would keep the interpreter
-    from running its other exit hooks.
+    Ctrl-C turns the stop into a kill, as does a signal whose handler calls `sys.exit`. A second one
+    gives up: what still runs is named on standard error and left behind. No exception gets out,
+    since that would keep the interpreter from running its other exit hooks.
     """
     with contextlib.suppress(BaseException):
         try:
             try:
                 _tasker._stop_all_at_exit()
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 _tasker._kill_all_at_exit()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             _give_up()
         except BaseException:
             logging.getLogger("tasker").exception("the runners could not be stopped at exit")

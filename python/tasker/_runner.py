@@ -130,9 +130,10 @@ class Runner(_NativeRunner[R], Maps[R]):
         return f"<{kind} {self.name!r} {self.state}, {self.config.worker_count} workers>"
 
     def __del__(self) -> None:
-        if self.state == "running":
-            message = f"{self!r} was dropped without stop() or kill()"
-            self._begin_stop()
+        message = f"{self!r} was dropped without stop() or kill()"
+        dropped = self.state == "running"
+        self._let_go()
+        if dropped:
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
 

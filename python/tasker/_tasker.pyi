@@ -398,7 +398,7 @@ class Runner(Generic[_R]):
     def metrics(self) -> Metrics:
         """Returns the figures since the start."""
 
-    def _begin_stop(self) -> None: ...
+    def _let_go(self) -> None: ...
     def _submitter(
         self,
         cls: type[_runner.Submitter[Any]],

@@ -710,6 +710,15 @@ impl<H: Host> Engine<H> {
         taken.is_some()
     }
 
+    /// Whether a caller may still hope for a loan.
+    pub fn may_lend(&self) -> bool {
+        !self.is_killed() && !self.is_ended()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.mode() == Mode::Stopped
+    }
+
     /// Answers a task that its caller wanted to run on a loan, which does not come.
     pub fn decline(&self, scope: H::Scope<'_>, task: H::Task) {
         self.answer(scope, task);

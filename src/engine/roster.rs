@@ -47,7 +47,7 @@ pub struct Headcount {
     pub equipped: usize,
     /// Base and burst workers that do not count as workers until an overdue task ends.
     pub overdue: usize,
-    /// Base and burst workers, all of them.
+    /// Base and burst workers, all of them, with those that relieve one.
     pub main: usize,
     /// Reserved and temporary workers, beginning ones included.
     pub express: usize,
@@ -61,11 +61,13 @@ impl<H: Host> Roster<H> {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Takes a place, if `allowed` agrees to one more.
+    /// Takes a place, if `allowed` agrees to one more. A `relief` counts as base or burst worker only when
+    /// the one that it relieves is dismissed: two of them fill one place.
     pub(super) fn hire(
         &self,
         name: &str,
         post: Post,
+        relief: bool,
         allowed: impl FnOnce(Headcount) -> bool,
     ) -> Option<Arc<Badge<H>>> {
         let mut state = self.state.lock();
@@ -73,7 +75,8 @@ impl<H: Host> Roster<H> {
             return None;
         }
         state.hired += 1;
-        let badge = Arc::new(Badge::new(format!("{name}-{}-{}", post.word(), state.hired), post));
+        let name = format!("{name}-{}-{}", post.word(), state.hired);
+        let badge = Arc::new(Badge::new(name, post, relief));
         state.members.push(Arc::clone(&badge));
         Some(badge)
     }
@@ -86,6 +89,7 @@ impl<H: Host> Roster<H> {
     pub(super) fn dismiss(
         &self,
         badge: &Arc<Badge<H>>,
+        relief: Option<&Badge<H>>,
         stays: impl FnOnce() -> bool,
     ) -> Option<bool> {
         let state = self.state.lock();
@@ -93,6 +97,9 @@ impl<H: Host> Roster<H> {
             return None;
         }
         badge.set_dismissed();
+        if let Some(new) = relief {
+            new.take_over();
+        }
         let is_main = badge.post().is_main();
         Some(!state.members.iter().any(|b| b.post().is_main() == is_main && !b.is_dismissed()))
     }
@@ -125,9 +132,18 @@ impl<H: Host> Roster<H> {
         self.state.lock().is_empty()
     }
 
-    /// Blocks until nobody is left or the limit passes; true when nobody is.
-    pub(super) fn wait_empty(&self, limit: Duration) -> bool {
-        self.changed.wait_while(self.state.lock(), limit, |state| !state.is_empty()).is_empty()
+    /// Blocks until nobody is left, and `done`, or the limit passes; true in the first case. Who makes it
+    /// `done` calls [`changed`](Self::changed).
+    pub(super) fn wait_empty(&self, limit: Duration, done: impl Fn() -> bool) -> bool {
+        let more = |state: &mut State<H>| !(state.is_empty() && done());
+        !more(&mut self.changed.wait_while(self.state.lock(), limit, more))
+    }
+
+    /// Has those who wait look again.
+    pub(super) fn changed(&self) {
+        // Under the lock, or a waiter that has just looked would miss it.
+        drop(self.state.lock());
+        self.changed.notify_all();
     }
 
     /// Everybody, at this moment.
@@ -167,6 +183,9 @@ fn count<H: Host>(members: &[Arc<Badge<H>>]) -> Headcount {
         heads.equipped += usize::from(equipped);
         if badge.is_overdue() {
             heads.overdue += 1;
+            continue;
+        }
+        if badge.is_relief() {
             continue;
         }
         heads.base_places += usize::from(badge.post() == Post::Base);

@@ -57,6 +57,8 @@ const EQUIPPED: u8 = 2;
 const OVERDUE: u8 = 4;
 /// It has no resource and is about to go: not a worker any more.
 const DISMISSED: u8 = 8;
+/// The one that it relieves is still there.
+const RELIEF: u8 = 16;
 
 /// What others may know of a worker.
 pub struct Badge<H: Host> {
@@ -65,7 +67,8 @@ pub struct Badge<H: Host> {
     /// What it runs, outermost first. Its own thread pushes and pops; others look.
     running: Mutex<Vec<Running<H::Task>>>,
     /// Flags above. Its own thread writes `BEGUN` and `EQUIPPED`. `OVERDUE` is set by the keeper under the
-    /// lock of `running`; its own thread clears it, and sets `DISMISSED`, under the roster's lock.
+    /// lock of `running`; its own thread clears it, and sets `DISMISSED`, under the roster's lock. `RELIEF`
+    /// is there from the beginning, and cleared by the one relieved, under that lock too.
     /// Relaxed: what must not change while somebody counts is under that lock, the rest stands for itself.
     state: AtomicU8,
 }
@@ -80,8 +83,9 @@ pub struct Running<T> {
 }
 
 impl<H: Host> Badge<H> {
-    pub(super) fn new(name: String, post: Post) -> Self {
-        Self { name, post, running: Mutex::new(Vec::new()), state: AtomicU8::new(0) }
+    pub(super) fn new(name: String, post: Post, relief: bool) -> Self {
+        let state = AtomicU8::new(if relief { RELIEF } else { 0 });
+        Self { name, post, running: Mutex::new(Vec::new()), state }
     }
 
     /// The name of its thread.
@@ -119,6 +123,14 @@ impl<H: Host> Badge<H> {
 
     pub(super) fn is_dismissed(&self) -> bool {
         self.has(DISMISSED)
+    }
+
+    pub(super) fn is_relief(&self) -> bool {
+        self.has(RELIEF)
+    }
+
+    pub(super) fn take_over(&self) {
+        self.unset(RELIEF);
     }
 
     pub(super) fn set_dismissed(&self) {
@@ -245,9 +257,12 @@ impl<'w, H: Host> Desk<'w, H> {
         if self.engine.settings.care.resets
             && !self.is_spoiled()
             && !self.engine.is_killed()
-            && !self.engine.host.reset(scope, self.badge, self.resource)
         {
-            self.spoil();
+            if !self.engine.host.reset(scope, self.badge, self.resource) {
+                self.spoil();
+            }
+            // The next task's time begins after it.
+            self.last.set(self.now());
         }
         again
     }
@@ -600,6 +615,12 @@ impl<H: Host> Life<H> {
                 }
                 return next;
             }
+            if !self.is_fit(scope, desk) {
+                if rung {
+                    queue.answered();
+                }
+                return Next::Renew;
+            }
             if let Some(entry) = queue.take(rung) {
                 rung = false;
                 if let Some(task) = desk.serve(scope, entry) {
@@ -622,15 +643,6 @@ impl<H: Host> Life<H> {
             rung = woken == Woken::Rung;
             if woken == Woken::TimedOut && self.badge.post == Post::Burst && self.is_idle(desk) {
                 return Next::Leave;
-            }
-            if desk.care.must_validate(desk.last.get()) && !queue.lanes.is_empty() {
-                if !engine.host.validate(scope, &self.badge, desk.resource) {
-                    if rung {
-                        queue.answered();
-                    }
-                    return Next::Renew;
-                }
-                desk.care.validated(desk.last.get());
             }
         }
     }

@@ -114,7 +114,7 @@ pub(super) fn _exit_report(py: Python<'_>) -> PyResult<String> {
             let _ = write!(report, "\n  {}", task.bind(py).str()?);
         }
         for badge in engine.members().iter().filter(|badge| !runs_a_task(badge)) {
-            let _ = write!(report, "\n  on_create or on_destroy (on {})", badge.name());
+            let _ = write!(report, "\n  a hook (on {})", badge.name());
         }
     }
     Ok(report)

@@ -57,6 +57,6 @@ fn refuse_subinterpreter() -> PyResult<()> {
         return Ok(());
     }
     Err(pyo3::exceptions::PyImportError::new_err(
-        "tasker can be imported in the main interpreter only, not in a sub-interpreter",
+        "tasker does not support subinterpreters; import it in the main interpreter",
     ))
 }

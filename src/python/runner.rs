@@ -33,6 +33,8 @@ const GRACE: f64 = 1.0;
 pub(super) struct Runner {
     core: Py<Core>,
     config: Py<PyAny>,
+    /// The engine borrows them from here, so that a runner that its own callables refer to can be collected.
+    hooks: Option<Arc<Hooks>>,
     /// Options behind the verbs with a name of their own.
     urgent: Arc<Options>,
     once: Arc<Options>,
@@ -93,6 +95,7 @@ impl Runner {
         Ok(Self {
             core,
             config: config.clone().unbind(),
+            hooks: engine.host.lend_hooks(),
             urgent: Options::plain(Class::High, false),
             once: Options::plain(Class::Normal, true),
             urgent_once: Options::plain(Class::High, true),
@@ -280,7 +283,7 @@ impl Runner {
         make(py, &CLASS, "Metrics", &fields)
     }
 
-    /// Renews all resources, one after the other, while tasks go on.
+    /// Renews all resources, one after the other: after a change of credentials, say.
     fn recycle(&self) -> PyResult<()> {
         let core = self.core.get();
         core.check_alive_or_ended()?;
@@ -291,8 +294,13 @@ impl Runner {
         Ok(())
     }
 
-    fn _begin_stop(&self) {
-        self.engine().begin_stop();
+    /// The last reference is going, or the collector ends it: what is accepted is finished all the same.
+    fn _let_go(&self, py: Python<'_>) {
+        let engine = self.engine();
+        if !engine.is_broken() && engine.mode() != Mode::Stopped {
+            engine.host.keep_hooks(py);
+            engine.begin_stop();
+        }
     }
 
     fn _submitter<'py>(
@@ -307,7 +315,9 @@ impl Runner {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        visit.call(&self.config)
+        visit.call(&self.config)?;
+        // The engine's own references, if it has taken any, are others than these.
+        self.hooks.as_ref().map_or(Ok(()), |hooks| hooks.traverse(visit))
     }
 }
 

@@ -64,7 +64,6 @@ def test_a_runner_lives_on_when_a_thread_is_refused_later() -> None:
     ]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="the interpreter has no way to refuse")
 def test_a_sub_interpreter_cannot_import_the_package() -> None:
     def program() -> None:
         attempt = (

@@ -31,8 +31,8 @@ class FakeRunner:
     def kill(self) -> None:
         self._call("kill")
 
-    def _begin_stop(self) -> None:
-        self._call("begin_stop")
+    def _let_go(self) -> None:
+        self._call("let_go")
 
     def _submitter(self, *options: Any) -> str:
         self._call(*options)
@@ -121,7 +121,7 @@ def test_dropping_a_live_runner_begins_a_stop_and_warns() -> None:
     runner = FakeRunner()
     with pytest.warns(ResourceWarning, match="'app' running, 4 workers> was dropped without stop"):
         drop(runner)
-    assert runner.calls == [("begin_stop",)]
+    assert runner.calls == [("let_go",)]
 
 
 @pytest.mark.parametrize("state", ["stopping", "killed", "stopped"])
@@ -130,4 +130,4 @@ def test_dropping_a_runner_that_ends_or_ended_is_silent(state: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         drop(runner)
-    assert (caught, runner.calls) == ([], [])
+    assert (caught, runner.calls) == ([], [("let_go",)])

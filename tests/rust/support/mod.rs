@@ -4,6 +4,7 @@
 //! thread; faults are what its hooks and the closures decide. Every [`Runner::finish`] checks the
 //! invariants that hold of any runner at its end.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -166,6 +167,12 @@ type Hook = Box<dyn Fn(&World, Verb, &Arc<Task>) + Send + Sync>;
 type CreateHook = Box<dyn Fn(u64) -> Result<(), &'static str> + Send + Sync>;
 type SpawnHook = Box<dyn Fn(&str) -> Result<(), &'static str> + Send + Sync>;
 type DestroyHook = Box<dyn Fn(u64) + Send + Sync>;
+type ResourceHook = Box<dyn Fn(u64) -> bool + Send + Sync>;
+
+thread_local! {
+    /// This thread has slept since it last made a resource or looked at it.
+    static RESTED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What is to go wrong, and what is to be looked at. By default: nothing.
 pub(crate) struct Orders {
@@ -174,6 +181,10 @@ pub(crate) struct Orders {
     /// Asked with the number of each creation, from 0.
     pub(crate) on_create: CreateHook,
     pub(crate) on_destroy: DestroyHook,
+    /// Says whether a resource is still good.
+    pub(crate) on_validate: ResourceHook,
+    /// Says whether a resource could be tidied up.
+    pub(crate) on_reset: ResourceHook,
     /// Asked with the name of each thread.
     pub(crate) on_spawn: SpawnHook,
     pub(crate) on_verb: Hook,
@@ -185,6 +196,8 @@ impl Default for Orders {
             max_retries: 3,
             on_create: Box::new(|_| Ok(())),
             on_destroy: Box::new(|_| ()),
+            on_validate: Box::new(|_| true),
+            on_reset: Box::new(|_| true),
             on_spawn: Box::new(|_| Ok(())),
             on_verb: Box::new(|_, _, _| ()),
         }
@@ -259,6 +272,8 @@ impl World {
     fn attempt(&self, desk: &Desk<'_, Self>, task: &Arc<Task>) -> Ran {
         let work = lock(&task.work).take().expect("a claimed task has its payload");
         lock(&task.entered).push(desk.resource().id);
+        let looked_after = desk.engine().settings.care.validate_after == Some(1);
+        assert!(!looked_after || !RESTED.get(), "validated after a rest");
         match work(desk, task) {
             End::Value(value) => {
                 drop(work);
@@ -297,6 +312,7 @@ impl Host for World {
     type Fault = &'static str;
 
     fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
+        RESTED.set(true);
         wait()
     }
 
@@ -315,7 +331,17 @@ impl Host for World {
         let alive = self.alive.fetch_add(1, Ordering::SeqCst) + 1;
         self.alive_at_most.fetch_max(alive, Ordering::SeqCst);
         lock(&self.made).insert(id, thread::current().id());
+        RESTED.set(false);
         Ok(Resource { id })
+    }
+
+    fn validate(&self, (): (), _badge: &Badge<Self>, resource: &Resource) -> bool {
+        RESTED.set(false);
+        (self.orders.on_validate)(resource.id)
+    }
+
+    fn reset(&self, (): (), _badge: &Badge<Self>, resource: &Resource) -> bool {
+        (self.orders.on_reset)(resource.id)
     }
 
     fn destroy(&self, (): (), _badge: &Badge<Self>, resource: Resource) {
@@ -557,7 +583,7 @@ impl Runner {
                 if let Some(loan) = engine.loans.try_take() {
                     break Some(loan);
                 }
-                if engine.is_closing() {
+                if !engine.may_lend() {
                     break None;
                 }
                 engine.staff_express(());
