@@ -134,6 +134,32 @@ def in_on_destroy() -> None:
 
 
 @busy
+def with_burst_workers() -> None:
+    config = Config(
+        on_create=object,
+        on_destroy=id,
+        worker_count=1,
+        max_worker_count=4,
+        burst_interval=0.005,
+        idle_timeout=0.005,
+    )
+    runner = Runner(config)
+    KEPT.extend(runner.submit(nap) for _ in range(100))
+    while not runner.stats().burst_workers:
+        time.sleep(0.001)
+    KEPT.append(runner)
+
+
+@busy
+def recycling() -> None:
+    runner = Runner(
+        Config(on_create=object, on_destroy=id, worker_count=3, max_tasks_per_resource=1)
+    )
+    KEPT.extend(runner.submit(nap) for _ in range(50))
+    KEPT.append(runner)
+
+
+@busy
 def with_time_limits() -> None:
     config = Config(on_create=object, worker_count=2, task_timeout=0.01, logger=None)
     runner = Runner(config)
@@ -158,21 +184,9 @@ class LeftBehind:
 
         self.start(object).submit(task)
 
-    def start(
-        self,
-        create: Callable[[], object],
-        destroy: Callable[[object], object] | None = None,
-        check_health: Callable[[BaseException], bool] | None = None,
-        max_worker_count: int = 2,
-    ) -> Runner[object]:
-        config = Config(
-            on_create=create,
-            on_destroy=destroy,
-            check_health=check_health,
-            worker_count=2,
-            max_worker_count=max_worker_count,
-        )
-        self.runner = Runner(config)
+    def start(self, create: Callable[[], object], **fields: Any) -> Runner[object]:
+        """Starts the runner, with further fields of its config."""
+        self.runner = Runner(Config(on_create=create, worker_count=2, **fields))
         return self.runner
 
     def repeat(self, forever: Callable[[], object]) -> None:
@@ -272,7 +286,7 @@ def in_a_callback(left: LeftBehind) -> None:
 
 @left_behind
 def destroying(left: LeftBehind) -> None:
-    left.start(object, lambda _: left.repeat(compute_once))
+    left.start(object, on_destroy=lambda _: left.repeat(compute_once))
     # What a worker does at its end waits for the call that ends it.
     left.entered.set()
 
@@ -289,6 +303,20 @@ def creating(left: LeftBehind) -> None:
 
     runner = left.start(create, check_health=lambda _: False)
     runner.submit(fail)
+
+
+@left_behind
+def validating(left: LeftBehind) -> None:
+    def validate(_: object) -> bool:
+        left.repeat(compute_once)
+        return True
+
+    left.start(object, validate=validate, validate_after_idle=0.0).submit(id)
+
+
+@left_behind
+def resetting(left: LeftBehind) -> None:
+    left.start(object, reset=lambda _: left.repeat(compute_once)).submit(id)
 
 
 @left_behind

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +69,7 @@ def test_a_sub_interpreter_cannot_import_the_package() -> None:
             "try:\n"
             "    import tasker\n"
             "except ImportError as error:\n"
-            "    print('ImportError', 'subinterpreter' in str(error), flush=True)\n"
+            "    print('ImportError', 'interpreter' in str(error), flush=True)\n"
         )
         # Under a different name, and with a different interface, in each version.
         names = ["_interpreters", "_xxsubinterpreters"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasker import Context, Future, Runner, RunnerBroken, current_context
+from tasker import Context, Future, QueueFull, Runner, RunnerBroken, current_context
 from tests.lifecycle.child import config, eventually, forked, say
 from tests.lifecycle.support import posix_only, run
 
@@ -175,16 +175,17 @@ def test_forks_under_load() -> None:
         over = threading.Event()
 
         def feed() -> None:
-            futures: list[Future[object]] = [runner.submit(id)]
             while not over.is_set():
-                futures.append(runner.options(timeout=0.002).submit(lambda _: time.sleep(1e-4)))
-                futures.append(runner.submit(lambda _: runner.stats()))
-                if len(futures) > 50:
-                    futures[0].exception()
-                    futures.pop().cancel()
-                    futures.clear()
-                    runner.run_task(id)
+                futures: list[Future[object]] = []
+                for _ in range(20):
+                    with contextlib.suppress(QueueFull):
+                        futures.append(brief.submit(lambda _: time.sleep(1e-4)))
+                    futures.append(runner.submit(lambda _: runner.stats()))
+                futures.pop().cancel()
+                futures[0].exception()
+                runner.run_task(id)
 
+        brief = runner.options(timeout=0.002)
         feeders = [threading.Thread(target=feed) for _ in range(4)]
         for feeder in feeders:
             feeder.start()

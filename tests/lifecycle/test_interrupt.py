@@ -232,8 +232,8 @@ def test_at_exit_a_second_one_names_what_runs_and_gives_up() -> None:
     assert output == []
     header, *lines = errors.splitlines()
     assert header == "tasker: the interpreter exits, and leaves behind what still runs:"
-    web, mail = sorted(lines, reverse=True)
-    assert web == "  on_create or on_destroy (on web-worker-1)"
+    web, mail = sorted(lines)
+    assert web == "  a hook (on web-worker-1)"
     assert re.fullmatch(r"  newsletter \(\d\.\d s on mail-worker-1\)", mail)
 
 

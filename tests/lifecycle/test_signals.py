@@ -114,6 +114,22 @@ def test_a_second_signal_goes_to_the_former_handler() -> None:
     assert run(program) == ["True", "former handler"]
 
 
+def test_a_handler_that_exits_again_turns_the_exit_into_a_kill() -> None:
+    def program() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        runner = Runner(config())
+
+        def serve(_: object) -> None:
+            eventually(lambda: runner.state == "stopping")
+            os.kill(os.getpid(), signal.SIGTERM)
+            say(current_context().wait(20))
+
+        runner.submit(serve)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(program) == ["True"]
+
+
 def test_a_signal_reaches_a_context_while_the_interpreter_exits() -> None:
     def program() -> None:
         context = Context.on_signals(signal.SIGTERM)
