@@ -212,7 +212,7 @@ impl<H: Host> Engine<H> {
         launching: bool,
         allowed: impl FnOnce(Headcount) -> bool,
     ) -> Result<bool, H::Fault> {
-        let Some(badge) = self.roster.hire(&self.settings.name, post, allowed) else {
+        let Some(badge) = self.roster.hire(&self.settings.name, post, false, allowed) else {
             return Ok(false);
         };
         self.start(scope, badge, launching)?;
@@ -275,7 +275,7 @@ impl<H: Host> Engine<H> {
     fn scale(self: &Arc<Self>, scope: H::Scope<'_>) {
         self.scaling.store(false, Ordering::Relaxed);
         let (now, totals) = (self.clock.now(), self.ledger.totals());
-        let waiting = self.stats().queued;
+        let waiting = self.main.waiting();
         let load = {
             let mut sample = self.sample.lock();
             let next = Sample {
@@ -287,7 +287,8 @@ impl<H: Host> Engine<H> {
             let last = std::mem::replace(&mut *sample, next);
             Load {
                 elapsed: now - last.at,
-                arrived: sample.arrived - last.arrived,
+                // A submitter that comes too late is counted for a moment.
+                arrived: sample.arrived.saturating_sub(last.arrived),
                 ended: sample.ended - last.ended,
                 run_time: sample.run_time.saturating_sub(last.run_time),
                 waiting,
@@ -305,7 +306,9 @@ impl<H: Host> Engine<H> {
             return;
         }
         for _ in load.workers..scaler::wanted(load) {
-            match self.hire(scope, Post::Burst, false, |heads| heads.main < load.most) {
+            // Asked under the roster's lock: once the runner has ended nobody is hired.
+            let allowed = |heads: Headcount| !self.is_closing() && heads.main < load.most;
+            match self.hire(scope, Post::Burst, false, allowed) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(fault) => {
@@ -352,7 +355,7 @@ impl<H: Host> Engine<H> {
     fn express_place(&self) -> Option<Arc<Badge<H>>> {
         let Settings { name, keep_reserved, thread_bound, reserve_limit, .. } = &self.settings;
         let post = if *keep_reserved { Post::Reserved } else { Post::Temporary };
-        self.roster.hire(name, post, |heads| {
+        self.roster.hire(name, post, false, |heads| {
             let (wanted, free) = if *thread_bound {
                 // Who took an entry engages itself and then looks for more, so nothing is overlooked
                 // in between.
@@ -431,16 +434,17 @@ impl<H: Host> Engine<H> {
         }
         let most = self.settings.max_worker_count;
         let spare = |heads: Headcount| heads.main < most;
-        let Some(new) = self.roster.hire(&self.settings.name, badge.post(), spare) else {
+        let Some(new) = self.roster.hire(&self.settings.name, badge.post(), true, spare) else {
             return Some(Relief::OnTheSpot);
         };
         self.renewal.relieved_by(Arc::clone(&new));
         match self.start(scope, Arc::clone(&new), false) {
             Ok(()) => Some(Relief::By(new)),
             Err(fault) => {
-                // Its unlived life has ended the turn.
                 self.host.report_no_thread(scope, fault);
-                None
+                // Its unlived life has ended the turn.
+                let turn = self.renewal.take_turn(badge, || self.may_renew());
+                turn.then_some(Relief::OnTheSpot)
             }
         }
     }
@@ -553,9 +557,7 @@ impl<H: Host> Engine<H> {
         let Settings { worker_count, max_worker_count, .. } = self.settings;
         let hired = self.hire(scope, Post::Base, false, |heads| {
             // Asked under the roster's lock: once the runner has ended nobody is hired.
-            !self.is_closing()
-                && heads.base_places < worker_count
-                && heads.base + heads.burst + heads.starting + heads.overdue < max_worker_count
+            !self.is_closing() && heads.base_places < worker_count && heads.main < max_worker_count
         });
         match hired {
             Ok(true) => {}
@@ -647,7 +649,7 @@ impl<H: Host> Engine<H> {
     /// Blocks until nothing is left or the limit passes; true when nothing is. Not to be called from inside
     /// a task, or a verb of the host's: it would wait for itself.
     pub fn wait_ended(&self, limit: Duration) -> bool {
-        let ended = self.roster.wait_empty(limit);
+        let ended = self.roster.wait_empty(limit, || !self.loans.is_wanted());
         if ended {
             self.finish_if_over();
         }
@@ -672,8 +674,14 @@ impl<H: Host> Engine<H> {
         self.finish_if_over();
     }
 
+    /// The last accepted call that wanted a loan is over.
+    pub(super) fn borrowers_gone(&self) {
+        self.roster.changed();
+        self.finish_if_over();
+    }
+
     fn finish_if_over(&self) {
-        if self.is_closing() && self.roster.is_empty() {
+        if self.is_closing() && self.roster.is_empty() && !self.loans.is_wanted() {
             self.mode.fetch_or(ENDED, Ordering::SeqCst);
             self.deadlines.close();
         }
@@ -712,11 +720,7 @@ impl<H: Host> Engine<H> {
 
     /// Whether a caller may still hope for a loan.
     pub fn may_lend(&self) -> bool {
-        !self.is_killed() && !self.is_ended()
-    }
-
-    fn is_ended(&self) -> bool {
-        self.mode() == Mode::Stopped
+        !self.is_killed() && !self.loans.are_given_up()
     }
 
     /// Answers a task that its caller wanted to run on a loan, which does not come.
@@ -750,11 +754,16 @@ impl<H: Host> Engine<H> {
         // While the runner is open, a base worker goes only if a stand-in took its place.
         let needed = closing || !badge.post().is_main();
         let stays = || needed && !failed && !self.is_killed() && !queue.lanes.is_empty();
-        let Some(last) = self.roster.dismiss(badge, stays) else {
+        let relief = self.renewal.relief_of(badge);
+        let Some(last) = self.roster.dismiss(badge, relief.as_deref(), stays) else {
             return false;
         };
-        // After a kill, too: a retry may have come into the lanes after the sweep.
-        if closing && last {
+        if closing && last && failed && !badge.post().is_main() {
+            self.loans.give_up();
+        }
+        // After a kill its own retry may have come into the lanes after the sweep, and does not wait for
+        // the others.
+        if closing && last || self.is_killed() {
             self.sweep_queue(scope, queue);
         }
         true

@@ -11,7 +11,7 @@ use super::host::Host;
 use super::lanes::Entry;
 use super::worker::{Badge, Desk, Next, Post};
 use crate::sync::Arc;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, unbounded};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub struct Loans<H: Host> {
     borrowers: AtomicUsize,
     /// Loans that are neither idle nor at home. `SeqCst`, as above.
     in_use: Arc<AtomicUsize>,
+    /// The runner is closing, and no resource could be made any more. Set once. `SeqCst`, as above.
+    given_up: AtomicBool,
 }
 
 /// One accepted call that runs its task on a loan; over when dropped.
@@ -60,8 +62,12 @@ impl<'e, H: Host> Borrower<'e, H> {
 
 impl<H: Host> Drop for Borrower<'_, H> {
     fn drop(&mut self) {
-        self.0.loans.borrowers.fetch_sub(1, Ordering::SeqCst);
-        self.0.loans.recall_if_over(self.0);
+        let engine = self.0;
+        let before = engine.loans.borrowers.fetch_sub(1, Ordering::SeqCst);
+        engine.loans.recall_if_over(engine);
+        if before == 1 && engine.is_closing() && !engine.is_forsaken() {
+            engine.borrowers_gone();
+        }
     }
 }
 
@@ -75,7 +81,8 @@ impl<H: Host> Loans<H> {
     pub(super) fn new() -> Self {
         let (sender, receiver) = unbounded();
         let (waiting, borrowers, in_use) = <(AtomicUsize, AtomicUsize, _)>::default();
-        Self { sender, receiver, waiting, borrowers, in_use }
+        let given_up = AtomicBool::new(false);
+        Self { sender, receiver, waiting, borrowers, in_use, given_up }
     }
 
     pub(super) fn idle(&self) -> usize {
@@ -88,6 +95,19 @@ impl<H: Host> Loans<H> {
         let borrowers = || self.borrowers.load(Ordering::SeqCst);
         let in_use = || self.in_use.load(Ordering::SeqCst);
         engine.is_killed() || engine.express.is_drained() && borrowers() <= in_use()
+    }
+
+    /// Whether an accepted call has not had its outcome yet.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.borrowers.load(Ordering::SeqCst) > 0
+    }
+
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn are_given_up(&self) -> bool {
+        self.given_up.load(Ordering::SeqCst)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -214,6 +234,8 @@ impl<H: Host> Loan<H> {
 
 impl<H: Host> Drop for Loan<H> {
     fn drop(&mut self) {
+        // First: its worker looks whether somebody wants it again.
+        self.usage = None;
         if let Some((resource, recorder, _care)) = self.kit.take() {
             // First: once its worker is gone, the ledger is complete.
             drop(recorder);

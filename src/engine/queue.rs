@@ -191,6 +191,12 @@ impl<T> Queue<T> {
         self.counts.returned.load(Ordering::SeqCst) + self.gate.accepted()
     }
 
+    /// How many tasks wait, more or less: the lanes without the tombstones.
+    pub(super) fn waiting(&self) -> u64 {
+        let dead = self.counts.tombstones.load(Ordering::Relaxed);
+        (self.lanes.len() as u64).saturating_sub(dead)
+    }
+
     /// How many urgent tasks wait.
     pub(super) fn high(&self) -> u64 {
         let left = self.counts.high_left.load(Ordering::SeqCst);

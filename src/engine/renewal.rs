@@ -48,17 +48,20 @@ impl<H: Host> Renewal<H> {
     /// either has changed.
     pub(super) fn take_turn(&self, badge: &Arc<Badge<H>>, right: impl FnOnce() -> bool) -> bool {
         let mut state = self.state.lock();
-        if state.turn.is_some() || !right() {
-            state.wanted = true;
-            return false;
+        let open = state.turn.is_none() && right();
+        if open {
+            state.turn = Some(Turn { old: Arc::clone(badge), new: None });
         }
-        state.turn = Some(Turn { old: Arc::clone(badge), new: None });
-        true
+        state.wanted |= !open;
+        open
     }
 
-    /// Whether the turn is free.
-    pub(super) fn is_free(&self) -> bool {
-        self.state.lock().turn.is_none()
+    /// Whether the turn could be taken. Otherwise the caller is remembered, as by [`take_turn`](Self::take_turn).
+    pub(super) fn is_open(&self, right: impl FnOnce() -> bool) -> bool {
+        let mut state = self.state.lock();
+        let open = state.turn.is_none() && right();
+        state.wanted |= !open;
+        open
     }
 
     /// Whether somebody waits for the turn, which is free; says so once.
@@ -79,6 +82,13 @@ impl<H: Host> Renewal<H> {
         let state = self.state.lock();
         let new = state.turn.as_ref().and_then(|turn| turn.new.as_ref());
         new.is_some_and(|new| Arc::ptr_eq(new, badge))
+    }
+
+    /// Who was hired to relieve this worker.
+    pub(super) fn relief_of(&self, badge: &Arc<Badge<H>>) -> Option<Arc<Badge<H>>> {
+        let state = self.state.lock();
+        let turn = state.turn.as_ref().filter(|turn| Arc::ptr_eq(&turn.old, badge));
+        turn.and_then(|turn| turn.new.clone())
     }
 
     /// Ends the turn if it is this worker's. One that waits to be relieved keeps it until either of the two is gone

@@ -254,10 +254,7 @@ impl<'w, H: Host> Desk<'w, H> {
         }
         let again = self.attempt(scope, task, first, Some(since));
         self.care.served(self.last.get());
-        if self.engine.settings.care.resets
-            && !self.is_spoiled()
-            && !self.engine.is_killed()
-        {
+        if self.engine.settings.care.resets && !self.is_spoiled() && !self.engine.is_killed() {
             if !self.engine.host.reset(scope, self.badge, self.resource) {
                 self.spoil();
             }
@@ -609,20 +606,19 @@ impl<H: Host> Life<H> {
         let mut rung = false;
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
-            if let Some(next) = self.renewal_due(scope, desk, relief) {
-                if rung {
+            let called = std::mem::take(&mut rung);
+            let fit = self.is_fit(scope, desk);
+            let unfit = (fit == Some(false)).then_some(Next::Renew);
+            if let Some(next) = unfit.or_else(|| self.renewal_due(scope, desk, relief)) {
+                if called {
                     queue.answered();
                 }
                 return next;
             }
-            if !self.is_fit(scope, desk) {
-                if rung {
-                    queue.answered();
-                }
-                return Next::Renew;
+            if fit.is_none() && called {
+                queue.answered();
             }
-            if let Some(entry) = queue.take(rung) {
-                rung = false;
+            if let Some(entry) = fit.and_then(|_| queue.take(called)) {
                 if let Some(task) = desk.serve(scope, entry) {
                     let class = engine.host.word(&task).class();
                     queue.push_again(class, task, desk.last.get());
@@ -647,6 +643,23 @@ impl<H: Host> Life<H> {
         }
     }
 
+    /// Whether the resource can be used at once: after a rest it is looked at, if there is a task for it.
+    /// `None`: there is none, and it was not.
+    fn is_fit(&self, scope: H::Scope<'_>, desk: &Desk<'_, H>) -> Option<bool> {
+        let engine = &self.engine;
+        if !desk.care.must_validate(desk.last.get()) || engine.is_killed() {
+            return Some(true);
+        }
+        if self.queue().lanes.is_empty() {
+            return None;
+        }
+        let fit = engine.host.validate(scope, &self.badge, desk.resource);
+        if fit {
+            desk.care.validated(desk.now());
+        }
+        Some(fit)
+    }
+
     /// Detaches and sleeps until there is something to do.
     fn rest(
         &self,
@@ -665,9 +678,10 @@ impl<H: Host> Life<H> {
         let relief = relief.cloned();
         // Asked once more while this worker is counted as asleep: what changes later comes with a ring.
         let restless = || {
-            relief.as_ref().is_some_and(|new| new.is_equipped())
-                || engine.renewal.generation() != generation
-                || worn && !engine.is_closing() && engine.renewal.is_free() && engine.may_renew()
+            !engine.is_closing()
+                && (relief.as_ref().is_some_and(|new| new.is_equipped())
+                    || engine.renewal.generation() != generation
+                    || worn && engine.renewal.is_open(|| engine.may_renew()))
         };
         let rest = || (queue.rest(limit, restless), engine.clock.now());
         let (rested, woken) = engine.host.park(scope, rest);
@@ -692,6 +706,10 @@ impl<H: Host> Life<H> {
         relief: &mut Option<Arc<Badge<H>>>,
     ) -> Option<Next> {
         let engine = &self.engine;
+        if engine.is_closing() {
+            // Everybody is of use until the lanes are empty.
+            return None;
+        }
         if let Some(new) = relief {
             if new.is_equipped() {
                 return Some(Next::Leave);
@@ -699,11 +717,11 @@ impl<H: Host> Life<H> {
             if engine.renewal.relieves(new) {
                 return None;
             }
-            // It left again: the runner is closing.
+            // It left again.
             *relief = None;
         }
         let now = || engine.clock.now();
-        if !desk.care.is_worn(now, engine.renewal.generation()) || engine.is_closing() {
+        if !desk.care.is_worn(now, engine.renewal.generation()) {
             return None;
         }
         match engine.begin_renewal(scope, &self.badge)? {

@@ -10,12 +10,12 @@ use super::options::Options;
 use super::seat;
 use super::settle;
 use super::wait::{self, Limit};
+use crate::engine::Engine;
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::Class;
 use crate::engine::loans::Loan;
 use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{TIMED, TaskWord};
-use crate::engine::{Engine, Mode};
 use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -318,7 +318,7 @@ impl CoreRef<'_> {
                 (None, Err(interrupted)) => return Err(interrupted),
                 (None, Ok(_)) => {}
             }
-            if task.is_settled() || engine.is_killed() || engine.mode() == Mode::Stopped {
+            if task.is_settled() || !engine.may_lend() {
                 return Ok(None);
             }
         }

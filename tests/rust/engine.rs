@@ -7,11 +7,12 @@ mod support;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{
     End, FOREVER, Latch, Orders, Outcome, Runner, Seat, Task, Verb, eventually, lock, workers,
 };
 use tasker::engine::backoff::Trouble;
+use tasker::engine::care::Policy;
 use tasker::engine::lanes::Class;
 use tasker::engine::launch::Launched;
 use tasker::engine::permits::Verdict as Room;
@@ -412,6 +413,25 @@ fn a_kill_between_the_decision_to_retry_and_the_queueing_answers_the_task() {
     let task = runner.submit(Class::Normal, bad_for(1));
     assert_eq!(task.outcome(), Outcome::Error("bad"));
     assert_eq!(task.attempts(), 1);
+    runner.finish();
+}
+
+#[test]
+fn a_retry_that_comes_after_a_kill_does_not_wait_for_what_runs() {
+    let orders = Orders {
+        on_verb: Box::new(|world, verb, _| {
+            if verb == Verb::PrepareRetry {
+                world.engine().kill(());
+            }
+        }),
+        ..Orders::default()
+    };
+    let (runner, go) = (Runner::new(workers(2), orders), Latch::new());
+    let running = runner.occupy(&go);
+    let task = runner.submit(Class::Normal, bad_for(1));
+    assert_eq!(task.outcome(), Outcome::Error("bad"));
+    assert!(running.outcomes().is_empty());
+    go.open();
     runner.finish();
 }
 
@@ -965,6 +985,61 @@ fn a_stop_calls_idle_loans_home_and_waits_for_those_in_use() {
 }
 
 #[test]
+fn a_stop_waits_for_an_accepted_call_that_has_no_loan_yet() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    let borrower = runner.engine.enter_express(runner.engine.clock.now()).expect("accepted");
+    runner.engine.begin_stop();
+    eventually("the base worker left", || runner.engine.members().is_empty());
+    assert!(!runner.engine.wait_ended(Duration::ZERO));
+    runner.engine.staff_express(());
+    let loan = runner.engine.loans.take(FOREVER).expect("a worker was hired");
+    let task = express(value(1));
+    assert!(loan.serve(&runner.engine, (), Arc::clone(&task), 0).is_none());
+    assert_eq!(task.outcomes(), [Outcome::Value(1)]);
+    drop(borrower);
+    runner.finish();
+}
+
+#[test]
+fn a_loan_spoiled_during_a_stop_is_renewed_for_the_retry() {
+    for _ in 0..rounds(50) {
+        let runner = Runner::new(lending(workers(1)), Orders::default());
+        let task = express(|desk, task| {
+            desk.engine().begin_stop();
+            if task.attempts() <= 2 { End::Bad("bad") } else { End::Value(1) }
+        });
+        assert!(runner.run_task(&task));
+        assert_eq!((task.outcome(), task.attempts()), (Outcome::Value(1), 3));
+        runner.finish();
+    }
+}
+
+#[test]
+fn closing_while_no_loan_can_be_made_answers_the_callers_and_ends() {
+    let (orders, down) = failing();
+    let settings = lending(Settings { reserve_limit: 2, ..workers(1) });
+    let runner = Runner::new(settings, orders);
+    down.store(true, Ordering::SeqCst);
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let task = express(value(1));
+                    runner.run_task(&task).then(|| task.outcome())
+                })
+            })
+            .collect();
+        eventually("creation fails", || !lock(&runner.world().faults).is_empty());
+        runner.stop();
+        for call in calls {
+            let outcome = call.join().expect("no panic");
+            assert!(matches!(outcome, None | Some(Outcome::Refused(Refusal::NoWorker))));
+        }
+    });
+    runner.finish();
+}
+
+#[test]
 fn a_killed_runner_lends_nothing() {
     let runner = Runner::new(lending(workers(1)), Orders::default());
     assert!(runner.run_task(&express(value(1))));
@@ -1211,6 +1286,317 @@ fn a_limit_that_passes_between_a_claim_and_its_refusal_leaves_no_trace() {
     assert!(runner.submit_task(&task));
     assert_eq!(task.outcome(), Outcome::TimedOut);
     runner.finish();
+}
+
+// ---- good resources, looked after ----------------------------------------------------------------
+
+/// So many workers, which look after their resources like this.
+fn caring(worker_count: usize, care: Policy) -> Settings {
+    Settings { care, ..workers(worker_count) }
+}
+
+#[test]
+fn a_resource_that_rested_is_validated_before_its_next_use() {
+    let runner = Runner::new(
+        caring(2, Policy { validate_after: Some(1), ..Policy::default() }),
+        Orders::default(),
+    );
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..rounds(2_000) {
+                    // The host checks it.
+                    assert_eq!(runner.submit(Class::Normal, value(1)).outcome(), Outcome::Value(1));
+                }
+            });
+        }
+    });
+    runner.finish();
+}
+
+#[test]
+fn a_resource_that_is_not_valid_any_more_is_replaced_and_no_task_sees_it() {
+    let orders = Orders { on_validate: Box::new(|_| false), ..Orders::default() };
+    let care = Policy { validate_after: Some(1), ..Policy::default() };
+    let runner = Runner::new(caring(1, care), orders);
+    eventually("it rested before a task", || {
+        let task = runner.submit(Class::Normal, value(1));
+        assert_eq!((task.outcome(), task.attempts()), (Outcome::Value(1), 1));
+        task.entered() != [0]
+    });
+    runner.finish();
+}
+
+#[test]
+fn a_reset_that_fails_replaces_the_resource_and_leaves_the_outcome_alone() {
+    let orders = Orders { on_reset: Box::new(|number| number != 0), ..Orders::default() };
+    let runner = Runner::new(caring(1, Policy { resets: true, ..Policy::default() }), orders);
+    let tasks = [(); 2].map(|()| runner.submit(Class::Normal, value(1)));
+    assert_eq!(
+        tasks.map(|task| (task.outcome(), task.entered())),
+        [(Outcome::Value(1), vec![0]), (Outcome::Value(1), vec![1]),]
+    );
+    runner.finish();
+}
+
+#[test]
+fn the_time_of_a_reset_is_no_tasks() {
+    let orders = Orders {
+        on_reset: Box::new(|_| {
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_millis(5) {
+                std::hint::spin_loop();
+            }
+            true
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(caring(1, Policy { resets: true, ..Policy::default() }), orders);
+    let go = Latch::new();
+    go.open();
+    runner.occupy(&go);
+    for _ in 0..5 {
+        runner.submit(Class::Normal, value(1));
+    }
+    runner.stop();
+    let execution = runner.engine.metrics().summary.execution;
+    assert!(execution.max < 0.005, "{execution:?}");
+    runner.finish();
+}
+
+#[test]
+fn a_resource_is_renewed_after_so_many_tasks() {
+    let care = Policy { max_tasks: Some(2), ..Policy::default() };
+    let runner = Runner::new(caring(1, care), Orders::default());
+    let tasks: Vec<_> = (0..6).map(|_| runner.submit(Class::Normal, value(1))).collect();
+    let resources: Vec<_> = tasks.iter().flat_map(|task| task.entered_after_outcome()).collect();
+    assert_eq!(resources, [0, 0, 1, 1, 2, 2]);
+    runner.finish();
+}
+
+#[test]
+fn a_recycled_runner_renews_all_and_keeps_its_number() {
+    for spare in [0, 1] {
+        let settings = Settings { max_worker_count: 3 + spare, reserve_at_start: 1, ..workers(3) };
+        let runner = Runner::new(Settings { reserve_limit: 1, ..settings }, Orders::default());
+        for round in 1..=rounds(20) {
+            runner.engine.recycle();
+            eventually("all are new", || {
+                let heads = runner.stats().heads;
+                assert!(heads.base <= 3, "{heads:?}");
+                assert!(heads.equipped + 1 >= 3, "one at a time: {heads:?}");
+                runner.world().made() == 4 * (round + 1) && runner.engine.members().len() == 4
+            });
+        }
+        assert_eq!(runner.submit(Class::Normal, value(1)).outcome(), Outcome::Value(1));
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_worker_that_is_relieved_serves_until_then() {
+    let (go, made) = (Latch::new(), Arc::new(AtomicUsize::new(0)));
+    let (held, count) = (Arc::clone(&go), Arc::clone(&made));
+    let orders = Orders {
+        on_create: Box::new(move |number| {
+            count.fetch_add(1, Ordering::SeqCst);
+            if number > 0 {
+                held.wait();
+            }
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(Settings { max_worker_count: 2, ..workers(1) }, orders);
+    runner.engine.recycle();
+    eventually("another one is being made", || made.load(Ordering::SeqCst) == 2);
+    for _ in 0..3 {
+        assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [0]);
+    }
+    assert_eq!(runner.stats().heads.base, 1);
+    go.open();
+    eventually("it left", || runner.world().destroyed() == 1);
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
+    assert_eq!(runner.stats().heads.base, 1);
+    runner.finish();
+}
+
+#[test]
+fn a_relief_takes_nobodys_place_but_the_one_it_relieves() {
+    let (go, down) = (Latch::new(), Arc::new(AtomicBool::new(false)));
+    let (held, slow) = (Arc::clone(&go), Arc::clone(&down));
+    let orders = Orders {
+        on_create: Box::new(move |_| {
+            if slow.load(Ordering::SeqCst) {
+                held.wait();
+            }
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(Settings { max_worker_count: 3, ..workers(2) }, orders);
+    let overdue = Latch::new();
+    let task = runner.occupy(&overdue);
+    down.store(true, Ordering::SeqCst);
+    runner.engine.recycle();
+    eventually("a relief is on its way", || runner.world().creations() == 3);
+    runner.limit(&task, Duration::from_millis(1));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    eventually("nobody can stand in", || {
+        runner.world().overdue_reports.load(Ordering::SeqCst) == 1
+    });
+    overdue.open();
+    eventually("its task ended", || runner.stats().overdue == 0);
+    down.store(false, Ordering::SeqCst);
+    go.open();
+    eventually("all are new, and two are left", || {
+        let heads = runner.stats().heads;
+        runner.world().made() == 4 && (runner.engine.members().len(), heads.base) == (2, 2)
+    });
+    runner.finish();
+}
+
+#[test]
+fn a_relief_without_a_thread_to_be_had_is_done_without() {
+    let started = AtomicUsize::new(0);
+    let orders = Orders {
+        on_spawn: Box::new(move |_| match started.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(()),
+            _ => Err("no thread"),
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(Settings { max_worker_count: 2, ..workers(1) }, orders);
+    runner.engine.recycle();
+    eventually("it renewed by itself", || runner.world().made() == 2);
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
+    assert!(lock(&runner.world().faults).len() <= 2, "it does not ask again and again");
+    runner.finish();
+}
+
+#[test]
+fn a_relieved_worker_of_a_stopping_runner_goes_on_serving() {
+    let (go, slow) = (Latch::new(), Latch::new());
+    let held = Arc::clone(&slow);
+    let orders = Orders {
+        on_create: Box::new(move |number| {
+            if number > 0 {
+                held.wait();
+            }
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(Settings { max_worker_count: 2, ..workers(1) }, orders);
+    runner.engine.recycle();
+    eventually("a relief is on its way", || runner.world().creations() == 2);
+    runner.occupy(&go);
+    let busy = Latch::new();
+    let (entered, inside) = (Latch::new(), Arc::clone(&busy));
+    let seen = Arc::clone(&entered);
+    runner.submit(Class::High, move |_, _| {
+        seen.open();
+        inside.wait();
+        End::Value(1)
+    });
+    let tasks: Vec<_> = (0..10).map(|_| runner.submit(Class::Normal, value(1))).collect();
+    slow.open();
+    entered.wait();
+    runner.engine.begin_stop();
+    go.open();
+    assert!(tasks.iter().all(|task| task.outcome() == Outcome::Value(1)));
+    busy.open();
+    runner.stop();
+    assert!(runner.world().made() <= 3, "{} resources", runner.world().made());
+    runner.finish();
+}
+
+// ---- burst workers -------------------------------------------------------------------------------
+
+/// One base worker and room for more, which are hired and leave quickly.
+fn bursting(most: usize) -> Settings {
+    Settings {
+        max_worker_count: most,
+        burst_interval: 1_000_000,
+        idle_timeout: 5_000_000,
+        ..workers(1)
+    }
+}
+
+#[test]
+fn burst_workers_come_when_tasks_wait_and_leave_when_they_are_idle() {
+    let (runner, go) = (Runner::new(bursting(4), Orders::default()), Latch::new());
+    runner.engine.need_keeper(()).expect("a thread");
+    let entered = Arc::new(AtomicUsize::new(0));
+    let tasks: Vec<_> = (0..6)
+        .map(|_| {
+            let (held, entered) = (Arc::clone(&go), Arc::clone(&entered));
+            runner.submit(Class::Normal, move |_, _| {
+                entered.fetch_add(1, Ordering::SeqCst);
+                held.wait();
+                End::Value(1)
+            })
+        })
+        .collect();
+    eventually("as many run as may", || entered.load(Ordering::SeqCst) == 4);
+    let heads = runner.stats().heads;
+    assert_eq!((heads.base, heads.burst), (1, 3));
+    go.open();
+    assert!(tasks.iter().all(|task| task.outcome() == Outcome::Value(1)));
+    eventually("they left", || runner.engine.members().len() == 1);
+    assert_eq!(runner.stats().heads.base, 1);
+    runner.finish();
+}
+
+#[test]
+fn tasks_for_run_task_hire_no_burst_workers() {
+    let runner = Runner::new(bursting(4), Orders::default());
+    runner.engine.need_keeper(()).expect("a thread");
+    let (go, entered) = (Latch::new(), Latch::new());
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let (held, inside) = (Arc::clone(&go), Arc::clone(&entered));
+            let task = express(move |_, _| {
+                inside.open();
+                held.wait();
+                End::Value(1)
+            });
+            scope.spawn({
+                let runner = &runner;
+                move || assert!(runner.run_task(&task))
+            });
+        }
+        entered.wait();
+        let base = Latch::new();
+        runner.occupy(&base);
+        // The submit has woken the scaler, who finds calls that wait for their workers.
+        let looks = runner.engine.clock.now() + 20_000_000;
+        eventually("it has looked a few times", || runner.engine.clock.now() > looks);
+        assert_eq!(runner.stats().heads.burst + runner.stats().heads.starting, 0);
+        base.open();
+        go.open();
+    });
+    runner.finish();
+}
+
+#[test]
+fn nobody_is_hired_after_the_end() {
+    for _ in 0..rounds(30) {
+        let runner = Runner::new(bursting(3), Orders::default());
+        runner.engine.need_keeper(()).expect("a thread");
+        for _ in 0..20 {
+            runner.submit(Class::Normal, |desk, _| {
+                let until = desk.now() + 200_000;
+                while desk.now() < until {
+                    std::hint::spin_loop();
+                }
+                End::Value(1)
+            });
+        }
+        runner.stop();
+        assert!(runner.engine.members().is_empty());
+        runner.finish();
+    }
 }
 
 // ---- tasks inside tasks ------------------------------------------------------------------------
