@@ -1,0 +1,147 @@
+"""`validate` is asked before a resource is used that was idle for long."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.native.support import (
+    PATIENCE,
+    Gate,
+    LogBook,
+    Resource,
+    Runners,
+    eventually,
+)
+
+EVERYWHERE = pytest.mark.parametrize("thread_bound", [True, False])
+
+
+class Link:
+    """A `validate` that notes which resources it was asked for, and knows which are dead."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.threads: list[int] = []
+        self.dead: set[int] = set()
+
+    def __call__(self, resource: Resource) -> bool:
+        self.asked.append(resource.number)
+        self.threads.append(threading.get_ident())
+        return resource.number not in self.dead
+
+
+def number(resource: Resource) -> int:
+    return resource.number
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
+def test_a_resource_that_was_idle_is_asked_for(
+    runners: Runners, verb: str, thread_bound: bool
+) -> None:
+    link = Link()
+    runner = runners.start(validate=link, validate_after_idle=0, thread_bound=thread_bound)
+    call = getattr(runner, verb)
+    used = call(number)
+    eventually(lambda: runner.stats().running_tasks == 0)
+    assert call(number) == used
+    assert used in link.asked
+
+
+def test_one_that_was_idle_for_less_is_not_asked_for(runners: Runners) -> None:
+    link = Link()
+    runner = runners.start(validate=link, validate_after_idle=PATIENCE)
+    assert [runner.queue_task(number) for _ in range(5)] == [0] * 5
+    assert link.asked == []
+
+
+def test_between_two_tasks_in_a_row_nobody_is_asked(runners: Runners, gate: Gate) -> None:
+    link = Link()
+    runner = runners.start(validate=link, validate_after_idle=0)
+    runner.submit(gate.hold)
+    gate.wait_for()
+    asked = len(link.asked)
+    futures = [runner.submit(number) for _ in range(5)]
+    gate.open()
+    assert [future.result(PATIENCE) for future in futures] == [0] * 5
+    assert len(link.asked) == asked
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("verb", ["queue_task", "queue_task_once", "run_task"])
+def test_a_dead_resource_is_replaced_before_the_task_sees_it(
+    runners: Runners, verb: str, thread_bound: bool
+) -> None:
+    link = Link()
+    runner = runners.start(validate=link, validate_after_idle=0, thread_bound=thread_bound)
+    call = getattr(runner, verb)
+    first = call(number)
+    link.dead.add(first)
+    second = call(number)
+    assert second not in link.dead
+    assert runners.factory.made[first].destroyed_on == [runners.factory.made[first].thread]
+    assert runner.metrics().total_tasks_retried == 0
+
+
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
+def test_it_runs_where_the_task_will(runners: Runners, verb: str) -> None:
+    link = Link()
+    runner = runners.start(validate=link, validate_after_idle=0)
+    for _ in range(3):
+        getattr(runner, verb)(number)
+    assert {runners.factory.made[each].thread for each in link.asked} == set(link.threads)
+
+
+def test_one_that_raises_is_logged_and_the_resource_replaced(
+    runners: Runners, log: LogBook
+) -> None:
+    def validate(resource: Resource) -> bool:
+        if resource.number == 0:
+            raise ArithmeticError
+        return True
+
+    runner = runners.start(validate=validate, validate_after_idle=0)
+    assert runner.queue_task(number) == 1
+    (record,) = log.take()
+    assert "validate failed" in record.getMessage()
+    assert record.exc_info
+    assert record.exc_info[0] is ArithmeticError
+
+
+def test_every_stale_resource_is_replaced_in_one_pass(runners: Runners) -> None:
+    link = Link()
+    runner = runners.start(worker_count=3, validate=link, validate_after_idle=0)
+    barrier = threading.Barrier(3)
+
+    def together(resource: Resource) -> int:
+        barrier.wait(PATIENCE)
+        return resource.number
+
+    first = {f.result(PATIENCE) for f in [runner.submit(together) for _ in range(3)]}
+    assert len(first) == 3
+    link.dead |= first
+    second = {f.result(PATIENCE) for f in [runner.submit(together) for _ in range(3)]}
+    assert second.isdisjoint(first)
+
+
+def test_the_task_of_a_dead_resource_is_not_lost_while_none_can_be_made(
+    runners: Runners, log: LogBook
+) -> None:
+    link, up, tried = Link(), threading.Event(), threading.Event()
+
+    def create() -> Resource:
+        if runners.factory.made and not up.is_set():
+            tried.set()
+            raise ConnectionRefusedError
+        return runners.factory.create()
+
+    runner = runners.start(on_create=create, validate=link, validate_after_idle=0)
+    link.dead.add(0)
+    future = runner.submit(number)
+    assert tried.wait(PATIENCE)
+    assert not future.done()
+    up.set()
+    assert future.result(PATIENCE) == 1
+    log.take()
