@@ -39,9 +39,10 @@ class Config(Generic[R]):
             `False` has the resource replaced on the same thread and the task retried. When it
             raises, the resource is replaced and the task is not retried. `None`: no error makes a
             resource bad.
-        max_worker_count: Hard limit on base and burst workers, those being created included.
-            `None`: `worker_count`, so no bursting.
-        burst_interval: Seconds between decisions about burst workers. More than 0.
+        max_worker_count: Hard limit on base and burst workers, those being created and those that
+            stand in for overdue ones included. `None`: `worker_count`, so no bursting.
+        burst_interval: Seconds between decisions about burst workers, and the wait for a worker
+            that they aim at. More than 0.
         max_retries: How often a task is tried again after its resource went bad. At least 0.
         resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
             `None`: up to `worker_count`, made on first need.
@@ -53,12 +54,15 @@ class Config(Generic[R]):
             `QueueFull`.
         task_timeout: Default time limit of a task in seconds, waiting included. More than 0.
             `None`: no limit.
-        validate: Asked before a resource is used that was idle for `validate_after_idle`. Not
-            implemented yet.
+        validate: Asked with a resource before a task gets it, if it was idle for
+            `validate_after_idle`. `False`, or an error, has it replaced first.
         validate_after_idle: Seconds after which an idle resource is validated. At least 0.
-        reset: Called with the resource after every task, on its thread. Not implemented yet.
-        max_tasks_per_resource: Renew a resource after so many tasks. Not implemented yet.
-        max_resource_age: Renew a resource after so many seconds. Not implemented yet.
+        reset: Called with the resource after every task, where the task ran, when its outcome has
+            been delivered. When it raises, the resource is replaced; the outcome stays.
+        max_tasks_per_resource: A resource is renewed after so many tasks. At least 1. One resource
+            is renewed at a time; others whose number is reached serve on until it is their turn.
+        max_resource_age: A resource is renewed at this age in seconds, give or take a tenth. More
+            than 0.
         idle_timeout: Seconds after which an idle burst worker ends. At least 0.
         thread_bound: Whether a resource is used on no thread but its own. `False` lets `run_task`
             use a reserved resource in the caller's thread; it is still made and destroyed on its
@@ -70,7 +74,7 @@ class Config(Generic[R]):
     Raises:
         ConfigError: A field has a wrong type or value, or two of them contradict each other. The
             text names the field and what was given.
-        NotImplementedError: A field was given that is not implemented yet.
+        NotImplementedError: `collector` was given, which is not implemented yet.
 
     Example:
         >>> import sqlite3

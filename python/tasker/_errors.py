@@ -92,15 +92,21 @@ class RunningTask:
     Attributes:
         name: The task's name: the one given with `options(name=...)`, else its function's.
         age: Seconds since it started.
-        worker: Name of the thread it runs on.
+        worker: Name of the worker it runs on.
+        stack: Where it was at that moment, as `traceback.format_stack` gives it, the innermost
+            call last. Empty when its thread is not known, or had just left Python code.
     """
 
     name: str
     age: float
     worker: str
+    stack: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.age:.1f} s on {self.worker})"
+        where = ""
+        if self.stack:
+            where = f", at {self.stack[-1].strip().splitlines()[0]}"
+        return f"{self.name} ({self.age:.1f} s on {self.worker}{where})"
 
 
 class StopTimeout(TaskerError, TimeoutError):

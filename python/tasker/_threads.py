@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
+import traceback
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from types import FrameType
 
 
 def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
@@ -23,7 +26,7 @@ def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
     """
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
-        return _Bare(monkey.get_original("_thread", "start_new_thread"), target, monkey)
+        return _Bare(target, name, monkey)
     # Until 3.13 a new thread begins in an empty context by itself.
     arguments: dict[str, Any] = (
         {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
@@ -45,6 +48,20 @@ def join(thread: threading.Thread | _Bare) -> None:
     thread.join()
 
 
+def stacks(threads: Iterable[threading.Thread | _Bare]) -> dict[str, tuple[str, ...]]:
+    """Looks where threads are now, by name, as `traceback.format_stack` gives it."""
+    frames = sys._current_frames()
+    named = ((thread.name, frames.get(thread.ident or 0)) for thread in threads)
+    return {name: _format(frame) for name, frame in named if frame}
+
+
+def _format(frame: FrameType) -> tuple[str, ...]:
+    summary = traceback.extract_stack(frame)
+    # Every thread begins with the same few calls, which say nothing.
+    own = dropwhile(lambda call: call.filename == threading.__file__, summary)
+    return tuple(traceback.format_list(list(own)))
+
+
 class _Unwaited(threading.Event):
     """A thread's mark of having started, which `Thread.start` does not wait for."""
 
@@ -59,20 +76,21 @@ class _Unwaited(threading.Event):
 class _Bare:
     """A real thread where gevent has turned `threading.Thread` into a greenlet."""
 
-    def __init__(self, start_new_thread: Any, target: Callable[[], None], monkey: Any) -> None:
+    def __init__(self, target: Callable[[], None], name: str, monkey: Any) -> None:
+        self.name = name
+        self.ident: int | None = None
+        self._get_ident = monkey.get_original("_thread", "get_ident")
         self._ended = monkey.get_original("_thread", "allocate_lock")()
         self._ended.acquire()
         self._target = target
-        start_new_thread(self._run, ())
+        monkey.get_original("_thread", "start_new_thread")(self._run, ())
 
     def _run(self) -> None:
+        self.ident = self._get_ident()
         try:
             self._target()
         finally:
             self._ended.release()
-
-    ident = 0
-    """Any number: it has been started."""
 
     def is_alive(self) -> bool:
         return bool(self._ended.locked())

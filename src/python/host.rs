@@ -146,6 +146,11 @@ impl PyHost {
         self.abandoned.store(true, Ordering::SeqCst);
     }
 
+    /// The threads it knows of.
+    pub(super) fn threads(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.threads.lock().iter().map(|thread| thread.clone_ref(py)).collect()
+    }
+
     pub(super) fn take_threads(&self) -> Vec<Py<PyAny>> {
         std::mem::take(&mut *self.threads.lock())
     }

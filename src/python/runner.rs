@@ -488,7 +488,12 @@ pub(super) fn running_tasks(
     engine: &Arc<Engine<PyHost>>,
 ) -> PyResult<Vec<Py<PyAny>>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static STACKS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let class = CLASS.import(py, "tasker._errors", "RunningTask")?;
+    let stacks = STACKS.get_or_try_init(py, || {
+        PyResult::Ok(py.import("tasker._threads")?.getattr("stacks")?.unbind())
+    })?;
+    let stacks = stacks.bind(py).call1((engine.host.threads(py),))?;
     let now = engine.clock.now();
     let mut tasks = Vec::new();
     for (badge, task, since) in running(py, engine) {
@@ -496,7 +501,8 @@ pub(super) fn running_tasks(
         #[expect(clippy::cast_precision_loss, reason = "an age for people")]
         let age = now.saturating_sub(since) as f64 / 1e9;
         super::host::discard(py, task);
-        tasks.push(class.call1((name, age, badge.name()))?.unbind());
+        let stack = stacks.call_method1("get", (badge.name(), PyTuple::empty(py)))?;
+        tasks.push(class.call1((name, age, badge.name(), stack))?.unbind());
     }
     Ok(tasks)
 }

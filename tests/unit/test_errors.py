@@ -105,3 +105,9 @@ def test_a_stop_timeout_names_all_tasks_that_still_run() -> None:
 def test_a_stop_timeout_without_running_tasks_says_no_more_than_its_message() -> None:
     error = StopTimeout("on_destroy still runs")
     assert (str(error), error.running, error.dropped) == ("on_destroy still runs", (), [])
+
+
+def test_a_running_task_tells_where_it_is() -> None:
+    call = '  File "app.py", line 7, in fetch\n    socket.recv()\n'
+    task = RunningTask("fetch", 1.0, "app-worker-1", (call,))
+    assert str(task) == 'fetch (1.0 s on app-worker-1, at File "app.py", line 7, in fetch)'
