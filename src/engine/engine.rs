@@ -554,6 +554,11 @@ impl<H: Host> Engine<H> {
         if badge.post() != Post::Base || self.is_closing() {
             return;
         }
+        if let Some(relief) = self.renewal.relief_of(badge) {
+            // Somebody is on the way already.
+            self.roster.take_over(&relief);
+            return;
+        }
         let Settings { worker_count, max_worker_count, .. } = self.settings;
         let hired = self.hire(scope, Post::Base, false, |heads| {
             // Asked under the roster's lock: once the runner has ended nobody is hired.

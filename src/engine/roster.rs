@@ -121,6 +121,12 @@ impl<H: Host> Roster<H> {
         true
     }
 
+    /// A relief counts from now on, as the one that it relieves does not any more.
+    pub(super) fn take_over(&self, relief: &Badge<H>) {
+        let _state = self.state.lock();
+        relief.take_over();
+    }
+
     /// Counts a thread in that is busy at the end of the runner and is no worker.
     pub(super) fn visit(&self) -> Visit<'_, H> {
         self.state.lock().visitors += 1;

@@ -1457,6 +1457,33 @@ fn a_relief_takes_nobodys_place_but_the_one_it_relieves() {
 }
 
 #[test]
+fn a_relief_stands_in_for_the_one_it_relieves() {
+    let (go, held) = (Latch::new(), Latch::new());
+    let slow = Arc::clone(&held);
+    let orders = Orders {
+        on_create: Box::new(move |number| {
+            if number > 0 {
+                slow.wait();
+            }
+            Ok(())
+        }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(Settings { max_worker_count: 3, ..workers(1) }, orders);
+    runner.engine.recycle();
+    eventually("a relief is on its way", || runner.world().creations() == 2);
+    overrun(&runner, &go);
+    eventually("it is overdue", || runner.stats().heads.overdue == 1);
+    held.open();
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
+    assert_eq!((runner.stats().heads.base, runner.engine.members().len()), (1, 2));
+    go.open();
+    eventually("the overdue one left", || runner.engine.members().len() == 1);
+    assert_eq!(runner.stats().heads.base, 1);
+    runner.finish();
+}
+
+#[test]
 fn a_relief_without_a_thread_to_be_had_is_done_without() {
     let started = AtomicUsize::new(0);
     let orders = Orders {

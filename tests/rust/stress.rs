@@ -15,6 +15,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 use support::{End, Orders, Runner, Seat, Task, eventually, lock, workers};
 use tasker::engine::Settings;
+use tasker::engine::care::Policy;
 use tasker::engine::lanes::Class;
 use tasker::engine::task::{EXPRESS, ONCE};
 
@@ -101,6 +102,14 @@ impl Plan {
             settings: Settings {
                 max_worker_count: worker_count + dice.pick(0, 2),
                 max_queue_size: dice.chance(50).then(|| dice.pick(1, 20)),
+                burst_interval: 500_000,
+                idle_timeout: 1_000_000,
+                care: Policy {
+                    validate_after: dice.chance(30).then_some(1),
+                    resets: dice.chance(30),
+                    max_tasks: dice.chance(30).then(|| 1 + dice.roll(20)),
+                    max_age: dice.chance(20).then(|| 1_000_000 + dice.roll(3_000_000)),
+                },
                 reserve_limit: dice.pick(1, 3),
                 reserve_at_start: dice.pick(0, 1),
                 keep_reserved: dice.chance(50),
@@ -134,11 +143,18 @@ impl Scene {
         let settings = plan.settings.clone();
         let first = (settings.worker_count + settings.reserve_at_start) as u64;
         let failing = first..first + plan.broken;
+        let bad = plan.bad % 7;
         let on_create = move |number| {
             if failing.contains(&number) { Err("no resource") } else { Ok(()) }
         };
-        let orders = Orders { on_create: Box::new(on_create), ..Orders::default() };
+        let orders = Orders {
+            on_create: Box::new(on_create),
+            on_validate: Box::new(move |number| number % 7 != bad),
+            on_reset: Box::new(move |number| number % 5 != bad),
+            ..Orders::default()
+        };
         let runner = Runner::new(settings, orders);
+        runner.engine.need_keeper(()).expect("a thread");
         let (accepted, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         Arc::new(Self { plan, runner, accepted, over })
     }
@@ -229,10 +245,12 @@ impl Scene {
             }
             let heads = stats.heads;
             let settings = &self.plan.settings;
-            let workers = heads.base + heads.burst + heads.starting + heads.overdue;
-            assert!(workers <= settings.max_worker_count, "{stats:?}");
+            assert!(heads.main <= settings.max_worker_count, "{stats:?}");
             assert!(heads.base <= settings.worker_count, "{stats:?}");
             assert!(heads.express <= settings.reserve_limit, "{stats:?}");
+            if seen % 3 == 0 {
+                self.runner.engine.recycle();
+            }
             let metrics = self.runner.engine.metrics();
             let ended = metrics.completed + metrics.failed + metrics.cancelled;
             assert!(ended >= seen, "counters only grow");
@@ -252,7 +270,8 @@ impl Scene {
                 let settled = (stats.queued, stats.running, stats.overdue) == (0, 0, 0);
                 settled && {
                     let heads = stats.heads;
-                    (heads.base, heads.equipped) == (self.plan.settings.worker_count, heads.base)
+                    (heads.base, heads.burst) == (self.plan.settings.worker_count, 0)
+                        && heads.equipped == heads.main
                 }
             });
         }
