@@ -383,10 +383,10 @@ class Runner(Generic[_R]):
     def recycle(self) -> None:
         """Renews all resources, one after the other: after a change of credentials, say.
 
-        Returns at once. Tasks are accepted and run meanwhile. Where `max_worker_count` leaves room a
-        fresh worker begins before an old one goes; otherwise one worker at a time is without a
-        resource. With `thread_bound=False` an idle resource of `run_task` is renewed before its next
-        use.
+        Returns at once. Tasks are accepted and run meanwhile. Where `max_worker_count` leaves room
+        a fresh worker begins before an old one goes; otherwise one worker at a time is without a
+        resource. With `thread_bound=False` an idle resource of `run_task` is renewed when it is
+        next asked for and its turn has come.
 
         Raises:
             RunnerStopped: The runner is stopping or has stopped.

@@ -165,19 +165,23 @@ impl CoreRef<'_> {
         Ok(limit)
     }
 
+    /// Puts a task's time limit down, if it has one, before anybody else sees the task.
+    fn put_limit(future: &Py<Future>, since: Tick, limit: Option<f64>) -> Option<Tick> {
+        let length = Duration::try_from_secs_f64(limit?).map_or(Tick::MAX, ticks);
+        let due = since.saturating_add(length);
+        future.get().word.set(TIMED);
+        future.get().slot.lock().get_or_insert_default().due = Some(due);
+        Some(due)
+    }
+
     /// Has an accepted task's time limit watched, if it has one.
-    fn watch(&self, py: Python<'_>, future: &Py<Future>, since: Tick, limit: Option<f64>) {
-        let Some(limit) = limit else {
+    fn watch(&self, py: Python<'_>, future: &Py<Future>, due: Option<Tick>) {
+        let Some(due) = due else {
             return;
         };
-        let length = Duration::try_from_secs_f64(limit).map_or(Tick::MAX, ticks);
-        let due = since.saturating_add(length);
-        let (word, slot) = (&future.get().word, &future.get().slot);
-        word.set(TIMED);
-        slot.lock().get_or_insert_default().due = Some(due);
         let watch = self.engine.watch(due, Task::new(future.clone_ref(py)));
-        slot.lock().get_or_insert_default().watch = Some(watch);
-        if word.is_done() {
+        future.get().slot.lock().get_or_insert_default().watch = Some(watch);
+        if future.get().word.is_done() {
             // Settled before the watch was noted: nobody else takes it off.
             settle::stop_watching(py, future.get());
         }
@@ -205,10 +209,11 @@ impl CoreRef<'_> {
             }
         })?;
         let word: &TaskWord = &future.get().word;
+        let due = Self::put_limit(&future, since, limit);
         let task = Task::new(future.clone_ref(py));
         match self.engine.submit(word.class(), task, since) {
             Ok(()) => {
-                self.watch(py, &future, since, limit);
+                self.watch(py, &future, due);
                 Ok(future)
             }
             Err(closed) => {
@@ -244,6 +249,7 @@ impl CoreRef<'_> {
         let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
         let future = self.draft(r#fn, (args, kwargs), options, true)?;
+        let due = Self::put_limit(&future, since, limit);
         let task = Task::new(future.clone_ref(py));
         let inside = seat::desk_of(&self.engine, |_| ()).is_some();
         if inside || !self.engine.settings.thread_bound {
@@ -251,7 +257,7 @@ impl CoreRef<'_> {
                 discard(py, task);
                 return Err(self.refuse());
             };
-            self.watch(py, &future, since, limit);
+            self.watch(py, &future, due);
             if inside {
                 seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
                 discard(py, task);
@@ -263,7 +269,7 @@ impl CoreRef<'_> {
                 discard(py, closed.0);
                 return Err(self.refuse());
             }
-            self.watch(py, &future, since, limit);
+            self.watch(py, &future, due);
         }
         outcome(future.bind(py))
     }

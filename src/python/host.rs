@@ -59,6 +59,17 @@ enum Held {
     Released,
 }
 
+/// Where a task was when its time limit passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overdue {
+    /// Its function runs, and may do so for long.
+    RunsOn,
+    /// Its function has just ended.
+    Ended,
+    /// It was claimed, and not entered.
+    NotEntered,
+}
+
 /// What the user gave.
 pub(super) struct Hooks {
     pub(super) on_create: Py<PyAny>,
@@ -351,6 +362,11 @@ impl Host for PyHost {
             seat::wake_before(function.as_ptr(), desk);
             breathe(py, function);
         }
+        if is_overdue(future, desk) {
+            self.end_overdue(py, object, Overdue::NotEntered);
+            finish(py, future);
+            return Ran::Late;
+        }
         seat::at_desk(desk, || {
             let called_off = payload.attempts > 0 && future.word.has(TOLD);
             let last_error = called_off.then(|| take_last_error(future)).flatten();
@@ -361,10 +377,10 @@ impl Host for PyHost {
                     self.call(py, desk.resource(), &future.word, payload)
                 }),
             };
-            if future.word.has(TIMED) && future.due().is_some_and(|due| due <= desk.now()) {
-                // Over its limit, even if the keeper has not come round to it: heeding the limit must not look
-                // like a result in time.
-                self.end_overdue(py, object, false);
+            if is_overdue(future, desk) {
+                // Even if the keeper has not come round to it: heeding the limit must not look like a result in
+                // time.
+                self.end_overdue(py, object, Overdue::Ended);
             }
             let ran = match result {
                 Ok(value) => {
@@ -479,7 +495,7 @@ impl Host for PyHost {
             Some(origin) if future.word.has(EXPIRED) => {
                 origin.core.get().engine.stand_in(py, |other| other.0.is(&task.0));
             }
-            _ => self.end_overdue(py, &task.0, true),
+            _ => self.end_overdue(py, &task.0, Overdue::RunsOn),
         }
     }
 
@@ -539,8 +555,8 @@ impl Host for PyHost {
 }
 
 impl PyHost {
-    /// Ends a task whose time limit passed. `runs_on`: its function may run on for long.
-    fn end_overdue(&self, py: Python<'_>, object: &Py<Future>, runs_on: bool) {
+    /// Ends a task whose time limit passed.
+    fn end_overdue(&self, py: Python<'_>, object: &Py<Future>, how: Overdue) {
         let future = object.get();
         let Some(origin) = &future.origin else {
             return;
@@ -552,8 +568,8 @@ impl PyHost {
         };
         let limit = origin.core.get().limit_of(future);
         let (verb, cause) = match taken {
-            Taken::Running => ("finish", None),
-            Taken::Fresh | Taken::Retrying => ("start", self.fault(py)),
+            Taken::Running if how != Overdue::NotEntered => ("finish", None),
+            _ => ("start", self.fault(py)),
         };
         let text = format!("task {name} did not {verb} within its time limit of {limit} s");
         let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
@@ -561,7 +577,7 @@ impl PyHost {
         door::release_some(py, cause);
         if taken == Taken::Running {
             settle::tell(future, Some(super::context::OVERDUE.into()));
-            if runs_on {
+            if how == Overdue::RunsOn {
                 // It has been told; most tasks leave now. Looked at once more before another worker is hired.
                 let due = engine.clock.now() + GRACE;
                 let watch = engine.watch(due, Task(object.clone_ref(py)));
@@ -622,6 +638,11 @@ fn finish(py: Python<'_>, future: &Future) {
     drop_context(py, future);
     // SAFETY: the engine claimed the task for this thread.
     unsafe { future.drop_payload(py) };
+}
+
+/// Whether its time limit has passed.
+fn is_overdue(future: &Future, desk: &Desk<'_, PyHost>) -> bool {
+    future.word.has(TIMED) && future.due().is_some_and(|due| due <= desk.now())
 }
 
 fn drop_context(py: Python<'_>, future: &Future) {
