@@ -44,7 +44,7 @@ def test_a_renewed_resource_was_destroyed_once_on_its_thread(runners: Runners) -
     for future in [runner.submit(number) for _ in range(40)]:
         future.result(PATIENCE)
     runner.stop(PATIENCE)
-    assert len(runners.factory.made) > 4
+    assert len(runners.factory.made) > 2
     runners.factory.check()
 
 
