@@ -57,6 +57,12 @@ $(VENV)/.group-%: $(VENV)/.made pyproject.toml
 	@$(PY) -m pip install --quiet --upgrade --group $*
 	@touch $@
 
+# Without it the tests that need it skip themselves and say so: psycopg is not there for every Python.
+$(VENV)/.group-integration: $(VENV)/.made pyproject.toml
+	$(say) "venv: dependency group 'integration'"
+	@$(PY) -m pip install --quiet --upgrade --group integration || true
+	@touch $@
+
 wheel: $(VENV)/.wheel  ## build the release wheel into dist/ and install it
 	@printf '\nwheel: %s is installed in $(VENV)\n' dist/*.whl
 
@@ -116,7 +122,7 @@ types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the plant
 	$(say) "types: every planted error is reported"
 	@$(PY) scripts/check_planted_errors.py
 
-pytest: wheel $(VENV)/.group-test  ## the Python tests, on the installed wheel
+pytest: wheel $(VENV)/.group-test $(VENV)/.group-integration  ## the Python tests, on the installed wheel
 	$(say) "pytest: tests/ on the installed wheel"
 	@$(PY) -m pytest
 
