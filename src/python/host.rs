@@ -3,6 +3,7 @@
 use super::door;
 use super::error::{self, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout};
 use super::future::{Future, Outcome, Payload, Snapshot};
+use super::hooks::{Hooks, Keeping};
 use super::log::{self, Level};
 use super::seat;
 use super::settle;
@@ -14,13 +15,12 @@ use crate::engine::task::{EXPIRED, ONCE, TIMED, TOLD, Taken, TaskWord};
 use crate::engine::worker::{Badge, Desk, Life};
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{PyTraverseError, PyVisit};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -49,16 +49,6 @@ pub(super) fn discard(py: Python<'_>, task: Task) {
     door::release(py, task.0.into_any());
 }
 
-/// Who keeps the user's callables alive.
-enum Held {
-    /// The engine: while it starts, and after its `Runner` has gone.
-    Own(Arc<Hooks>),
-    /// The `Runner`.
-    Borrowed(Weak<Hooks>),
-    /// Nobody needs them any more.
-    Released,
-}
-
 /// Where a task was when its time limit passed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Overdue {
@@ -68,39 +58,6 @@ enum Overdue {
     Ended,
     /// It was claimed, and not entered.
     NotEntered,
-}
-
-/// What the user gave.
-pub(super) struct Hooks {
-    pub(super) on_create: Py<PyAny>,
-    pub(super) on_destroy: Option<Py<PyAny>>,
-    pub(super) check_health: Option<Py<PyAny>>,
-    pub(super) validate: Option<Py<PyAny>>,
-    pub(super) reset: Option<Py<PyAny>>,
-}
-
-impl Hooks {
-    fn all(&self) -> [Option<&Py<PyAny>>; 5] {
-        let Self { on_create, on_destroy, check_health, validate, reset } = self;
-        [
-            Some(on_create),
-            on_destroy.as_ref(),
-            check_health.as_ref(),
-            validate.as_ref(),
-            reset.as_ref(),
-        ]
-    }
-
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        let [on_create, on_destroy, check_health, validate, reset] =
-            self.all().map(|hook| hook.map(|hook| hook.clone_ref(py)));
-        let on_create = on_create.unwrap_or_else(|| py.None());
-        Self { on_create, on_destroy, check_health, validate, reset }
-    }
-
-    pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.all().into_iter().try_for_each(|hook| visit.call(hook))
-    }
 }
 
 /// A task that a kill answered before it ever ran.
@@ -117,7 +74,7 @@ pub(super) struct Dropped {
 /// See the module's documentation. Each lock here is held for a few instructions while attached, never with a
 /// call into the interpreter inside, and no two at once.
 pub(super) struct PyHost {
-    hooks: Mutex<Held>,
+    pub(super) hooks: Keeping,
     logger: Option<Py<PyAny>>,
     max_retries: u32,
     /// `check_health` was given: a failed task is judged before its error is delivered.
@@ -134,7 +91,7 @@ impl PyHost {
     pub(super) fn new(hooks: Hooks, logger: Option<Py<PyAny>>, max_retries: u32) -> Self {
         Self {
             judges: hooks.check_health.is_some(),
-            hooks: Mutex::new(Held::Own(Arc::new(hooks))),
+            hooks: Keeping::new(hooks),
             logger,
             max_retries,
             threads: Mutex::new(Vec::new()),
@@ -177,40 +134,6 @@ impl PyHost {
 
     pub(super) fn take_dropped(&self) -> Vec<Dropped> {
         std::mem::take(&mut *self.dropped.lock())
-    }
-
-    /// Hands the user's callables over to the `Runner`. While that lives the engine only borrows them: its threads
-    /// are no part of any cycle, and would keep alive whatever the callables refer to, the `Runner` mostly.
-    pub(super) fn lend_hooks(&self) -> Option<Arc<Hooks>> {
-        let hooks = self.hooks()?;
-        let former =
-            std::mem::replace(&mut *self.hooks.lock(), Held::Borrowed(Arc::downgrade(&hooks)));
-        drop(former);
-        Some(hooks)
-    }
-
-    /// Takes the callables back when the `Runner` goes, with references of its own: to the collector, which may be
-    /// what ends the `Runner`, they are in use from here on.
-    pub(super) fn keep_hooks(&self, py: Python<'_>) {
-        if let Some(hooks) = self.hooks() {
-            let own = Held::Own(Arc::new(hooks.clone_ref(py)));
-            let former = std::mem::replace(&mut *self.hooks.lock(), own);
-            drop(former);
-        }
-    }
-
-    /// Lets go of the user's callables.
-    pub(super) fn release_hooks(&self) {
-        let former = std::mem::replace(&mut *self.hooks.lock(), Held::Released);
-        drop(former);
-    }
-
-    fn hooks(&self) -> Option<Arc<Hooks>> {
-        match &*self.hooks.lock() {
-            Held::Own(hooks) => Some(Arc::clone(hooks)),
-            Held::Borrowed(hooks) => hooks.upgrade(),
-            Held::Released => None,
-        }
     }
 
     fn fault(&self, py: Python<'_>) -> Option<Py<PyAny>> {
@@ -288,7 +211,7 @@ impl Host for PyHost {
 
     fn create(&self, py: Python<'_>, _badge: &Badge<Self>) -> Result<Py<PyAny>, Py<PyAny>> {
         seat::wake_now();
-        let Some(hooks) = self.hooks() else {
+        let Some(hooks) = self.hooks.get() else {
             return Err(error::make::<RunnerBroken>(py, error::BROKEN, None));
         };
         door::call(py, &hooks.on_create, None, None, None)
@@ -296,7 +219,7 @@ impl Host for PyHost {
 
     fn destroy(&self, py: Python<'_>, badge: &Badge<Self>, resource: Py<PyAny>) {
         seat::wake_now();
-        if let Some(hooks) = self.hooks()
+        if let Some(hooks) = self.hooks.get()
             && let Some(on_destroy) = &hooks.on_destroy
         {
             match door::call(py, on_destroy, Some(&resource), None, None) {
@@ -310,8 +233,10 @@ impl Host for PyHost {
     }
 
     fn validate(&self, py: Python<'_>, badge: &Badge<Self>, resource: &Py<PyAny>) -> bool {
-        let Some(validate) =
-            self.hooks().and_then(|hooks| hooks.validate.as_ref().map(|hook| hook.clone_ref(py)))
+        let Some(validate) = self
+            .hooks
+            .get()
+            .and_then(|hooks| hooks.validate.as_ref().map(|hook| hook.clone_ref(py)))
         else {
             return true;
         };
@@ -325,7 +250,7 @@ impl Host for PyHost {
 
     fn reset(&self, py: Python<'_>, badge: &Badge<Self>, resource: &Py<PyAny>) -> bool {
         let Some(reset) =
-            self.hooks().and_then(|hooks| hooks.reset.as_ref().map(|hook| hook.clone_ref(py)))
+            self.hooks.get().and_then(|hooks| hooks.reset.as_ref().map(|hook| hook.clone_ref(py)))
         else {
             return true;
         };
@@ -419,7 +344,7 @@ impl Host for PyHost {
             let slot = future.slot.lock();
             slot.as_deref().and_then(|slot| slot.last_error.as_ref()).map(|e| e.clone_ref(py))
         };
-        let (Some(hooks), Some(error)) = (self.hooks(), error) else {
+        let (Some(hooks), Some(error)) = (self.hooks.get(), error) else {
             return Verdict::Healthy;
         };
         let Some(check_health) = &hooks.check_health else {

@@ -10,6 +10,7 @@ mod door;
 mod error;
 mod exit;
 mod future;
+mod hooks;
 mod host;
 mod log;
 mod net;

@@ -5,7 +5,8 @@ use super::core::{Core, CoreRef};
 use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
 use super::future::Future;
-use super::host::{Dropped, Hooks, PyHost, Task};
+use super::hooks::Hooks;
+use super::host::{Dropped, PyHost, Task};
 use super::net::Net;
 use super::options::Options;
 use super::seat;
@@ -95,7 +96,7 @@ impl Runner {
         Ok(Self {
             core,
             config: config.clone().unbind(),
-            hooks: engine.host.lend_hooks(),
+            hooks: engine.host.hooks.lend(),
             urgent: Options::plain(Class::High, false),
             once: Options::plain(Class::Normal, true),
             urgent_once: Options::plain(Class::High, true),
@@ -298,7 +299,7 @@ impl Runner {
     fn _let_go(&self, py: Python<'_>) {
         let engine = self.engine();
         if !engine.is_broken() && engine.mode() != Mode::Stopped {
-            engine.host.keep_hooks(py);
+            engine.host.hooks.keep(py);
             engine.begin_stop();
         }
     }
@@ -458,7 +459,7 @@ pub(super) fn wait_ended(
     for thread in engine.host.take_threads() {
         super::thread::join(py, &thread)?;
     }
-    engine.host.release_hooks();
+    engine.host.hooks.release();
     Ok(true)
 }
 
