@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -104,6 +105,16 @@ class Server:
         """Stops it and starts it again."""
         self.stop(mode)
         self.start()
+
+    @contextlib.contextmanager
+    def accepting_nobody(self) -> Iterator[None]:
+        """Keeps whoever connects waiting; connections that are there go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """Asks one question, on a connection that is not a runner's."""

@@ -29,6 +29,7 @@ from tasker import (
     Future,
     ResourceCreationError,
     Runner,
+    StopTimeout,
     TaskCancelled,
     TaskTimeout,
     current_context,
@@ -36,7 +37,7 @@ from tasker import (
 from tests.integration.postgresql import Connection, Mode, Server
 from tests.lifecycle.child import say
 from tests.lifecycle.support import run
-from tests.native.support import PATIENCE, Call, LogBook, Runners, eventually
+from tests.native.support import PATIENCE, Call, LogBook, Runners, eventually, worker_threads
 
 WORKERS = 4
 PROMPT = 5.0
@@ -54,12 +55,16 @@ class Pool:
 
     def __init__(self, server: Server, runners: Runners) -> None:
         self.server = server
-        self.attempts = 0
-        """How often a connection was asked for."""
+        self.attempts: list[float] = []
+        """When connections were asked for."""
         self._runners = runners
 
     def start(self, **fields: Any) -> Runner[Connection]:
         """Starts a runner with `WORKERS` workers, or as *fields* of the config say."""
+        return self._runners.keep(Runner(self.config(**fields)))
+
+    def config(self, **fields: Any) -> Config[Connection]:
+        """A config with connections that are replaced when they fail."""
         fields = {
             "on_create": self.connect,
             "on_destroy": psycopg.Connection.close,
@@ -67,10 +72,10 @@ class Pool:
             "check_health": is_healthy,
             **fields,
         }
-        return self._runners.keep(Runner(Config(**fields)))
+        return Config(**fields)
 
     def connect(self) -> Connection:
-        self.attempts += 1
+        self.attempts.append(time.monotonic())
         return self.server.connect()
 
     def is_whole(self) -> bool:
@@ -269,7 +274,6 @@ def test_tasks_wait_while_the_server_is_down(
     runner = pool.start()
     pool.server.stop()
     gone_at = time.monotonic()
-    pool.attempts = 0
     waiting = [runner.submit(enter, key) for key in range(100)]
     began = log.take()
     impatient = runner.options(timeout=0.1)
@@ -279,7 +283,7 @@ def test_tasks_wait_while_the_server_is_down(
         assert isinstance(error.__cause__, psycopg.OperationalError)
         assert runner.stats().base_workers == WORKERS
         assert runner.stats().queued_tasks == len(waiting)
-    attempts = pool.attempts
+    attempts = sum(when > gone_at for when in pool.attempts)
     pool.server.start()
     done = [future.result(PATIENCE) for future in waiting]
     assert entries(pool.server) == list(range(100))
@@ -304,6 +308,31 @@ def test_a_start_without_the_server_fails_with_its_error(pool: Pool) -> None:
     with pytest.raises(ResourceCreationError) as caught:
         pool.start()
     assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+
+
+def test_a_start_does_not_wait_for_a_server_that_hangs(pool: Pool) -> None:
+    with pool.server.accepting_nobody():
+        began = time.monotonic()
+        with pytest.raises(ResourceCreationError, match="not all created"):
+            Runner(pool.config(), timeout=0.2)
+        assert time.monotonic() - began < PROMPT
+    # What the server accepts now comes too late, and is closed by whoever asked for it.
+    eventually(lambda: len(pool.attempts) == WORKERS and not worker_threads())
+
+
+def test_a_server_that_hangs_holds_up_one_worker_and_no_end(pool: Pool) -> None:
+    runner = pool.start()
+    with pool.server.accepting_nobody():
+        runner.submit(backend_after_a_cut)
+        eventually(lambda: len(pool.attempts) > WORKERS)
+        for key in range(50):
+            runner.queue_task(enter, key)
+        assert runner.stats().equipped_workers == WORKERS - 1
+        began = time.monotonic()
+        with pytest.raises(StopTimeout):
+            runner.stop(timeout=0.2)
+        assert time.monotonic() - began < PROMPT
+    runner.stop(PATIENCE)
 
 
 def test_stop_while_the_server_is_down(pool: Pool, log: LogBook) -> None:
@@ -522,5 +551,5 @@ def test_recycle_renews_every_connection_and_refuses_no_task(pool: Pool, is_busy
     over.set()
     tasks = sum(caller.result() for caller in callers)
     assert runner.metrics().total_tasks_completed == tasks
-    assert pool.attempts == 2 * WORKERS
+    assert len(pool.attempts) == 2 * WORKERS
     assert WORKERS - 1 <= min(alive[counts_before:]) <= max(alive) <= WORKERS + 1
