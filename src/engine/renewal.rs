@@ -23,6 +23,14 @@ struct State<H: Host> {
     wanted: bool,
 }
 
+impl<H: Host> State<H> {
+    fn is_open(&mut self, right: impl FnOnce() -> bool) -> bool {
+        let open = self.turn.is_none() && right();
+        self.wanted |= !open;
+        open
+    }
+}
+
 struct Turn<H: Host> {
     old: Arc<Badge<H>>,
     new: Option<Arc<Badge<H>>>,
@@ -44,24 +52,20 @@ impl<H: Host> Renewal<H> {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the turn, if it is free and the time is `right`. Otherwise the caller is remembered, and rung for when
-    /// either has changed.
+    /// Takes the turn, if it is free and the time is `right`; see [`is_open`](Self::is_open).
     pub(super) fn take_turn(&self, badge: &Arc<Badge<H>>, right: impl FnOnce() -> bool) -> bool {
         let mut state = self.state.lock();
-        let open = state.turn.is_none() && right();
+        let open = state.is_open(right);
         if open {
             state.turn = Some(Turn { old: Arc::clone(badge), new: None });
         }
-        state.wanted |= !open;
         open
     }
 
-    /// Whether the turn could be taken. Otherwise the caller is remembered, as by [`take_turn`](Self::take_turn).
+    /// Whether the turn is free and the time is `right`. Otherwise the caller is remembered, and rung for when either
+    /// has changed.
     pub(super) fn is_open(&self, right: impl FnOnce() -> bool) -> bool {
-        let mut state = self.state.lock();
-        let open = state.turn.is_none() && right();
-        state.wanted |= !open;
-        open
+        self.state.lock().is_open(right)
     }
 
     /// Whether somebody waits for the turn, which is free; says so once.

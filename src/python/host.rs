@@ -390,17 +390,20 @@ impl Host for PyHost {
         let (object, future) = (&task.0, task.0.get());
         let error = match (take_last_error(future), why) {
             // It has run, and this is how its last attempt ended.
-            (Some(error), _) => error,
+            (Some(error), Refusal::Killed) => error,
             (None, Refusal::Killed) => {
                 self.keep_dropped(py, future);
                 let text = "the runner was killed before the task started";
                 error::make::<TaskCancelled>(py, text, None)
             }
-            (None, Refusal::NoWorker) => {
+            (last, Refusal::NoWorker) => {
+                door::release_some(py, last);
                 let text = "the runner stopped while no resource could be created for the task";
                 error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref())
             }
-            (None, Refusal::Broken) => error::make::<RunnerBroken>(py, error::BROKEN, None),
+            (last, Refusal::Broken) => {
+                error::make::<RunnerBroken>(py, error::BROKEN, last.as_ref())
+            }
         };
         settle::publish(py, object, Outcome::Error(error));
         finish(py, future);
