@@ -28,6 +28,9 @@ const SLEEPERS: u64 = (1 << 32) - 1;
 const RINGING: u64 = 1 << 32;
 /// How often a worker offers its core before it sleeps.
 const LOOKS: usize = if cfg!(loom) { 1 } else { 6 };
+/// How often a worker that another worker woke offers its core before it takes a task. More than two costs more changes
+/// of threads than it saves.
+const PATIENCE: usize = if cfg!(loom) { 1 } else { 2 };
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -44,6 +47,9 @@ struct Sleeper {
     /// Set once, by the waker that took it off the stack. Release and acquire: the woken worker sees what the
     /// waker did before.
     woken: AtomicBool,
+    /// Woken by a worker, and not by a submitter: that worker may be through with everything in a moment. Written
+    /// before `woken`, read after it.
+    by_worker: AtomicBool,
 }
 
 /// Why `sleep` returned.
@@ -65,6 +71,10 @@ impl Bell {
 
     /// Wakes one sleeper, unless none sleeps or one is on its way. True when it woke one.
     pub fn ring(&self) -> bool {
+        self.wake_one(false)
+    }
+
+    fn wake_one(&self, by_worker: bool) -> bool {
         fence(Ordering::SeqCst);
         let can_ring = |word: u64| word & SLEEPERS != 0 && word & RINGING == 0;
         if !can_ring(self.word.load(Ordering::SeqCst)) {
@@ -83,7 +93,10 @@ impl Bell {
             sleeper
         };
         let rang = sleeper.is_some();
-        sleeper.into_iter().for_each(Sleeper::wake);
+        if let Some(sleeper) = sleeper {
+            sleeper.by_worker.store(by_worker, Ordering::Relaxed);
+            sleeper.wake();
+        }
         rang
     }
 
@@ -103,7 +116,7 @@ impl Bell {
         self.word.fetch_and(!RINGING, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if more() {
-            self.ring();
+            self.wake_one(true);
         }
     }
 
@@ -127,8 +140,12 @@ impl Bell {
     }
 
     /// Blocks until somebody rings. `idle` is asked once more after the caller has been counted.
-    pub fn sleep(&self, limit: Option<Duration>, idle: impl FnOnce() -> bool) -> Woken {
-        let me = Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) });
+    pub fn sleep(&self, limit: Option<Duration>, idle: impl Fn() -> bool) -> Woken {
+        let me = Arc::new(Sleeper {
+            thread: thread::current(),
+            woken: AtomicBool::new(false),
+            by_worker: AtomicBool::new(false),
+        });
         {
             let mut stack = self.stack.lock();
             stack.push(Arc::clone(&me));
@@ -146,6 +163,16 @@ impl Bell {
                     return if self.withdraw(&me) { Woken::TimedOut } else { Woken::Rung };
                 }
                 Some(left) => thread::park_timeout(left),
+            }
+        }
+        if me.by_worker.load(Ordering::Relaxed) {
+            // Quick tasks are gone before a second worker could have one: it would only ask for the interpreter in
+            // vain. One that blocks leaves the others waiting, and they are taken after this moment.
+            for _ in 0..PATIENCE {
+                if idle() {
+                    break;
+                }
+                thread::yield_now();
             }
         }
         Woken::Rung
