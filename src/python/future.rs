@@ -558,6 +558,10 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
         }
     }
     let limit = Limit::after(timeout);
+    // Before it registers, which costs as much as the rest of a quick task.
+    if wait::offer(py, limit, || future.word.is_done()) {
+        return Ok(());
+    }
     settle::observe(future, |slot| slot.waiters.push(thread::current()));
     let waited = wait::parked_until(py, limit, || future.word.is_done() || future.is_forked());
     if future.word.is_done() {

@@ -44,13 +44,6 @@ pub(super) fn until(
         }
         py.detach(|| {
             super::seat::wake_now();
-            // What is waited for is often a few microseconds away, and wants this core.
-            for _ in 0..OFFERS {
-                if ready() {
-                    return;
-                }
-                thread::yield_now();
-            }
             while limit.left() != Some(Duration::ZERO) {
                 block(limit.left().map_or(LOOK, |left| left.min(LOOK)));
                 // On the main thread a signal may have ended the wait.
@@ -65,6 +58,24 @@ pub(super) fn until(
         }
     }
     Ok(true)
+}
+
+/// Offers the core a few times, detached: what is waited for is often a few microseconds away, and wants this core.
+/// True when it is `ready` then.
+pub(super) fn offer(py: Python<'_>, limit: Limit, ready: impl Fn() -> bool + Sync) -> bool {
+    if limit.left() == Some(Duration::ZERO) {
+        return false;
+    }
+    py.detach(|| {
+        super::seat::wake_now();
+        for _ in 0..OFFERS {
+            if ready() {
+                return true;
+            }
+            thread::yield_now();
+        }
+        ready()
+    })
 }
 
 /// [`until`], parked: whoever changes what `ready` looks at unparks this thread.
