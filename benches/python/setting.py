@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,7 +16,7 @@ STATISTICS = Path("/proc/stat")
 
 @dataclass(frozen=True)
 class ProcessorTime:
-    """Seconds since the system started: what all cores had to give, and what others took of it."""
+    """Seconds up to now: what all cores had to give, and what others than this process took."""
 
     capacity: float
     others: float
@@ -25,13 +26,11 @@ class ProcessorTime:
         """Reads the figures; None where the system does not tell."""
         if not STATISTICS.exists():
             return None
-        fields = STATISTICS.read_text("ascii").split()[1:9]
-        user, nice, system, idle, waiting, *rest = (
-            int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields
-        )
-        busy = user + nice + system + sum(rest)
-        own = sum(os.times()[:4])
-        return cls(capacity=busy + idle + waiting, others=busy - own)
+        # Only the idle time is exact here: the other fields miss short turns of threads.
+        idle, waiting = STATISTICS.read_text("ascii").split()[4:6]
+        unused = (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
+        capacity = time.monotonic() * (os.cpu_count() or 1)
+        return cls(capacity, others=capacity - unused - sum(os.times()[:4]))
 
     def share_of_others_since(self, earlier: Self) -> float:
         """What part of all processor time went to others, from 0 to 1."""
