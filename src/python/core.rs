@@ -33,7 +33,13 @@ pub(super) struct Core {
     pub(super) raise_when_full: bool,
 }
 
-type Args<'a, 'py> = (&'a Bound<'py, PyTuple>, Option<&'a Bound<'py, PyDict>>);
+/// What a verb was called with.
+pub(super) struct Call<'py> {
+    pub(super) function: Bound<'py, PyAny>,
+    /// `None`: no arguments.
+    pub(super) args: Option<Py<PyTuple>>,
+    pub(super) kwargs: Option<Py<PyDict>>,
+}
 
 /// A core by its Python object, which futures keep a reference to.
 pub(super) struct CoreRef<'a>(pub(super) &'a Py<Core>);
@@ -133,12 +139,11 @@ impl CoreRef<'_> {
     /// Makes the future of a task.
     fn draft(
         &self,
-        r#fn: &Bound<'_, PyAny>,
-        (args, kwargs): Args<'_, '_>,
+        call: Call<'_>,
         options: Option<&Arc<Options>>,
         express: bool,
     ) -> PyResult<Py<Future>> {
-        let py = r#fn.py();
+        let py = call.function.py();
         let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
         Future::draft(
             py,
@@ -148,9 +153,9 @@ impl CoreRef<'_> {
                 class: options.map_or(Class::Normal, |options| options.class),
                 once: options.is_some_and(|options| options.once),
                 express,
-                function: r#fn.clone().unbind(),
-                args: (!args.is_empty()).then(|| args.clone().unbind()),
-                kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+                function: call.function.unbind(),
+                args: call.args,
+                kwargs: call.kwargs,
                 context,
             },
         )
@@ -190,20 +195,18 @@ impl CoreRef<'_> {
     /// `Runner.submit`.
     pub(super) fn submit(
         &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
+        call: Call<'_>,
         options: Option<&Arc<Options>>,
     ) -> PyResult<Py<Future>> {
-        let py = r#fn.py();
-        self.check_open(r#fn)?;
+        let py = call.function.py();
+        self.check_open(&call.function)?;
         let limit = self.limit(py, options)?;
         if self.engine.settings.max_queue_size.is_some() {
             let class = options.map_or(Class::Normal, |options| options.class);
             self.room(py, class, Limit::after(limit))?;
         }
         let since = self.engine.clock.now();
-        let future = self.draft(r#fn, (args, kwargs), options, false).inspect_err(|_| {
+        let future = self.draft(call, options, false).inspect_err(|_| {
             if let Some(permits) = self.engine.permits() {
                 permits.give_back();
             }
@@ -226,29 +229,25 @@ impl CoreRef<'_> {
     /// `Runner.queue_task`.
     pub(super) fn queue_task(
         &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
+        call: Call<'_>,
         options: Option<&Arc<Options>>,
     ) -> PyResult<Py<PyAny>> {
-        let py = r#fn.py();
-        let future = self.submit(r#fn, args, kwargs, options)?;
+        let py = call.function.py();
+        let future = self.submit(call, options)?;
         outcome(future.bind(py))
     }
 
     /// `Runner.run_task`.
     pub(super) fn run_task(
         &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
+        call: Call<'_>,
         options: Option<&Arc<Options>>,
     ) -> PyResult<Py<PyAny>> {
-        let py = r#fn.py();
-        self.check_open(r#fn)?;
+        let py = call.function.py();
+        self.check_open(&call.function)?;
         let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
-        let future = self.draft(r#fn, (args, kwargs), options, true)?;
+        let future = self.draft(call, options, true)?;
         let due = Self::put_limit(&future, since, limit);
         let task = Task::new(future.clone_ref(py));
         let inside = seat::desk_of(&self.engine, |_| ()).is_some();

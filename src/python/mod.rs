@@ -1,6 +1,6 @@
 //! The binding: Python's face of the engine, and the engine's host in Python.
 //!
-//! From `submit` to the result: [`core`] drafts a [`future`] and queues it; [`host`] runs it at a worker's desk,
+//! From `submit` to the result: [`verbs`] takes the call; [`core`] drafts a [`future`] and queues it; [`host`] runs it at a worker's desk,
 //! through the [`door`]; [`settle`] publishes the outcome; [`wait`] is where callers block. [`seat`] knows what the
 //! current thread is doing, [`thread`] starts threads, [`exit`] ends everything in order.
 
@@ -19,6 +19,7 @@ mod runner;
 mod seat;
 mod settle;
 mod thread;
+mod verbs;
 mod wait;
 
 use pyo3::prelude::*;
@@ -43,6 +44,8 @@ mod _tasker {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::refuse_subinterpreter()?;
+        super::verbs::install_on_runner(module.py())?;
+        super::verbs::install_on_submitter(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_debug_build", cfg!(debug_assertions))
     }

@@ -1,10 +1,10 @@
 //! Options of a task, and the view of a runner that carries them.
 
+use super::core::CoreRef;
 use super::runner::Runner;
 use crate::engine::lanes::Class;
 use crate::sync::Arc;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
 
 /// What a task may be given beside its function. Checked by the facade.
 #[derive(Debug, Clone)]
@@ -28,7 +28,13 @@ impl Options {
 pub(super) struct Submitter {
     /// Strong: a view keeps its runner alive.
     runner: Py<Runner>,
-    options: Arc<Options>,
+    pub(super) options: Arc<Options>,
+}
+
+impl Submitter {
+    pub(super) fn core(&self) -> CoreRef<'_> {
+        self.runner.get().core()
+    }
 }
 
 #[pymethods]
@@ -49,39 +55,6 @@ impl Submitter {
     #[getter]
     fn runner(&self, py: Python<'_>) -> Py<Runner> {
         self.runner.clone_ref(py)
-    }
-
-    /// Does what `Runner.submit` does, with the options of this view.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn submit(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<super::future::Future>> {
-        self.runner.get().core().submit(r#fn, args, kwargs, Some(&self.options))
-    }
-
-    /// Does what `Runner.queue_task` does, with the options of this view.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn queue_task(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.runner.get().core().queue_task(r#fn, args, kwargs, Some(&self.options))
-    }
-
-    /// Does what `Runner.run_task` does, with the options of this view.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn run_task(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.runner.get().core().run_task(r#fn, args, kwargs, Some(&self.options))
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

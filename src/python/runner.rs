@@ -4,7 +4,6 @@ use super::context::Context;
 use super::core::{Core, CoreRef};
 use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
-use super::future::Future;
 use super::hooks::Hooks;
 use super::host::{Dropped, PyHost, Task};
 use super::net::Net;
@@ -37,9 +36,9 @@ pub(super) struct Runner {
     /// The engine borrows them from here, so that a runner that its own callables refer to can be collected.
     hooks: Option<Arc<Hooks>>,
     /// Options behind the verbs with a name of their own.
-    urgent: Arc<Options>,
-    once: Arc<Options>,
-    urgent_once: Arc<Options>,
+    pub(super) urgent: Arc<Options>,
+    pub(super) once: Arc<Options>,
+    pub(super) urgent_once: Arc<Options>,
     /// Stops the runner when the config's context is cancelled.
     _hook: Option<Hook>,
 }
@@ -125,72 +124,6 @@ impl Runner {
             Mode::Killed => "killed",
             Mode::Stopped => "stopped",
         }
-    }
-
-    /// Queues a task and returns its future.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn submit(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<Future>> {
-        self.core().submit(r#fn, args, kwargs, None)
-    }
-
-    /// Queues a task, waits for it and returns its result.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn queue_task(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.core().queue_task(r#fn, args, kwargs, None)
-    }
-
-    /// Does what `queue_task` does, in the class `Priority.HIGH`.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn queue_task_with_priority(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.core().queue_task(r#fn, args, kwargs, Some(&self.urgent))
-    }
-
-    /// Does what `queue_task` does, and enters the function at most once.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn queue_task_once(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.core().queue_task(r#fn, args, kwargs, Some(&self.once))
-    }
-
-    /// Does what `queue_task` does, in the class `Priority.HIGH` and at most once.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn queue_task_with_priority_once(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.core().queue_task(r#fn, args, kwargs, Some(&self.urgent_once))
-    }
-
-    /// Runs a task now, past the queue, and returns its result.
-    #[pyo3(signature = (r#fn, /, *args, **kwargs))]
-    fn run_task(
-        &self,
-        r#fn: &Bound<'_, PyAny>,
-        args: &Bound<'_, PyTuple>,
-        kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Py<PyAny>> {
-        self.core().run_task(r#fn, args, kwargs, None)
     }
 
     /// Stops gracefully: refuses new tasks, finishes the others, destroys the resources.
