@@ -42,6 +42,8 @@ pub const TOLD: u32 = 1 << 9;
 pub const TIMED: u32 = 1 << 10;
 /// Its time limit passed while it ran.
 pub const EXPIRED: u32 = 1 << 11;
+/// It asked for its context, which ends with it. Set by the thread that runs it.
+pub const ASKED: u32 = 1 << 12;
 
 /// What others see of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

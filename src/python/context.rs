@@ -5,7 +5,7 @@ use super::future::Future;
 use super::seat;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Clock, Tick, ticks};
-use crate::engine::task::TOLD;
+use crate::engine::task::{ASKED, TOLD};
 use crate::engine::token::Token;
 use crate::sync::thread;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -18,9 +18,9 @@ use std::time::Duration;
 pub(super) const OVERDUE: &str = "the deadline has passed";
 
 /// The clock of all contexts, and what `time.monotonic()` showed when it read zero.
-fn clock(py: Python<'_>) -> (Clock, f64) {
+fn clock(py: Python<'_>) -> &'static (Clock, f64) {
     static CLOCK: PyOnceLock<(Clock, f64)> = PyOnceLock::new();
-    *CLOCK.get_or_init(py, || {
+    CLOCK.get_or_init(py, || {
         let monotonic = || py.import("time")?.call_method0("monotonic")?.extract();
         (Clock::new(), monotonic().unwrap_or(0.0))
     })
@@ -206,6 +206,7 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
         let mut slot = future.slot.lock();
         let slot = slot.get_or_insert_default();
         slot.context = Some((token.clone(), context.clone_ref(py)));
+        future.word.set(ASKED);
         slot.reason.clone()
     };
     // After it was put where others find it: whoever told the task before could not.

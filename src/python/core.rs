@@ -4,11 +4,12 @@
 //! reference to that is noticed.
 
 use super::error::{self, QueueFull, RunnerBroken, RunnerStopped};
-use super::future::{Draft, Future, Snapshot};
+use super::future::{Draft, Future};
 use super::host::{PyHost, Task, discard};
 use super::options::Options;
 use super::seat;
 use super::settle;
+use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::Engine;
 use crate::engine::clock::{Tick, ticks};

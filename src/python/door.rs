@@ -86,17 +86,25 @@ pub(super) fn call(
             used += 1;
         }
     }
-    let kwargs = kwargs.map_or(ptr::null_mut(), Py::as_ptr);
     let flagged = (used - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
     // SAFETY: `slots` has at least one slot in front of the arguments.
     let arguments = unsafe { slots.as_ptr().add(1) };
-    let result = through!(
-        ffi::PyObject_VectorcallDict as fn(Object, *const Object, usize, Object) -> Object,
-        callable.as_ptr(),
-        arguments,
-        flagged,
-        kwargs
-    );
+    let result = match kwargs {
+        None => through!(
+            ffi::PyObject_Vectorcall as fn(Object, *const Object, usize, Object) -> Object,
+            callable.as_ptr(),
+            arguments,
+            flagged,
+            ptr::null_mut()
+        ),
+        Some(kwargs) => through!(
+            ffi::PyObject_VectorcallDict as fn(Object, *const Object, usize, Object) -> Object,
+            callable.as_ptr(),
+            arguments,
+            flagged,
+            kwargs.as_ptr()
+        ),
+    };
     if result.is_null() {
         return Err(raised(py));
     }

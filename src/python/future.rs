@@ -9,6 +9,7 @@ use super::door;
 use super::error;
 use super::options::Options;
 use super::settle::{self, Slot};
+use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
@@ -46,44 +47,11 @@ pub(super) struct Payload {
     pub(super) function: Option<Py<PyAny>>,
     pub(super) args: Option<Py<PyTuple>>,
     pub(super) kwargs: Option<Py<PyDict>>,
-    pub(super) context: Option<Snapshot>,
+    pub(super) context: Snapshot,
     /// How many attempts have begun.
     pub(super) attempts: u32,
-}
-
-/// The submitter's `contextvars` context, copied at submit, and off the collector's list while it waits: like its
-/// future it cannot be garbage then.
-pub(super) struct Snapshot(Option<Py<PyAny>>);
-
-impl Snapshot {
-    pub(super) fn take(py: Python<'_>) -> PyResult<Self> {
-        // SAFETY: attached; gives an owned reference, or null with an exception.
-        let copy =
-            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?.unbind();
-        untrack(&copy);
-        Ok(Self(Some(copy)))
-    }
-
-    /// The context, back on the collector's list: it is about to be used, and may become part of a cycle.
-    pub(super) fn open(&self) -> Option<&Py<PyAny>> {
-        self.0.as_ref().inspect(|context| track(context))
-    }
-
-    pub(super) fn peek(&self) -> Option<&Py<PyAny>> {
-        self.0.as_ref()
-    }
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        // Before it dies: a context takes itself off the list then, without looking whether it is on it.
-        if let Some(context) = self.0.take() {
-            Python::attach(|py| {
-                track(&context);
-                door::release(py, context);
-            });
-        }
-    }
+    /// Whether it runs in a context of its own: a copy of the snapshot.
+    pub(super) own_context: bool,
 }
 
 /// Where a task came from. Constant.
@@ -112,6 +80,7 @@ pub(super) struct Draft {
     pub(super) function: Py<PyAny>,
     pub(super) args: Option<Py<PyTuple>>,
     pub(super) kwargs: Option<Py<PyDict>>,
+    /// `None`: it runs in the worker's own context.
     pub(super) context: Option<Snapshot>,
 }
 
@@ -138,7 +107,8 @@ impl Future {
                 function: Some(draft.function),
                 args: draft.args,
                 kwargs: draft.kwargs,
-                context: draft.context,
+                own_context: draft.context.is_some(),
+                context: draft.context.unwrap_or_default(),
                 attempts: 0,
             }),
             origin: Some(Origin { core: draft.core, options: draft.options }),
@@ -159,11 +129,11 @@ impl Future {
     /// Lets go of the payload.
     pub(super) unsafe fn drop_payload(&self, py: Python<'_>) {
         // SAFETY: the caller owns the payload.
-        let payload = std::mem::take(unsafe { self.payload() });
+        let mut payload = std::mem::take(unsafe { self.payload() });
         door::release_some(py, payload.function);
         door::release_some(py, payload.args);
         door::release_some(py, payload.kwargs);
-        drop(payload.context);
+        payload.context.release(py);
     }
 
     /// Writes the outcome, for its owner.
@@ -489,7 +459,7 @@ impl Future {
         visit.call(&payload.function)?;
         visit.call(&payload.args)?;
         visit.call(&payload.kwargs)?;
-        visit.call(payload.context.as_ref().and_then(Snapshot::peek))?;
+        visit.call(payload.context.peek())?;
         if let Outcome::Value(object) | Outcome::Error(object) = outcome {
             visit.call(object)?;
         }

@@ -1,8 +1,9 @@
 //! The engine's host in Python: creates, runs, judges, destroys through the user's callables.
 
+use super::breath;
 use super::door;
 use super::error::{self, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout};
-use super::future::{Future, Outcome, Payload, Snapshot};
+use super::future::{Future, Outcome, Payload};
 use super::hooks::{Hooks, Keeping};
 use super::log::{self, Level};
 use super::seat;
@@ -11,18 +12,15 @@ use super::thread;
 use crate::engine::backoff::Trouble;
 use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
-use crate::engine::task::{EXPIRED, ONCE, TIMED, TOLD, Taken, TaskWord};
+use crate::engine::task::{ASKED, EXPIRED, ONCE, TIMED, TOLD, Taken, TaskWord};
 use crate::engine::worker::{Badge, Desk, Life};
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a task that was told of its time limit may take to leave before another worker takes its worker's place.
 const GRACE: Tick = 20_000_000;
@@ -158,25 +156,18 @@ impl PyHost {
             let (args, kwargs) = (payload.args.as_ref(), payload.kwargs.as_ref());
             door::call(py, function, Some(resource), args, kwargs)
         };
-        let Some(snapshot) = payload.context.as_ref().and_then(Snapshot::open) else {
+        if !payload.own_context {
             return run(payload);
-        };
-        // Each attempt gets a copy of its own; a task that cannot be retried takes the snapshot itself.
-        let copied = if self.judges && self.max_retries > 0 && !word.has(ONCE) {
-            // SAFETY: a live context object; gives an owned reference, or null with an exception.
-            let copy =
-                unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(snapshot.as_ptr())) };
-            Some(copy.map_err(|error| error.into_value(py).into_any())?.unbind())
-        } else {
-            None
-        };
-        let context = copied.as_ref().unwrap_or(snapshot);
-        let result = door::enter_context(py, context).and_then(|()| {
+        }
+        let last = !self.judges || self.max_retries == 0 || word.has(ONCE);
+        let context = payload.context.open(py, last);
+        let context = context.map_err(|error| error.into_value(py).into_any())?;
+        let result = door::enter_context(py, &context).and_then(|()| {
             let result = run(payload);
-            door::exit_context(py, context);
+            door::exit_context(py, &context);
             result
         });
-        door::release_some(py, copied);
+        door::release(py, context);
         result
     }
 }
@@ -284,57 +275,30 @@ impl Host for PyHost {
         // SAFETY: the engine claimed the task for this thread.
         let payload = unsafe { future.payload() };
         if let Some(function) = &payload.function {
-            seat::wake_before(function.as_ptr(), desk);
-            breathe(py, function);
+            breath::before(py, function);
         }
         if is_overdue(future, desk) {
+            seat::wake_now();
             self.end_overdue(py, object, Overdue::NotEntered);
             finish(py, future);
             return Ran::Late;
         }
-        seat::at_desk(desk, || {
-            let called_off = payload.attempts > 0 && future.word.has(TOLD);
-            let last_error = called_off.then(|| take_last_error(future)).flatten();
-            let result = match last_error {
-                // Told to give up just when its retry was queued.
-                Some(error) => Err(error),
-                None => seat::inside_task(Some(object), || {
-                    self.call(py, desk.resource(), &future.word, payload)
-                }),
-            };
-            if is_overdue(future, desk) {
-                // Even if the keeper has not come round to it: heeding the limit must not look like a result in
-                // time.
-                self.end_overdue(py, object, Overdue::Ended);
+        seat::with(|seat| {
+            if let Some(function) = &payload.function {
+                seat.wake_before(function.as_ptr(), desk);
             }
-            let ran = match result {
-                Ok(value) => {
-                    if future.word.settle_running() {
-                        desk.delivered(true);
-                        settle::publish(py, object, Outcome::Value(value));
-                        Ran::Completed
-                    } else {
-                        door::release(py, value);
-                        Ran::Late
-                    }
-                }
-                Err(error) => {
-                    let error = storable(py, error);
-                    let doubtful = self.judges
-                        && !desk.engine().is_killed()
-                        && !future.word.has(TOLD)
-                        && !is_our_own(py, &error);
-                    if doubtful {
-                        let former =
-                            future.slot.lock().get_or_insert_default().last_error.replace(error);
-                        door::release_some(py, former);
-                        return Ran::Doubtful;
-                    }
-                    if deliver_error(py, desk, object, error) { Ran::Failed } else { Ran::Late }
-                }
-            };
-            finish(py, future);
-            ran
+            seat.at_desk(desk, || {
+                let called_off = payload.attempts > 0 && future.word.has(TOLD);
+                let last_error = called_off.then(|| take_last_error(future)).flatten();
+                let result = match last_error {
+                    // Told to give up just when its retry was queued.
+                    Some(error) => Err(error),
+                    None => seat.inside_task(Some(object), || {
+                        self.call(py, desk.resource(), &future.word, payload)
+                    }),
+                };
+                self.deliver(py, desk, object, result)
+            })
         })
     }
 
@@ -351,7 +315,8 @@ impl Host for PyHost {
             return Verdict::Healthy;
         };
         // It may ask the runner itself, and is answered on this very resource.
-        let answer = seat::at_desk(desk, || door::call_with(py, check_health, &[&error]));
+        let answer =
+            seat::with(|seat| seat.at_desk(desk, || door::call_with(py, check_health, &[&error])));
         door::release(py, error);
         match truth(py, answer) {
             Ok(true) => Verdict::Healthy,
@@ -381,7 +346,9 @@ impl Host for PyHost {
             if attempts > 1 {
                 add_note(py, &error, attempts);
             }
-            seat::at_desk(desk, || settle::publish(py, object, Outcome::Error(error)));
+            seat::with(|seat| {
+                seat.at_desk(desk, || settle::publish(py, object, Outcome::Error(error)));
+            });
         }
         finish(py, future);
     }
@@ -517,6 +484,49 @@ impl PyHost {
         }
     }
 
+    /// Gives a task what came of its function, unless that is to be judged first.
+    fn deliver(
+        &self,
+        py: Python<'_>,
+        desk: &Desk<'_, Self>,
+        object: &Py<Future>,
+        result: Result<Py<PyAny>, Py<PyAny>>,
+    ) -> Ran {
+        let future = object.get();
+        if is_overdue(future, desk) {
+            // Even if the keeper has not come round to it: heeding the limit must not look like a result in time.
+            self.end_overdue(py, object, Overdue::Ended);
+        }
+        let ran = match result {
+            Ok(value) => {
+                if future.word.settle_running() {
+                    desk.delivered(true);
+                    settle::publish(py, object, Outcome::Value(value));
+                    Ran::Completed
+                } else {
+                    door::release(py, value);
+                    Ran::Late
+                }
+            }
+            Err(error) => {
+                let error = storable(py, error);
+                let doubtful = self.judges
+                    && !desk.engine().is_killed()
+                    && !future.word.has(TOLD)
+                    && !is_our_own(py, &error);
+                if doubtful {
+                    let former =
+                        future.slot.lock().get_or_insert_default().last_error.replace(error);
+                    door::release_some(py, former);
+                    return Ran::Doubtful;
+                }
+                if deliver_error(py, desk, object, error) { Ran::Failed } else { Ran::Late }
+            }
+        };
+        finish(py, future);
+        ran
+    }
+
     /// Keeps what a kill hands back.
     fn keep_dropped(&self, py: Python<'_>, future: &Future) {
         // SAFETY: the engine claimed the task for this thread.
@@ -574,6 +584,9 @@ fn is_overdue(future: &Future, desk: &Desk<'_, PyHost>) -> bool {
 }
 
 fn drop_context(py: Python<'_>, future: &Future) {
+    if !future.word.has(ASKED) {
+        return;
+    }
     let context = future.slot.lock().as_deref_mut().and_then(|slot| slot.context.take());
     if let Some((_, context)) = context {
         door::release(py, context.into_any());
@@ -608,39 +621,5 @@ fn add_note(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
             Ok(object) | Err(object) => door::release(py, object),
         }
         door::release(py, add_note);
-    }
-}
-
-/// Lets other threads have the interpreter now and then.
-///
-/// A forced switch is only honoured when a Python frame begins or loops. A worker that runs builtin functions
-/// enters none, and would hold the interpreter for as long as there is work; so it enters an empty one when a
-/// millisecond has passed since the last.
-fn breathe(py: Python<'_>, function: &Py<PyAny>) {
-    thread_local! {
-        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
-    }
-    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    const LONGEST: Duration = Duration::from_millis(1);
-    // SAFETY: a live object.
-    let has_frame = unsafe { ffi::PyFunction_Check(function.as_ptr()) != 0 };
-    if has_frame {
-        LAST.set(None);
-        return;
-    }
-    let now = Instant::now();
-    match LAST.get() {
-        None => LAST.set(Some(now)),
-        Some(last) if now - last > LONGEST => {
-            LAST.set(Some(now));
-            let empty = EMPTY
-                .get_or_try_init(py, || py.eval(c"lambda: None", None, None).map(Bound::unbind));
-            if let Ok(empty) = empty {
-                match door::call(py, empty, None, None, None) {
-                    Ok(object) | Err(object) => door::release(py, object),
-                }
-            }
-        }
-        Some(_) => {}
     }
 }

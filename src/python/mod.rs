@@ -4,6 +4,7 @@
 //! through the [`door`]; [`settle`] publishes the outcome; [`wait`] is where callers block. [`seat`] knows what the
 //! current thread is doing, [`thread`] starts threads, [`exit`] ends everything in order.
 
+mod breath;
 mod context;
 mod core;
 mod door;
@@ -18,6 +19,7 @@ mod options;
 mod runner;
 mod seat;
 mod settle;
+mod snapshot;
 mod thread;
 mod verbs;
 mod wait;

@@ -15,13 +15,21 @@ use std::cell::{Cell, RefCell};
 use std::ptr;
 
 thread_local! {
-    /// The engine whose worker or keeper this thread is, or whose kill it carries out. Only compared, never followed.
-    static EMPLOYER: Cell<*const Engine<PyHost>> = const { Cell::new(ptr::null()) };
-    static PLACE: Cell<*const Place> = const { Cell::new(ptr::null()) };
-    static TASK: Cell<*mut pyo3::ffi::PyObject> = const { Cell::new(ptr::null_mut()) };
-    /// The function run last, only compared, and since when a wake-up is put off for its sake.
-    static RUN: Cell<(*const pyo3::ffi::PyObject, Tick)> = const { Cell::new((ptr::null(), 0)) };
+    static SEAT: Seat = const { Seat::new() };
+    /// Whom this thread has yet to wake; apart from the seat, which needs no destructor.
     static WAKES: RefCell<Vec<Thread>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module's documentation. One variable, for every look at one costs a call in a shared library.
+pub(super) struct Seat {
+    /// The engine whose worker or keeper this thread is, or whose kill it carries out. Only compared, never followed.
+    employer: Cell<*const Engine<PyHost>>,
+    place: Cell<*const Place>,
+    task: Cell<*mut pyo3::ffi::PyObject>,
+    /// The function run last, only compared, and since when a wake-up is put off for its sake.
+    run: Cell<(*const pyo3::ffi::PyObject, Tick)>,
+    /// Whether there is anybody in `WAKES`.
+    owes: Cell<bool>,
 }
 
 /// A desk this thread works at, and the one it was called away from.
@@ -30,22 +38,80 @@ struct Place {
     outer: *const Place,
 }
 
-/// Runs `work` with this thread at a desk.
-pub(super) fn at_desk<T>(desk: &Desk<'_, PyHost>, work: impl FnOnce() -> T) -> T {
-    let outer = PLACE.get();
-    let place = Place { desk: ptr::from_ref(desk).cast(), outer };
-    PLACE.set(&raw const place);
-    let result = work();
-    PLACE.set(outer);
-    result
+/// Calls `work` with this thread's seat.
+pub(super) fn with<T>(work: impl FnOnce(&Seat) -> T) -> T {
+    SEAT.with(work)
 }
 
-/// Runs `work` with this thread inside a task, or inside none.
-pub(super) fn inside_task<T>(task: Option<&Py<Future>>, work: impl FnOnce() -> T) -> T {
-    let outer = TASK.replace(task.map_or(ptr::null_mut(), Py::as_ptr));
-    let result = work();
-    TASK.set(outer);
-    result
+impl Seat {
+    const fn new() -> Self {
+        Self {
+            employer: Cell::new(ptr::null()),
+            place: Cell::new(ptr::null()),
+            task: Cell::new(ptr::null_mut()),
+            run: Cell::new((ptr::null(), 0)),
+            owes: Cell::new(false),
+        }
+    }
+
+    /// Runs `work` with this thread at a desk.
+    pub(super) fn at_desk<T>(&self, desk: &Desk<'_, PyHost>, work: impl FnOnce() -> T) -> T {
+        let outer = self.place.get();
+        let place = Place { desk: ptr::from_ref(desk).cast(), outer };
+        self.place.set(&raw const place);
+        let result = work();
+        self.place.set(outer);
+        result
+    }
+
+    /// Runs `work` with this thread inside a task, or inside none.
+    pub(super) fn inside_task<T>(&self, task: Option<&Py<Future>>, work: impl FnOnce() -> T) -> T {
+        let outer = self.task.replace(task.map_or(ptr::null_mut(), Py::as_ptr));
+        let result = work();
+        self.task.set(outer);
+        result
+    }
+
+    /// Wakes whom this thread has yet to wake, before it runs a function that may take long.
+    ///
+    /// One that took a few microseconds just now is taken to be quick again, and the wake-up put off to the end of
+    /// a short run of such tasks: half of all system calls go, and twice as many callers are served that wait for
+    /// each task. When the guess is wrong, the waiters look for themselves (see [`wait`](super::wait)).
+    pub(super) fn wake_before(
+        &self,
+        function: *const pyo3::ffi::PyObject,
+        desk: &Desk<'_, PyHost>,
+    ) {
+        const QUICK: Tick = 10_000;
+        const LONGEST: Tick = 50_000;
+        if !self.owes.get() {
+            self.run.set((function, 0));
+            return;
+        }
+        let (before, since) = self.run.get();
+        let put_off = match desk.last_run() {
+            Some((now, took)) if before == function && took < QUICK => {
+                let since = if since == 0 { now } else { since };
+                self.run.set((function, since));
+                now - since < LONGEST
+            }
+            _ => false,
+        };
+        if !put_off {
+            self.run.set((function, 0));
+            self.wake_now();
+        }
+    }
+
+    fn wake_now(&self) {
+        if self.owes.replace(false) {
+            WAKES.with_borrow_mut(|wakes| {
+                for waiter in wakes.drain(..) {
+                    waiter.unpark();
+                }
+            });
+        }
+    }
 }
 
 /// Calls `look` with the desk this thread works at, if any.
@@ -67,7 +133,7 @@ fn nearest_desk<T>(
     look: impl FnOnce(&Desk<'_, PyHost>) -> T,
 ) -> Option<T> {
     // SAFETY: set by `at_desk` on this thread: its frame and those of the outer places are still below us.
-    let mut place = unsafe { PLACE.get().as_ref() };
+    let mut place = unsafe { with(|seat| seat.place.get()).as_ref() };
     while let Some(Place { desk, outer }) = place {
         // SAFETY: the frame that made the place borrows the desk.
         let desk = unsafe { &*desk.cast::<Desk<'_, PyHost>>() };
@@ -82,25 +148,28 @@ fn nearest_desk<T>(
 
 /// Says that this thread belongs to an engine.
 pub(super) fn employ(engine: &Arc<Engine<PyHost>>) {
-    EMPLOYER.set(Arc::as_ptr(engine));
+    with(|seat| seat.employer.set(Arc::as_ptr(engine)));
 }
 
 /// Runs `work` as if this thread belonged to an engine: callbacks inside must not wait for its end.
 pub(super) fn on_behalf<T>(engine: &Arc<Engine<PyHost>>, work: impl FnOnce() -> T) -> T {
-    let before = EMPLOYER.replace(Arc::as_ptr(engine));
-    let result = work();
-    EMPLOYER.set(before);
-    result
+    with(|seat| {
+        let before = seat.employer.replace(Arc::as_ptr(engine));
+        let result = work();
+        seat.employer.set(before);
+        result
+    })
 }
 
 /// Whether this thread works for this engine: a wait for its end would be a wait for itself.
 pub(super) fn works_for(engine: &Arc<Engine<PyHost>>) -> bool {
-    ptr::eq(EMPLOYER.get(), Arc::as_ptr(engine)) || desk_of(engine, |_| ()).is_some()
+    ptr::eq(with(|seat| seat.employer.get()), Arc::as_ptr(engine))
+        || desk_of(engine, |_| ()).is_some()
 }
 
 /// The task that this thread runs.
 pub(super) fn task(py: Python<'_>) -> Option<Bound<'_, Future>> {
-    let task = TASK.get();
+    let task = with(|seat| seat.task.get());
     if task.is_null() {
         return None;
     }
@@ -113,45 +182,17 @@ pub(super) fn task(py: Python<'_>) -> Option<Bound<'_, Future>> {
 ///
 /// A waiter woken while its waker is attached only runs into the interpreter's lock and sleeps again.
 pub(super) fn wake_later(waiter: Thread) {
-    if PLACE.get().is_null() {
-        waiter.unpark();
-    } else {
-        WAKES.with_borrow_mut(|wakes| wakes.push(waiter));
-    }
-}
-
-/// Wakes whom this thread has yet to wake.
-pub(super) fn wake_now() {
-    WAKES.with_borrow_mut(|wakes| {
-        for waiter in wakes.drain(..) {
+    with(|seat| {
+        if seat.place.get().is_null() {
             waiter.unpark();
+        } else {
+            WAKES.with_borrow_mut(|wakes| wakes.push(waiter));
+            seat.owes.set(true);
         }
     });
 }
 
-/// Wakes whom this thread has yet to wake, before it runs a function that may take long.
-///
-/// One that took a few microseconds just now is taken to be quick again, and the wake-up put off to the end of a
-/// short run of such tasks: half of all system calls go, and twice as many callers are served that wait for each
-/// task. When the guess is wrong, the waiters look for themselves (see [`wait`](super::wait)).
-pub(super) fn wake_before(function: *const pyo3::ffi::PyObject, desk: &Desk<'_, PyHost>) {
-    const QUICK: Tick = 10_000;
-    const LONGEST: Tick = 50_000;
-    if WAKES.with_borrow(Vec::is_empty) {
-        RUN.set((function, 0));
-        return;
-    }
-    let (before, since) = RUN.get();
-    let put_off = match desk.last_run() {
-        Some((now, took)) if before == function && took < QUICK => {
-            let since = if since == 0 { now } else { since };
-            RUN.set((function, since));
-            now - since < LONGEST
-        }
-        _ => false,
-    };
-    if !put_off {
-        RUN.set((function, 0));
-        wake_now();
-    }
+/// Wakes whom this thread has yet to wake.
+pub(super) fn wake_now() {
+    with(Seat::wake_now);
 }

@@ -280,10 +280,12 @@ fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
         seat::wake_later(waiter);
     }
     if !callbacks.is_empty() {
-        seat::inside_task(None, || {
-            for callback in callbacks {
-                call_back(py, object, callback);
-            }
+        seat::with(|seat| {
+            seat.inside_task(None, || {
+                for callback in callbacks {
+                    call_back(py, object, callback);
+                }
+            });
         });
     }
 }
