@@ -36,6 +36,7 @@ from tasker._future import Future
 from tasker._map import Results
 from tasker._priority import Priority
 from tasker._runner import Runner, Submitter
+from tasker._start import Starting
 from tasker._stats import Metrics, Stats
 from tasker._tasker import Context, TaskContext, current_context
 
@@ -58,6 +59,7 @@ __all__ = [
     "RunnerBroken",
     "RunnerStopped",
     "RunningTask",
+    "Starting",
     "Stats",
     "StopTimeout",
     "Submitter",

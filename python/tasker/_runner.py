@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from types import GenericAlias
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from tasker import _tasker
+from tasker import _tasker, _threads
+from tasker._amap import AsyncMaps
 from tasker._config import Config, check_name, check_seconds, check_type, wrong
 from tasker._errors import RunnerBroken
 from tasker._map import Maps
 from tasker._priority import Priority
+from tasker._start import Starting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+    from tasker._dropped import DroppedTask
+
 R = TypeVar("R")
+S = TypeVar("S")
+"""The resource of a runner that is being made: a class method of its own."""
 
 if TYPE_CHECKING:
     from tasker._tasker import Runner as _NativeRunner
@@ -26,7 +34,7 @@ else:
     _NativeSubmitter = GenericAlias(_tasker.Submitter, R)
 
 
-class Runner(_NativeRunner[R], Maps[R]):
+class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
     """Runs functions on worker threads that each own a resource.
 
     A task function is called as `fn(resource, *args, **kwargs)` on a worker, with that worker's
@@ -37,6 +45,9 @@ class Runner(_NativeRunner[R], Maps[R]):
     `GeneratorExit` stops the runner gracefully; any other exception kills it and passes on. A
     runner dropped without either gives a `ResourceWarning` and stops in the background; one still
     alive when the interpreter exits is stopped gracefully.
+
+    In asyncio start it with `start`, submit with `asubmit`, and use `async with`, which ends it in
+    the same way without blocking the loop; `asyncio.CancelledError` kills, as other exceptions do.
 
     Args:
         config: The settings.
@@ -125,6 +136,95 @@ class Runner(_NativeRunner[R], Maps[R]):
             if exc is None:
                 raise
 
+    @classmethod
+    def start(cls, config: Config[S], *, timeout: float | None = None) -> Starting[S]:
+        """Starts a runner in asyncio without blocking the loop.
+
+        Await what it returns for the runner, or use that in `async with`, which also ends the
+        runner without blocking the loop, as `async with` on a runner does. A start that is
+        cancelled leaves nothing behind: what has been created is destroyed, and what is being
+        created is destroyed when it is ready.
+
+        Args:
+            config: The settings.
+            timeout: As for `Runner`.
+
+        Raises:
+            ResourceCreationError: When awaited, as `Runner` does.
+            RunnerStopped: When awaited: the interpreter is exiting.
+
+        Example:
+            >>> import asyncio
+            >>> from tasker import Config, Runner
+            >>> async def main() -> int:
+            ...     async with Runner.start(Config(on_create=dict, worker_count=1)) as runner:
+            ...         return await runner.asubmit(lambda cache: len(cache))
+            >>> asyncio.run(main())
+            0
+        """
+        make = cast("Callable[..., Runner[S]]", cls)
+        return Starting(partial(make, config, timeout=timeout), f"start of {config.name}")
+
+    async def astop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Does what `stop` does, without blocking the loop.
+
+        Cancelled, it no longer waits; the shutdown goes on.
+
+        Args:
+            timeout: As for `stop`.
+
+        Raises:
+            StopTimeout: As for `stop`.
+        """
+        if self._is_served_here():
+            return self.stop(timeout)
+        # Not at the top: see that module. So below.
+        from tasker._asyncio import off_loop  # noqa: PLC0415
+
+        return await off_loop(partial(self.stop, timeout), f"stop of {self.name}")
+
+    async def akill(self, timeout: float | None = None) -> list[DroppedTask]:  # noqa: ASYNC109
+        """Does what `kill` does, without blocking the loop.
+
+        Cancelled, it no longer waits; the shutdown goes on, and nobody gets the dropped tasks.
+
+        Args:
+            timeout: As for `kill`.
+
+        Returns:
+            The tasks that never started.
+
+        Raises:
+            StopTimeout: As for `kill`.
+        """
+        if self._is_served_here():
+            return self.kill(timeout)
+        from tasker._asyncio import off_loop  # noqa: PLC0415
+
+        return await off_loop(partial(self.kill, timeout), f"kill of {self.name}")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if isinstance(exc, GeneratorExit):
+                # The coroutine is being closed, and must not wait any more.
+                _threads.start(self.stop, f"stop of {self.name}")
+            elif exc is None or isinstance(exc, SystemExit):
+                await self.astop()
+            else:
+                await self.akill()
+        except RunnerBroken:
+            # As in `__exit__`.
+            if exc is None:
+                raise
+
     def __repr__(self) -> str:
         kind = type(self).__name__
         return f"<{kind} {self.name!r} {self.state}, {self.config.worker_count} workers>"
@@ -137,7 +237,7 @@ class Runner(_NativeRunner[R], Maps[R]):
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
 
-class Submitter(_NativeSubmitter[R], Maps[R]):
+class Submitter(_NativeSubmitter[R], Maps[R], AsyncMaps[R]):
     """A view of a runner whose tasks have fixed options; made by `Runner.options`.
 
     It keeps its runner alive. All methods may be called from any thread.

@@ -1,6 +1,7 @@
 """The native half of tasker. Its docstrings are the reference for the native classes."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
 
@@ -91,6 +92,7 @@ class Future(Generic[_T]):
             fn: Called with the future.
         """
 
+    def __await__(self) -> Generator[Any, None, _T]: ...
     def set_running_or_notify_cancel(self) -> bool:
         """Marks the future as running. For executors and tests.
 
@@ -288,6 +290,36 @@ class Runner(Generic[_R]):
             RunnerBroken: The runner was inherited through a fork, or failed inside.
         """
 
+    def asubmit(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> asyncio.Future[_T]:
+        """Queues a task and returns an asyncio future of the running loop.
+
+        For coroutines: `await` it, or give it to `gather`, `wait` or a `TaskGroup`. Never blocks:
+        when the queue is full and the config says that a submit waits, the task waits for room by
+        itself, is not accepted until then, and fails with `RunnerStopped` if the runner closes
+        meanwhile. Cancelling the future, or a coroutine that awaits it, cancels a task that has
+        not started; one that runs has its context cancelled, and nobody learns how it ends.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)` on a worker.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            The future. It fails with what *fn* raised, with `TaskTimeout` or with `TaskCancelled`,
+            as `Future.result` does; with `QueueFull` when the task's time limit passed while it
+            waited for room.
+
+        Raises:
+            RuntimeError: No asyncio loop is running in this thread.
+            TypeError: *fn* cannot be called.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: The queue is full, and the config says `when_full="raise"` or this is a
+                worker of the runner.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+        """
+
     def queue_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
@@ -399,6 +431,7 @@ class Runner(Generic[_R]):
         """Returns the figures since the start."""
 
     def _let_go(self) -> None: ...
+    def _is_served_here(self) -> bool: ...
     def _submitter(
         self,
         cls: type[_runner.Submitter[Any]],
@@ -429,6 +462,11 @@ class Submitter(Generic[_R]):
     ) -> _future.Future[_T]:
         """Does what `Runner.submit` does, with the options of this view."""
 
+    def asubmit(
+        self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> asyncio.Future[_T]:
+        """Does what `Runner.asubmit` does, with the options of this view."""
+
     def queue_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
@@ -438,6 +476,9 @@ class Submitter(Generic[_R]):
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """Does what `Runner.run_task` does, with the options of this view."""
+
+# Called by tasker._asyncio.
+def _abandon_starts_with(context: Context) -> None: ...
 
 # Called by tasker._lifecycle.
 def _stop_all_at_exit() -> None: ...

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def start(target: Callable[[], None], name: str) -> threading.Thread | _Bare:
+def start(target: Callable[[], object], name: str) -> threading.Thread | _Bare:
     """Starts a daemon thread in an empty `contextvars` context.
 
     Args:
@@ -76,7 +76,7 @@ class _Unwaited(threading.Event):
 class _Bare:
     """A real thread where gevent has turned `threading.Thread` into a greenlet."""
 
-    def __init__(self, target: Callable[[], None], name: str, monkey: Any) -> None:
+    def __init__(self, target: Callable[[], object], name: str, monkey: Any) -> None:
         self.name = name
         self.ident: int | None = None
         self._get_ident = monkey.get_original("_thread", "get_ident")

@@ -11,7 +11,7 @@ use super::host::{Host, Refusal};
 use super::lanes::{Class, Entry};
 use super::launch::Launch;
 use super::loans::{Borrower, Loans};
-use super::queue::{Closed, Queue};
+use super::queue::{Closed, Late, Queue};
 use super::renewal::Renewal;
 use super::roster::{Headcount, Roster};
 use super::scaler::{self, Load};
@@ -253,6 +253,21 @@ impl<H: Host> Engine<H> {
                 permits.give_back();
             }
         });
+        if self.bursts() && self.main.bell.sleepers() == 0 {
+            self.think_about_scaling(since);
+        }
+        pushed
+    }
+
+    /// Accepts a task for the main queue that waited for room outside, and holds a permit now.
+    ///
+    /// # Errors
+    ///
+    /// It comes back, and the permit is the caller's, when the runner is closing or it was settled meanwhile.
+    pub fn admit(&self, class: Class, task: H::Task) -> Result<(), Late<H::Task>> {
+        let since = self.clock.now();
+        self.note(since);
+        let pushed = self.main.push_if(class, task, since, |task| self.host.word(task).admit());
         if self.bursts() && self.main.bell.sleepers() == 0 {
             self.think_about_scaling(since);
         }

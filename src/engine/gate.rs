@@ -90,6 +90,13 @@ impl Gate {
     }
 }
 
+impl Pass<'_> {
+    /// Leaves again with a task that is not to be accepted after all; it is counted for a moment.
+    pub fn take_back(self) {
+        self.0.word.fetch_sub(ACCEPTED, Ordering::SeqCst);
+    }
+}
+
 impl Default for Gate {
     fn default() -> Self {
         Self::new()
@@ -113,6 +120,10 @@ mod tests {
             assert!(gate.enter().is_some());
         }
         assert!(!gate.is_sealed());
+        if let Some(pass) = gate.enter() {
+            pass.take_back();
+        }
+        assert_eq!(gate.accepted(), 3);
         gate.close();
         gate.close();
         assert!(gate.enter().is_none());

@@ -49,6 +49,12 @@ impl<F> Launch<F> {
         late
     }
 
+    /// Has the start fail without a fault.
+    pub fn give_up(&self) {
+        self.state.lock().failed = true;
+        self.changed.notify_all();
+    }
+
     /// Blocks until the start is decided or the limit passes.
     pub fn wait(&self, limit: Duration) -> Launched {
         let pending = |state: &mut State<F>| !state.failed && state.missing > 0;

@@ -9,7 +9,8 @@ use super::bell::{Bell, Woken};
 use super::lanes::{Class, Entry, Lanes};
 use super::permits::{Permits, Verdict};
 use super::queue::Queue;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use super::task::{OUTSIDE, TaskWord};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, model};
 
@@ -224,5 +225,60 @@ fn loom_a_close_turns_a_blocked_submitter_away() {
         };
         queue.close();
         assert_eq!(submitter.join().unwrap(), Verdict::Closed);
+    });
+}
+
+/// A permit lost between a task that stands in line by itself and the cancel that takes it away, or a task counted
+/// as accepted that is not.
+#[test]
+fn loom_a_permit_for_a_task_in_line_is_used_or_free() {
+    model(|| {
+        let queue = Arc::new(Queue::new(Some(0)));
+        let word = Arc::new(TaskWord::new(Class::Normal, OUTSIDE));
+        let permits = queue.permits.as_ref().unwrap();
+        let answer = {
+            let (queue, word) = (Arc::clone(&queue), Arc::clone(&word));
+            move |verdict| {
+                assert_eq!(verdict, Verdict::Granted);
+                queue.push_if(Class::Normal, word, 0, |word| word.admit()).is_ok()
+            }
+        };
+        let ticket = permits.take_or_answer(Class::Normal, answer).unwrap_err();
+        let canceller = {
+            let queue = Arc::clone(&queue);
+            spawn(move || {
+                let flags = word.cancel(|_| true).unwrap();
+                let inside = flags & OUTSIDE == 0;
+                if inside {
+                    queue.withdrawn(&word, true);
+                } else {
+                    queue.permits.as_ref().unwrap().leave(&ticket);
+                }
+                inside
+            })
+        };
+        permits.give_back();
+        let inside = canceller.join().unwrap();
+        assert!(permits.try_take() && !permits.try_take());
+        let left = std::iter::from_fn(|| queue.lanes.pop()).count();
+        assert_eq!((queue.gate.accepted(), left), (u64::from(inside), usize::from(inside)));
+    });
+}
+
+/// A task that gets into line as the runner closes, and that nobody tells, or two.
+#[test]
+fn loom_a_task_that_lines_up_as_the_runner_closes_is_told_once() {
+    model(|| {
+        let (queue, told) = (Arc::new(Queue::<u32>::new(Some(0))), Arc::new(AtomicUsize::new(0)));
+        let submitter = {
+            let (queue, told) = (Arc::clone(&queue), Arc::clone(&told));
+            spawn(move || {
+                let answer = move |_| told.fetch_add(1, Ordering::Relaxed) > 0;
+                queue.permits.as_ref().unwrap().take_or_answer(Class::Normal, answer).unwrap_err();
+            })
+        };
+        queue.close();
+        submitter.join().unwrap();
+        assert_eq!(told.load(Ordering::Relaxed), 1);
     });
 }

@@ -39,6 +39,15 @@ struct Counts {
 #[derive(Debug)]
 pub struct Closed<T>(pub T);
 
+/// Why a task that waited for room was not accepted.
+#[derive(Debug)]
+pub enum Late<T> {
+    /// The queue is closed; the task comes back.
+    Closed(T),
+    /// Somebody settled the task meanwhile.
+    Settled(T),
+}
+
 impl<T> Queue<T> {
     pub(super) fn new(bound: Option<usize>) -> Self {
         Self {
@@ -74,6 +83,30 @@ impl<T> Queue<T> {
         drop(pass);
         self.bell.ring();
         Ok(done)
+    }
+
+    /// Accepts a task that waited for room, if it still wants to come in: `admit` tells, in the same step.
+    pub(super) fn push_if(
+        &self,
+        class: Class,
+        task: T,
+        since: Tick,
+        admit: impl FnOnce(&T) -> bool,
+    ) -> Result<(), Late<T>> {
+        let Some(pass) = self.gate.enter() else {
+            return Err(Late::Closed(task));
+        };
+        if !admit(&task) {
+            pass.take_back();
+            return Err(Late::Settled(task));
+        }
+        if class == Class::High {
+            self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
+        }
+        self.lanes.push(class, Entry { task, since });
+        drop(pass);
+        self.bell.ring();
+        Ok(())
     }
 
     /// Takes over, before everything else, a task that another queue accepted.

@@ -44,6 +44,8 @@ pub const TIMED: u32 = 1 << 10;
 pub const EXPIRED: u32 = 1 << 11;
 /// It asked for its context, which ends with it. Set by the thread that runs it.
 pub const ASKED: u32 = 1 << 12;
+/// Waits for room in the queue, by itself: not accepted yet, no permit. Whoever settles it leaves it set.
+pub const OUTSIDE: u32 = 1 << 13;
 
 /// What others see of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +155,27 @@ impl TaskWord {
         self.advance_if(|w| w & PHASE == WAITING && allowed(w), CANCELLED, 0)
     }
 
+    /// Lets a task in that waits for room. `false`: somebody settled it meanwhile.
+    pub fn admit(&self) -> bool {
+        let outside = |w: u32| w & PHASE == WAITING && w & OUTSIDE != 0;
+        let mut word = self.word.load(Ordering::Acquire);
+        while outside(word) {
+            let next = word & !OUTSIDE;
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Takes payload and outcome of a task that waits for room, to turn it away. `false`: it was let in, or has
+    /// been settled.
+    pub fn turn_away(&self) -> bool {
+        let outside = |w: u32| w & PHASE == WAITING && w & OUTSIDE != 0;
+        self.advance_if(outside, SETTLING, 0).is_some()
+    }
+
     /// Takes payload and outcome of a task that waits, to refuse it. `None`: a tombstone.
     pub fn withdraw(&self) -> Option<Taken> {
         self.advance(|p| p == WAITING || p == AGAIN, SETTLING)
@@ -259,6 +282,17 @@ mod tests {
         assert_eq!(word.claim(), Claim::Lost);
         assert_eq!(word.expire(), None);
         assert_eq!(word.phase(), Phase::Cancelled);
+    }
+
+    #[test]
+    fn a_task_outside_is_let_in_or_turned_away_once() {
+        let outside = || TaskWord::new(Class::Low, OUTSIDE);
+        let (admitted, turned_away, cancelled) = (outside(), outside(), outside());
+        assert!(admitted.admit() && !admitted.admit() && !admitted.turn_away());
+        assert_eq!(admitted.claim(), Claim::First);
+        assert!(turned_away.turn_away() && !turned_away.admit());
+        assert!(cancelled.cancel(|_| true).is_some_and(|flags| flags & OUTSIDE != 0));
+        assert!(!cancelled.admit() && !cancelled.turn_away());
     }
 
     #[test]

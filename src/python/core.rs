@@ -6,9 +6,11 @@
 use super::error::{self, QueueFull, RunnerBroken, RunnerStopped};
 use super::future::{Draft, Future};
 use super::host::{PyHost, Task, discard};
+use super::line;
 use super::options::Options;
+use super::outbox;
 use super::seat;
-use super::settle;
+use super::settle::{self, Callback};
 use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::Engine;
@@ -16,7 +18,7 @@ use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::Class;
 use crate::engine::loans::Loan;
 use crate::engine::permits::{Ticket, Verdict};
-use crate::engine::task::{TIMED, TaskWord};
+use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
 use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -88,6 +90,28 @@ impl Core {
         if self.engine.is_closing() { Err(self.refuse()) } else { Ok(()) }
     }
 
+    /// What is wrong when the queue is full.
+    pub(super) fn full(&self, why: &str) -> String {
+        let bound = self.engine.settings.max_queue_size.unwrap_or_default();
+        format!("the queue holds max_queue_size={bound} tasks{why}")
+    }
+
+    /// Raises where nobody may wait for room in a full queue, neither by blocking nor otherwise.
+    fn may_wait_for_room(&self) -> PyResult<()> {
+        if self.engine.is_closing() {
+            return Err(self.refuse());
+        }
+        let why = if self.raise_when_full {
+            ""
+        } else if seat::works_for(&self.engine) {
+            ", and a worker of the runner must not wait for room"
+        } else {
+            return Ok(());
+        };
+        self.engine.refused();
+        Err(QueueFull::new_err(self.full(why)))
+    }
+
     /// Gets a permit of the bounded queue, waiting where that is allowed.
     fn room(&self, py: Python<'_>, class: Class, limit: Limit) -> PyResult<()> {
         if self.engine.try_permit() {
@@ -96,23 +120,12 @@ impl Core {
         let Some(permits) = self.engine.permits() else {
             return Ok(());
         };
+        self.may_wait_for_room()?;
         let full = |why: &str| {
             self.engine.refused();
-            QueueFull::new_err(format!(
-                "the queue holds max_queue_size={} tasks{why}",
-                self.engine.settings.max_queue_size.unwrap_or_default()
-            ))
+            QueueFull::new_err(self.full(why))
         };
-        if self.engine.is_closing() {
-            return Err(self.refuse());
-        }
-        if self.raise_when_full {
-            return Err(full(""));
-        }
-        if seat::works_for(&self.engine) {
-            return Err(full(", and a worker of the runner must not wait for room"));
-        }
-        if has_running_loop(py)? {
+        if outbox::running_loop(py)?.is_some() {
             return Err(full(", and a thread with a running event loop must not wait for room"));
         }
         let Err(ticket) = permits.take_or_queue(class) else {
@@ -225,6 +238,49 @@ impl CoreRef<'_> {
                 Err(self.refuse())
             }
         }
+    }
+
+    /// `Runner.asubmit`.
+    pub(super) fn asubmit(
+        &self,
+        call: Call<'_>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = call.function.py();
+        self.check_open(&call.function)?;
+        let (event_loop, outbox) = outbox::here(py, "asubmit works")?;
+        let limit = self.limit(py, options)?;
+        let full = self.engine.permits().filter(|permits| !permits.try_take());
+        if full.is_some() {
+            self.may_wait_for_room()?;
+        }
+        let since = self.engine.clock.now();
+        let drafted = self.draft(call, options, false).and_then(|future| {
+            let (promise, courier) = outbox::promise(future.bind(py), &outbox, &event_loop)?;
+            Ok((future, promise, courier))
+        });
+        let (future, promise, courier) = drafted.inspect_err(|_| {
+            if let (Some(permits), None) = (self.engine.permits(), full) {
+                permits.give_back();
+            }
+        })?;
+        settle::observe(future.get(), |slot| slot.callbacks.push(Callback::Courier(courier)));
+        let due = Self::put_limit(&future, since, limit);
+        if let Some(permits) = full {
+            future.get().word.set(OUTSIDE);
+            line::line_up(self, permits, &future, py);
+        } else {
+            let task = Task::new(future.clone_ref(py));
+            if let Err(closed) = self.engine.submit(future.get().word.class(), task, since) {
+                // The promise and the task know each other, and nobody settles this one.
+                let slot = future.get().slot.lock().take();
+                drop(slot);
+                discard(py, closed.0);
+                return Err(self.refuse());
+            }
+        }
+        self.watch(py, &future, due);
+        Ok(promise)
     }
 
     /// `Runner.queue_task`.
@@ -346,13 +402,4 @@ fn check_callable(r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
     }
     let kind = r#fn.get_type().name()?;
     Err(PyTypeError::new_err(format!("a task must be callable, not {kind}: {}", r#fn.repr()?)))
-}
-
-/// Whether this thread has a running asyncio loop, which nothing may block.
-fn has_running_loop(py: Python<'_>) -> PyResult<bool> {
-    let modules = py.import("sys")?.getattr("modules")?;
-    match modules.cast::<PyDict>()?.get_item("asyncio")? {
-        Some(asyncio) => Ok(!asyncio.call_method0("_get_running_loop")?.is_none()),
-        None => Ok(false),
-    }
 }

@@ -15,7 +15,7 @@
 //! besides.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTypeInfo, ffi};
 use std::ffi::c_int;
 use std::hint::black_box;
@@ -125,6 +125,35 @@ pub(super) fn call_with(
     let result = call(py, callable, None, Some(&args), None);
     release(py, args.into_any());
     result
+}
+
+/// Calls `object.name(*args)` with borrowed arguments, without a tuple; at most two.
+pub(super) fn call_method(
+    py: Python<'_>,
+    object: &Py<PyAny>,
+    name: &Bound<'_, PyString>,
+    args: &[&Py<PyAny>],
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    // One slot in front, as in `call`.
+    let mut slots: [Object; 4] = [ptr::null_mut(); 4];
+    slots[1] = object.as_ptr();
+    for (slot, arg) in slots[2..].iter_mut().zip(args) {
+        *slot = arg.as_ptr();
+    }
+    let flagged = (args.len() + 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    let arguments = slots[1..].as_ptr();
+    let result = through!(
+        ffi::PyObject_VectorcallMethod as fn(Object, *const Object, usize, Object) -> Object,
+        name.as_ptr(),
+        arguments,
+        flagged,
+        ptr::null_mut()
+    );
+    if result.is_null() {
+        return Err(raised(py));
+    }
+    // SAFETY: a new reference.
+    Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
 }
 
 /// Drops a reference. What dies of it may run code of the user's.

@@ -8,7 +8,8 @@ use super::core::Core;
 use super::door;
 use super::error;
 use super::options::Options;
-use super::settle::{self, Slot};
+use super::outbox;
+use super::settle::{self, Callback, Slot};
 use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::clock::Tick;
@@ -20,7 +21,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use pyo3::{PyTraverseError, PyVisit, ffi};
+use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use std::cell::UnsafeCell;
 
 /// The native half of `tasker.Future`: the state, the outcome and the waiting.
@@ -143,7 +144,7 @@ impl Future {
     }
 
     /// The outcome of a finished task.
-    fn outcome(&self) -> &Outcome {
+    pub(super) fn outcome(&self) -> &Outcome {
         debug_assert!(self.word.phase() == Phase::Finished);
         // SAFETY: finished, so the outcome is constant until the object dies.
         unsafe { &*self.outcome.get() }
@@ -333,10 +334,29 @@ impl Future {
         let future = slf.get();
         track(slf.as_any().as_unbound());
         let mut callback = Some(r#fn);
-        settle::observe(future, |slot| slot.callbacks.extend(callback.take()));
+        settle::observe(future, |slot| {
+            slot.callbacks.extend(callback.take().map(Callback::Function));
+        });
         if let Some(callback) = callback {
-            settle::call_back(py, slf.as_unbound(), callback);
+            settle::call_function(py, slf.as_unbound(), callback);
         }
+    }
+
+    /// Waits in asyncio without blocking the loop, and returns the task's result.
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let (event_loop, outbox) = outbox::here(py, "a tasker.Future can be awaited")?;
+        let (promise, courier) = outbox::promise(slf, &outbox, &event_loop)?;
+        track(slf.as_any().as_unbound());
+        let mut courier = Some(courier);
+        settle::observe(slf.get(), |slot| {
+            slot.callbacks.extend(courier.take().map(Callback::Courier));
+        });
+        if let Some(courier) = courier {
+            // Done already: no way round by the loop.
+            courier.hand_over(py, slf.as_unbound());
+        }
+        promise.bind(py).call_method0(intern!(py, "__await__"))
     }
 
     /// Marks the future as running. For executors and tests.
@@ -437,7 +457,11 @@ impl Future {
     fn _done_callbacks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         let slot = self.slot.lock();
         let callbacks = slot.as_ref().map(|slot| &slot.callbacks[..]).unwrap_or_default();
-        callbacks.iter().map(|callback| callback.clone_ref(py)).collect()
+        let function = |callback: &Callback| match callback {
+            Callback::Function(function) => Some(function.clone_ref(py)),
+            Callback::Courier(_) => None,
+        };
+        callbacks.iter().filter_map(function).collect()
     }
 
     fn _invoke_callbacks(slf: &Bound<'_, Self>) {

@@ -5,6 +5,7 @@ use super::door;
 use super::error::{self, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout};
 use super::future::{Future, Outcome, Payload};
 use super::hooks::{Hooks, Keeping};
+use super::line;
 use super::log::{self, Level};
 use super::seat;
 use super::settle;
@@ -12,7 +13,7 @@ use super::thread;
 use crate::engine::backoff::Trouble;
 use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
-use crate::engine::task::{ASKED, EXPIRED, ONCE, TIMED, TOLD, Taken, TaskWord};
+use crate::engine::task::{ASKED, EXPIRED, ONCE, OUTSIDE, TIMED, TOLD, Taken, TaskWord};
 use crate::engine::worker::{Badge, Desk, Life};
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -456,12 +457,16 @@ impl PyHost {
         let Some(origin) = &future.origin else {
             return;
         };
-        let engine = &origin.core.get().engine;
+        let core = origin.core.get();
+        if future.word.has(OUTSIDE) && line::expire(py, core, object) {
+            return;
+        }
+        let engine = &core.engine;
         let name = future.name(py);
         let Some(taken) = engine.take_expired(py, &future.word) else {
             return;
         };
-        let limit = origin.core.get().limit_of(future);
+        let limit = core.limit_of(future);
         let (verb, cause) = match taken {
             Taken::Running if how != Overdue::NotEntered => ("finish", None),
             _ => ("start", self.fault(py)),

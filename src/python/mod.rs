@@ -13,9 +13,11 @@ mod exit;
 mod future;
 mod hooks;
 mod host;
+mod line;
 mod log;
 mod net;
 mod options;
+mod outbox;
 mod runner;
 mod seat;
 mod settle;
@@ -40,7 +42,7 @@ mod _tasker {
     #[pymodule_export]
     use super::options::Submitter;
     #[pymodule_export]
-    use super::runner::Runner;
+    use super::runner::{_abandon_starts_with, Runner};
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -16,13 +16,14 @@ use crate::engine::clock::{Tick, ticks};
 use crate::engine::figures::ratios;
 use crate::engine::lanes::Class;
 use crate::engine::launch::Launched;
-use crate::engine::token::Hook;
+use crate::engine::token::{Hook, Token};
 use crate::engine::worker::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
 use crate::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
+use std::cell::RefCell;
 use std::time::Duration;
 
 /// How long a failed start waits for the creations that are still under way.
@@ -237,6 +238,11 @@ impl Runner {
         }
     }
 
+    /// Whether this thread works for the runner, and must not wait for its end.
+    fn _is_served_here(&self) -> bool {
+        seat::works_for(self.engine())
+    }
+
     fn _submitter<'py>(
         slf: &Bound<'py, Self>,
         cls: &Bound<'py, PyAny>,
@@ -320,6 +326,17 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
     Ok((PyHost::new(hooks, hook("logger")?, max_retries), settings))
 }
 
+thread_local! {
+    /// What abandons the starts of this thread.
+    static ABANDON: RefCell<Option<Token>> = const { RefCell::new(None) };
+}
+
+/// Has every runner that is started in this thread from now on abandoned when a context is cancelled.
+#[pyfunction]
+pub(super) fn _abandon_starts_with(context: &Bound<'_, Context>) {
+    ABANDON.set(Some(context.get().token().clone()));
+}
+
 /// Starts the first workers and waits for their resources; on failure nothing stays behind but a hung creation.
 fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) -> PyResult<()> {
     let failed = |text: &str, cause: Option<Py<PyAny>>, grace: f64| {
@@ -329,6 +346,15 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
         let _ = wait_ended(py, engine, Limit::after(Some(grace)));
         error::raise(py, error::make::<ResourceCreationError>(py, text, cause.as_ref()))
     };
+    let abandon = ABANDON.with_borrow(Clone::clone);
+    let _hook = abandon.as_ref().map(|abandon| {
+        let engine = Arc::downgrade(engine);
+        abandon.on_cancel(Box::new(move || {
+            if let Some(engine) = engine.upgrade() {
+                engine.launch.give_up();
+            }
+        }))
+    });
     if let Err(fault) = engine.launch_workers(py) {
         return Err(failed("a worker's thread could not be started", Some(fault), GRACE));
     }
@@ -342,6 +368,9 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
     );
     match (launched, engine.launch.wait(Duration::ZERO)) {
         (Ok(_), Launched::Ready) => Ok(()),
+        (Ok(_), Launched::Failed) if abandon.is_some_and(|abandon| abandon.cancelled_flag()) => {
+            Err(failed("the start was abandoned", None, 0.0))
+        }
         (Ok(_), Launched::Failed) => {
             let fault = engine.launch.take_fault();
             let text = match &fault {

@@ -12,11 +12,14 @@ use super::context::TaskContext;
 use super::door;
 use super::future::{Future, Outcome};
 use super::host::PyHost;
+use super::line;
+use super::outbox::Courier;
 use super::seat;
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::deadlines::Key;
-use crate::engine::task::{OBSERVED, Phase, STANDARD, TOLD, Taken};
+use crate::engine::permits::Ticket;
+use crate::engine::task::{OBSERVED, OUTSIDE, Phase, STANDARD, TOLD, Taken};
 use crate::engine::token::Token;
 use crate::sync::Arc;
 use crate::sync::thread::Thread;
@@ -30,7 +33,7 @@ use pyo3::{PyTraverseError, PyVisit};
 #[derive(Default)]
 pub(super) struct Slot {
     pub(super) waiters: Vec<Thread>,
-    pub(super) callbacks: Vec<Py<PyAny>>,
+    pub(super) callbacks: Vec<Callback>,
     /// The standard parts: a `threading.Condition` and the list of the standard library's waiters.
     standard: Option<(Py<PyAny>, Py<PyList>)>,
     /// What `current_context()` gave the task, and the token in it.
@@ -40,14 +43,27 @@ pub(super) struct Slot {
     /// When its time is up, and the watch on it.
     pub(super) due: Option<Tick>,
     pub(super) watch: Option<Key>,
+    /// Where it stands while it waits for room.
+    pub(super) place: Option<Arc<Ticket>>,
     /// The error of the last attempt, while it is judged or a retry waits.
     pub(super) last_error: Option<Py<PyAny>>,
+}
+
+/// What is to be done with a task that is done, in the order in which it was asked for.
+pub(super) enum Callback {
+    /// Call this.
+    Function(Py<PyAny>),
+    /// Bring the outcome to an event loop.
+    Courier(Courier),
 }
 
 impl Slot {
     pub(super) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         for callback in &self.callbacks {
-            visit.call(callback)?;
+            match callback {
+                Callback::Function(function) => visit.call(function)?,
+                Callback::Courier(courier) => courier.traverse(visit)?,
+            }
         }
         if let Some((condition, waiters)) = &self.standard {
             visit.call(condition)?;
@@ -110,8 +126,12 @@ pub(super) fn cancel(slf: &Bound<'_, Future>) -> bool {
         }
         standard = Standard::acquire(py, future);
     };
-    if let Some(engine) = living_engine(future) {
-        engine.cancelled(py, &future.word);
+    if let Some((core, engine)) = future.origin.as_ref().zip(living_engine(future)) {
+        if flags & OUTSIDE == 0 {
+            engine.cancelled(py, &future.word);
+        } else {
+            line::leave(core.core.get(), future);
+        }
         stop_watching(py, future);
     }
     // SAFETY: this thread moved the word out of waiting.
@@ -279,14 +299,8 @@ fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
     for waiter in waiters {
         seat::wake_later(waiter);
     }
-    if !callbacks.is_empty() {
-        seat::with(|seat| {
-            seat.inside_task(None, || {
-                for callback in callbacks {
-                    call_back(py, object, callback);
-                }
-            });
-        });
+    for callback in callbacks {
+        call_back(py, object, callback);
     }
 }
 
@@ -301,8 +315,18 @@ pub(super) fn call_back_all(py: Python<'_>, object: &Py<Future>) {
     }
 }
 
-/// Calls one callback. What it raises is logged and dropped.
-pub(super) fn call_back(py: Python<'_>, object: &Py<Future>, callback: Py<PyAny>) {
+/// Does what one callback asks for.
+fn call_back(py: Python<'_>, object: &Py<Future>, callback: Callback) {
+    match callback {
+        Callback::Function(function) => {
+            seat::with(|seat| seat.inside_task(None, || call_function(py, object, function)));
+        }
+        Callback::Courier(courier) => courier.send(py, object),
+    }
+}
+
+/// Calls a function with a future that is done. What it raises is logged and dropped.
+pub(super) fn call_function(py: Python<'_>, object: &Py<Future>, callback: Py<PyAny>) {
     let this = object.clone_ref(py).into_any();
     match door::call_with(py, &callback, &[&this]) {
         Ok(nothing) => door::release(py, nothing),

@@ -58,6 +58,8 @@ macro_rules! verbs {
 verbs! { Runner, install_on_runner,
     submit: "Queues a task and returns its future."
         => |runner, call| runner.get().core().submit(call, None).map(Py::into_any);
+    asubmit: "Queues a task and returns an asyncio future of the running loop."
+        => |runner, call| runner.get().core().asubmit(call, None);
     queue_task: "Queues a task, waits for it and returns its result."
         => |runner, call| runner.get().core().queue_task(call, None);
     queue_task_with_priority: "Does what `queue_task` does, in the class `Priority.HIGH`."
@@ -75,6 +77,8 @@ verbs! { Submitter, install_on_submitter,
         => |view, call| {
             view.get().core().submit(call, Some(&view.get().options)).map(Py::into_any)
         };
+    asubmit: "Does what `Runner.asubmit` does, with the options of this view."
+        => |view, call| view.get().core().asubmit(call, Some(&view.get().options));
     queue_task: "Does what `Runner.queue_task` does, with the options of this view."
         => |view, call| view.get().core().queue_task(call, Some(&view.get().options));
     run_task: "Does what `Runner.run_task` does, with the options of this view."

@@ -6,7 +6,7 @@ import logging
 import queue
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -28,6 +28,7 @@ from tasker import (
     RunnerBroken,
     RunnerStopped,
     RunningTask,
+    Starting,
     Stats,
     StopTimeout,
     Submitter,
@@ -276,6 +277,40 @@ async def awaits() -> None:
     assert_type(await asyncio.wrap_future(runner.submit(count, "users")), int)
     assert_type(await asyncio.shield(runner.submit(count, "users")), int)
     assert_type(await asyncio.wait_for(runner.submit(count, "users"), 1), int)
+
+
+# --- asyncio ---
+
+
+async def tables() -> AsyncIterator[str]:
+    yield "users"
+
+
+async def asynchronous() -> None:
+    assert_type(Runner.start(config), Starting[sqlite3.Connection])
+    assert_type(await Runner.start(config, timeout=1), Runner[sqlite3.Connection])
+    async with Runner.start(config) as started:
+        assert_type(started, Runner[sqlite3.Connection])
+    async with Runner(config) as entered:
+        assert_type(entered, Runner[sqlite3.Connection])
+    assert_type(runner.asubmit(count, "users"), asyncio.Future[int])
+    assert_type(await runner.asubmit(count, "users", limit=1), int)
+    assert_type(await runner.asubmit(Job().run, 2), str)
+    assert_type(await runner.asubmit(lambda conn: conn.total_changes), int)
+    assert_type(await runner.asubmit(sqlite3.Connection.execute, "select 1"), sqlite3.Cursor)
+    assert_type(await urgent.asubmit(count, "users"), int)
+    both = await asyncio.gather(runner.asubmit(count, "users"), runner.asubmit(Job().run, 2))
+    assert_type(both, tuple[int, str])
+    assert_type(await runner.astop(), None)
+    assert_type(await runner.astop(timeout=1), None)
+    assert_type(await runner.akill(1.5), list[DroppedTask])
+    assert_type(runner.amap(count, ["users"]), AsyncGenerator[int, None])
+    assert_type(runner.amap(count, tables(), buffersize=3), AsyncGenerator[int, None])
+    assert_type(urgent.amap(copy, tables(), [b"b"], ordered=False), AsyncGenerator[float, None])
+    assert_type(runner.amap(join, ["a"], [b"b"], [1]), AsyncGenerator[str, None])
+    assert_type(runner.amap(total, [1], [2], [3], [4]), AsyncGenerator[int, None])
+    async for counted in runner.amap(count, tables()):
+        assert_type(counted, int)
 
 
 own: Future[str] = Future()

@@ -170,3 +170,34 @@ Stats(queued_tasks=1)  # error
 
 async def awaits() -> None:
     text: str = await runner.submit(count, "users")  # error
+
+
+# asyncio
+async def asynchronous() -> None:
+    runner.asubmit()  # error
+    runner.asubmit(count)  # error
+    runner.asubmit(count, 1)  # error
+    runner.asubmit(count, "users", limit="1")  # error
+    runner.asubmit(count, "users", timeout=1)  # error
+    runner.asubmit(Client.get, "/")  # error
+    runner.asubmit(lambda conn: conn.no_such_method())  # error
+    urgent.asubmit(count, 1)  # error
+    runner.asubmit(count, "users").request_cancel()  # error
+    text: str = await runner.asubmit(count, "users")  # error
+    runner.amap(count)  # error
+    runner.amap(count, [1])  # error
+    runner.amap(count, ["users"], buffersize="3")  # error
+    runner.amap(count, ["users"], ordered=None)  # error
+    urgent.amap(copy, ["a"])  # error
+    for number in runner.amap(count, ["users"]):  # error
+        pass
+    async for text in runner.amap(count, ["users"]):  # error
+        pass
+    Runner.start()  # error
+    Runner.start(config, timeout="1")  # error
+    Runner.start(config).submit(count, "users")  # error
+    with Runner.start(config):  # error
+        pass
+    clients: Runner[Client] = await Runner.start(config)  # error
+    await runner.astop("1")  # error
+    dropped: list[int] = await runner.akill()  # error

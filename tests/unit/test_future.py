@@ -68,7 +68,7 @@ def test_cancelling_the_awaiting_task_asks_the_running_one_to_stop() -> None:
             await waiter
 
     asyncio.run(main())
-    assert future.requests == ["the task that awaited it was cancelled"]
+    assert future.requests == ["the asyncio future of the task was cancelled"]
     assert future.running()
 
 

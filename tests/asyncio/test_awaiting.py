@@ -1,4 +1,4 @@
-"""Tasks awaited in asyncio: outcomes, cancelling in both directions, loops that are gone."""
+"""Ordinary futures awaited in asyncio: outcomes, and cancelling in both directions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import concurrent.futures
 import threading
 import weakref
-from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 
 from tasker import Future, QueueFull, TaskCancelled, current_context
+from tests.asyncio.support import until
 from tests.native.support import (
     PATIENCE,
     Broken,
@@ -28,11 +28,6 @@ T = TypeVar("T")
 
 async def awaiting(future: Future[T]) -> T:
     return await future
-
-
-async def until(predicate: Callable[[], object]) -> None:
-    """`eventually`, for coroutines."""
-    await asyncio.to_thread(eventually, predicate)
 
 
 def test_awaiting_gives_the_result(runners: Runners) -> None:
@@ -137,7 +132,7 @@ def test_cancelling_the_coroutine_tells_a_task_that_runs(runners: Runners) -> No
         await until(future.done)
 
     asyncio.run(main())
-    assert reasons == ["the task that awaited it was cancelled"]
+    assert reasons == ["the asyncio future of the task was cancelled"]
 
 
 def test_a_limit_of_asyncio_tells_the_task(runners: Runners) -> None:

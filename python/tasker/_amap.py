@@ -1,0 +1,136 @@
+"""The verb `amap`: streaming `map` for coroutines, whose input may be asynchronous."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+from tasker._config import Config, check_count, check_type
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+
+    from tasker._asyncio import Promise
+
+R = TypeVar("R")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+P = ParamSpec("P")
+
+
+class AsyncMaps(Generic[R]):
+    """The verb `amap`, for classes that have `asubmit` and a `config`."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def config(self) -> Config[R]: ...
+        def asubmit(
+            self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
+        ) -> asyncio.Future[T]: ...
+
+    @overload
+    def amap(
+        self,
+        fn: Callable[[R, A], T],
+        iterable: Iterable[A] | AsyncIterable[A],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[R, A, B], T],
+        iterable1: Iterable[A] | AsyncIterable[A],
+        iterable2: Iterable[B] | AsyncIterable[B],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[R, A, B, C], T],
+        iterable1: Iterable[A] | AsyncIterable[A],
+        iterable2: Iterable[B] | AsyncIterable[B],
+        iterable3: Iterable[C] | AsyncIterable[C],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[..., T],
+        iterable1: Iterable[Any] | AsyncIterable[Any],
+        iterable2: Iterable[Any] | AsyncIterable[Any],
+        iterable3: Iterable[Any] | AsyncIterable[Any],
+        iterable4: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]: ...
+    def amap(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[Any, None]:
+        """Calls *fn* with a resource and the items of the input, and gives the results.
+
+        For `async for`, in asyncio. The input, endless if need be, is read in the loop as results
+        are taken, and not before the first is asked for. The iteration ends with the shortest of
+        several inputs. An item that fails, like an input that raises, raises at its place, ends
+        the iteration and cancels the rest; so does `aclose`, to be called when the iteration is
+        not used up. Cancelled is only what has not started.
+
+        Args:
+            fn: Called as `fn(resource, item)`, or with one item of each input.
+            *iterables: The inputs, at least one, iterable or asynchronously iterable.
+            buffersize: How many items may be read beyond the results handed out, at least 1.
+                `None`: twice the number of workers, and more where tasks are so short that the
+                consumer waits all the same.
+            ordered: Whether the results come in the order of the input, else as they finish.
+
+        Returns:
+            An asynchronous generator.
+
+        Raises:
+            TypeError: There is no input. When iterating: *fn* cannot be called.
+            ConfigError: *buffersize* is no int or less than 1, or *ordered* is no bool.
+            RunnerStopped: When iterating: the runner does not accept tasks.
+            QueueFull: When iterating: there is no room for an item, the call may not wait, and
+                nothing of this `amap` is in flight.
+
+        Example:
+            >>> import asyncio
+            >>> from tasker import Config, Runner
+            >>> async def main() -> list[int]:
+            ...     async with Runner.start(Config(on_create=dict, worker_count=2)) as runner:
+            ...         return [y async for y in runner.amap(lambda cache, x: x * x, range(5))]
+            >>> asyncio.run(main())
+            [0, 1, 4, 9, 16]
+        """
+        if not iterables:
+            message = "amap() needs at least one iterable"
+            raise TypeError(message)
+        check_count("buffersize", buffersize, least=1, optional=True)
+        check_type("ordered", ordered, bool)
+        # Not at the top: it needs asyncio.
+        from tasker._stream import LookAhead, stream  # noqa: PLC0415
+
+        def asubmit(item: tuple[Any, ...]) -> Promise[Any]:
+            return cast("Promise[Any]", self.asubmit(fn, *item))
+
+        workers = self.config.max_worker_count or self.config.worker_count
+        look_ahead = LookAhead(buffersize, least=2 * workers)
+        return stream(asubmit, iterables, look_ahead, ordered)

@@ -1,0 +1,273 @@
+"""How `amap` works: tasks in flight for the items of an input that may be asynchronous too."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tasker._errors import QueueFull
+
+if TYPE_CHECKING:
+    from tasker._asyncio import Promise
+
+T = TypeVar("T")
+
+Item = tuple[Any, ...]
+Inputs = Sequence[Iterable[Any] | AsyncIterable[Any]]
+
+MOMENT = 0.001
+"""Seconds that all items in flight may take together for the look-ahead to grow."""
+
+
+async def stream(
+    asubmit: Callable[[Item], Promise[T]], inputs: Inputs, look_ahead: LookAhead, ordered: bool
+) -> AsyncGenerator[T, None]:
+    """Gives the results of a task for each item of the input.
+
+    Args:
+        asubmit: Submits the task for an item.
+        inputs: One iterable for each argument of the task, at least one.
+        look_ahead: How many items may be read beyond the results handed out.
+        ordered: Whether the results come in the order of the input, else as they finish.
+    """
+    is_slow = any(isinstance(each, AsyncIterable) for each in inputs)
+    source = _SlowSource(inputs) if is_slow else _Source(inputs)
+    flight: _Flight[T] = _InOrder() if ordered else _AsTheyFinish()
+    item: Item | None = None
+    failure: Exception | None = None
+    try:
+        while True:
+            while failure is None and len(flight) < look_ahead.size:
+                try:
+                    item = item or source.take()
+                    if item is None:
+                        break
+                    flight.add(asubmit(item))
+                    item = None
+                except QueueFull as error:
+                    if not len(flight):
+                        failure = error
+                    break  # tried again once a result has been taken
+                except Exception as error:
+                    failure = error
+            has_room = failure is None and item is None and len(flight) < look_ahead.size
+            reading = source.reading if has_room else None
+            if not len(flight):
+                if failure is not None:
+                    raise failure
+                if reading is None:
+                    return
+                await asyncio.wait([reading])
+                continue
+            if not flight.signal().done():
+                look_ahead.waits()
+                # Not an `await` of the promise itself: cancelled, that would tell the task.
+                either = [flight.signal(), reading] if reading else [flight.signal()]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                del either
+                continue
+            yield flight.take()
+            look_ahead.taken()
+    finally:
+        # The traceback of an error keeps this frame, which must not lead back to the error.
+        failure = None
+        flight.abandon()
+        await source.close()
+
+
+class LookAhead:
+    """How many items may be in flight: so many, or more and more while that pays.
+
+    Without a number it begins with what keeps the workers busy, and doubles when the consumer had
+    to wait although everything in flight took but a moment.
+    """
+
+    def __init__(self, fixed: int | None, least: int) -> None:
+        """Begins.
+
+        Args:
+            fixed: The number, if there is one.
+            least: What to begin with otherwise.
+        """
+        self.size = fixed or least
+        self._grows = fixed is None
+        self._since = time.monotonic()
+        self._taken = 0
+        self._waited = False
+
+    def waits(self) -> None:
+        """Notes that the consumer has to wait."""
+        self._waited = True
+
+    def taken(self) -> None:
+        """Notes that a result was handed out."""
+        if not self._grows:
+            return
+        self._taken += 1
+        if self._taken >= self.size:
+            now = time.monotonic()
+            if self._waited and now - self._since < MOMENT:
+                self.size *= 2
+            self._since, self._taken, self._waited = now, 0, False
+
+
+class _Flight(Protocol[T]):
+    """The tasks in flight."""
+
+    def __len__(self) -> int: ...
+
+    def add(self, promise: Promise[T]) -> None: ...
+
+    def signal(self) -> asyncio.Future[Any]:
+        """What is done when the next result is there."""
+        ...
+
+    def take(self) -> T:
+        """Gives the next result, which is there."""
+        ...
+
+    def abandon(self) -> None:
+        """Cancels what has not started, and forgets the rest."""
+        ...
+
+
+class _InOrder(_Flight[T]):
+    def __init__(self) -> None:
+        self._promises: deque[Promise[T]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._promises)
+
+    def add(self, promise: Promise[T]) -> None:
+        self._promises.append(promise)
+
+    def signal(self) -> asyncio.Future[Any]:
+        return self._promises[0]
+
+    def take(self) -> T:
+        return self._promises.popleft().result()
+
+    def abandon(self) -> None:
+        while self._promises:
+            self._promises.popleft().let_go()
+
+
+class _AsTheyFinish(_Flight[T]):
+    def __init__(self) -> None:
+        self._pending: set[Promise[T]] = set()
+        self._ready: deque[Promise[T]] = deque()
+        self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __len__(self) -> int:
+        return len(self._pending) + len(self._ready)
+
+    def add(self, promise: Promise[T]) -> None:
+        self._pending.add(promise)
+        promise.add_done_callback(self._finish)
+
+    def _finish(self, promise: Promise[T]) -> None:
+        if promise in self._pending:
+            self._pending.remove(promise)
+            self._ready.append(promise)
+            if not self._bell.done():
+                self._bell.set_result(None)
+
+    def signal(self) -> asyncio.Future[Any]:
+        if self._ready:
+            return self._ready[0]
+        if self._bell.done():
+            self._bell = self._bell.get_loop().create_future()
+        return self._bell
+
+    def take(self) -> T:
+        return self._ready.popleft().result()
+
+    def abandon(self) -> None:
+        self._ready.clear()
+        while self._pending:
+            self._pending.pop().let_go()
+
+
+class _Source:
+    """Input that is read without waiting."""
+
+    reading: asyncio.Future[Any] | None = None
+    """A read that is under way."""
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        self._items: Iterator[Item] = zip(*inputs, strict=False)
+
+    def take(self) -> Item | None:
+        """Gives the next item; `None` when there is none, or `reading` is to bring it."""
+        item = next(self._items, None)
+        if item is None:
+            # An exhausted zip asked again would take from its first input again.
+            self._items = iter(())
+        return item
+
+    async def close(self) -> None:
+        """Ends a read that is under way."""
+
+
+class _SlowSource(_Source):
+    """Input that has to be waited for."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._tuples = _zip(inputs)
+        self._is_over = False
+
+    def take(self) -> Item | None:
+        if self._is_over:
+            return None
+        if self.reading is None:
+            self.reading = asyncio.create_task(self._read())
+        if not self.reading.done():
+            return None
+        reading, self.reading = self.reading, None
+        try:
+            item: Item | None = reading.result()
+        except BaseException:
+            self._is_over = True
+            raise
+        finally:
+            # As in `stream`.
+            del reading
+        self._is_over = item is None
+        return item
+
+    async def _read(self) -> Item | None:
+        return await anext(self._tuples, None)
+
+    async def close(self) -> None:
+        if self.reading is not None:
+            self.reading.cancel()
+            await asyncio.wait([self.reading])
+            if not self.reading.cancelled():
+                self.reading.exception()  # or asyncio would complain that nobody asked
+        await self._tuples.aclose()
+
+
+async def _zip(inputs: Inputs) -> AsyncGenerator[Item, None]:
+    """`zip`, of iterables of both kinds."""
+    iterators: list[Iterator[Any] | AsyncIterator[Any]] = [
+        aiter(each) if isinstance(each, AsyncIterable) else iter(each) for each in inputs
+    ]
+    while True:
+        item = []
+        for each in iterators:
+            try:
+                item.append(await anext(each) if isinstance(each, AsyncIterator) else next(each))
+            except (StopIteration, StopAsyncIteration):
+                return
+        yield tuple(item)
