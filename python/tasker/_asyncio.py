@@ -91,6 +91,15 @@ def _kill_runner(future: Future[Runner[Any]], name: str) -> None:
 
 
 def _begin(call: Callable[[], T], name: str) -> Future[T]:
+    # First of all: nothing is begun that could not be awaited.
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        message = (
+            "this works in asyncio only; elsewhere make the call that blocks "
+            "with anyio.to_thread.run_sync"
+        )
+        raise RuntimeError(message) from None
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     _threads.start(partial(_settle, future, call), name)
