@@ -346,6 +346,9 @@ impl Future {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let (event_loop, outbox) = outbox::here(py, "a tasker.Future can be awaited")?;
+        if !slf.get().word.is_done() && slf.get().is_forked() {
+            return Err(error::RunnerBroken::new_err(error::FORKED));
+        }
         let (promise, courier) = outbox::promise(slf, &outbox, &event_loop)?;
         track(slf.as_any().as_unbound());
         let mut courier = Some(courier);

@@ -10,14 +10,15 @@ import anyio.to_thread
 import pytest
 
 from tasker import Runner, TaskCancelled
+from tests.asyncio.support import LOOPS
 from tests.native.support import Gate, Resource, Runners
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(
-    params=[("asyncio", {}), ("asyncio", {"use_uvloop": True}), ("trio", {})],
-    ids=["asyncio", "uvloop", "trio"],
+    params=[*(("asyncio", {"use_uvloop": kind == "uvloop"}) for kind in LOOPS), ("trio", {})],
+    ids=[*LOOPS, "trio"],
 )
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param

@@ -11,6 +11,8 @@ A name that ends in `stop` or `kill` has its runner given up by a `stop` or `kil
 passes, while a task or hook goes on for ever.
 """
 
+import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -56,6 +58,34 @@ def unused_reserve() -> None:
 def running() -> None:
     runner = Runner(Config(on_create=object, on_destroy=id, worker_count=4))
     KEPT.extend(runner.submit(compute) for _ in range(200))
+    KEPT.append(runner)
+
+
+@busy
+def tasks_of_a_closed_loop() -> None:
+    runner = Runner(Config(on_create=object, on_destroy=id, worker_count=4))
+
+    async def begin() -> None:
+        KEPT.extend(runner.asubmit(compute) for _ in range(200))
+
+    asyncio.run(begin())
+    KEPT.append(runner)
+
+
+@busy
+def a_loop_that_goes_on() -> None:
+    runner = Runner(Config(on_create=object, worker_count=4, max_queue_size=20))
+    going_on = threading.Event()
+
+    async def feed() -> None:
+        # Until the runner refuses, or the thread is no more.
+        with contextlib.suppress(RuntimeError):
+            while True:
+                await asyncio.gather(*(runner.asubmit(nap) for _ in range(100)))
+                going_on.set()
+
+    threading.Thread(target=lambda: asyncio.run(feed()), daemon=True).start()
+    going_on.wait()
     KEPT.append(runner)
 
 
