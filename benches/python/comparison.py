@@ -96,6 +96,15 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
             {"8 workers": partial(measure.producers, threads=8, workers=8, tasks=4 * some)},
         ),
         Workload(
+            "asyncio",
+            f"A coroutine submits {some:,} tasks that do nothing, and gathers them a thousand at a "
+            "time. With ThreadPoolExecutor that is `run_in_executor`; by hand, one call of "
+            "`call_soon_threadsafe` for each task; with tasker, `asubmit`.",
+            Unit("tasks/s", more_is_better=True),
+            POOLS,
+            {"4 workers": partial(measure.gathered, workers=4, tasks=some)},
+        ),
+        Workload(
             "SQLite",
             f"One thread submits {some:,} selects of one row by its key, then waits for all of "
             "them. Each worker owns a connection to the same file.",

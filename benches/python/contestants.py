@@ -1,5 +1,6 @@
 """The pools that are compared, each used in the way its own users would."""
 
+import asyncio
 import concurrent.futures
 import threading
 from _thread import allocate_lock
@@ -56,6 +57,8 @@ class Pool(Contestant):
     """
     wait: Callable[[Any], Any]
     """Takes a ticket, waits for its task and returns the value."""
+    asubmit: Callable[..., asyncio.Future[Any]]
+    """Takes a function, for a pool without a resource, and returns a future of the running loop."""
 
 
 class StandardPool(Pool):
@@ -74,6 +77,10 @@ class StandardPool(Pool):
             self._executor = concurrent.futures.ThreadPoolExecutor(workers, initializer=self._open)
             self.submit = partial(self._executor.submit, self._with_resource())
         self.wait = concurrent.futures.Future.result
+        self.asubmit = self._run_in_executor
+
+    def _run_in_executor(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def _open(self) -> None:
         self._local.resource = self._resource.create()
@@ -110,6 +117,7 @@ class HandWrittenPool(Pool):
             thread.start()
         self.submit = self._put
         self.wait = self._take
+        self.asubmit = self._put_for_loop
 
     def _put(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         done = allocate_lock()
@@ -117,6 +125,14 @@ class HandWrittenPool(Pool):
         ticket = [done, None, None]
         self._tasks.put((function, args, ticket))
         return ticket
+
+    def _put_for_loop(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        ticket: list[Any] = [None, None, None]
+        ticket[0] = _LoopCall(loop, future, ticket)
+        self._tasks.put((function, (), ticket))
+        return future
 
     def _work(self, resource: Resource) -> None:
         owned = resource.create()
@@ -143,6 +159,25 @@ class HandWrittenPool(Pool):
             thread.join()
 
 
+class _LoopCall:
+    """Stands in a ticket where a thread that waits would have its lock."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], ticket: list[Any]
+    ) -> None:
+        self._loop, self._future, self._ticket = loop, future, ticket
+
+    def release(self) -> None:
+        self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        _, value, error = self._ticket
+        if error is None:
+            self._future.set_result(value)
+        else:
+            self._future.set_exception(error)
+
+
 class TaskerPool(Pool):
     """A runner with its default settings."""
 
@@ -156,6 +191,7 @@ class TaskerPool(Pool):
         )
         self.submit = self._runner.submit
         self.wait = tasker.Future.result
+        self.asubmit = self._runner.asubmit
 
     def _close(self) -> None:
         self._runner.stop()

@@ -1,5 +1,6 @@
 """What is measured: each function runs one workload once, on one contestant."""
 
+import asyncio
 import math
 import os
 import sqlite3
@@ -57,6 +58,22 @@ def round_trip(pool: type[Pool], workers: int, tasks: int, place: Place) -> Figu
         "p99": percentile(times, 99),
         "p99.9": percentile(times, 99.9),
     }
+
+
+def gathered(pool: type[Pool], workers: int, tasks: int) -> Figures:
+    """Has a coroutine gather its tasks in windows of a thousand."""
+    window = 1_000
+
+    async def gather(opened: Pool) -> float:
+        asubmit = opened.asubmit
+        await asubmit(noop)
+        begin = now()
+        for size in [window] * (tasks // window) + [tasks % window]:
+            await asyncio.gather(*[asubmit(noop) for _ in range(size)])
+        return tasks / (now() - begin)
+
+    with pool(workers) as opened:
+        return {"": asyncio.run(gather(opened))}
 
 
 @contextmanager

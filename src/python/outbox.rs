@@ -273,11 +273,17 @@ fn hand_over(py: Python<'_>, letter: &Letter) {
             }
         }
     };
-    match settled {
-        Ok(nothing) => door::release(py, nothing),
-        Err(error) if is_true(py, promise, intern!(py, "done")) => door::release(py, error),
-        Err(error) => call_failed(py, &letter.task, error),
+    let Err(error) = settled.map(|nothing| door::release(py, nothing)) else {
+        return;
+    };
+    if !is_true(py, promise, intern!(py, "done")) {
+        // Not what a coroutine may be given; nobody may be left waiting for ever.
+        match door::call_method(py, promise, intern!(py, "set_exception"), &[&error]) {
+            Ok(nothing) => door::release(py, nothing),
+            Err(other) => call_failed(py, &letter.task, other),
+        }
     }
+    door::release(py, error);
 }
 
 /// Whether a method without arguments says so.

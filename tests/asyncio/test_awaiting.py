@@ -294,3 +294,16 @@ def test_any_future_may_be_awaited_with_standard_ones(runners: Runners) -> None:
             return await asyncio.gather(theirs, runner.submit(lambda _: 2))
 
         assert list(asyncio.run(main())) == [1, 2]
+
+
+def test_an_outcome_that_no_coroutine_can_get_leaves_nobody_waiting() -> None:
+    future = Future[None]()
+
+    async def main() -> None:
+        waiting = asyncio.create_task(awaiting(future))
+        await asyncio.sleep(0)
+        future.set_exception(StopIteration())
+        await waiting
+
+    with pytest.raises((TypeError, RuntimeError), match="StopIteration"):
+        asyncio.run(main())
