@@ -35,8 +35,15 @@ impl<F> Launch<F> {
     }
 
     pub(super) fn one_is_ready(&self) {
-        self.state.lock().missing -= 1;
-        self.changed.notify_all();
+        let missing = {
+            let mut state = self.state.lock();
+            state.missing -= 1;
+            state.missing
+        };
+        // Not for each: the one who waits would come up as often, and take the core from the others.
+        if missing == 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Keeps the first failure; later ones come back.

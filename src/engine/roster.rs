@@ -106,8 +106,7 @@ impl<H: Host> Roster<H> {
 
     /// Gives a place back.
     pub(super) fn leave(&self, badge: &Arc<Badge<H>>) {
-        self.state.lock().members.retain(|other| !Arc::ptr_eq(other, badge));
-        self.changed.notify_all();
+        self.change(|state| state.members.retain(|other| !Arc::ptr_eq(other, badge)));
     }
 
     /// An overdue task ended: its worker counts again, unless it is a base worker and a stand-in took its
@@ -145,6 +144,18 @@ impl<H: Host> Roster<H> {
         !more(&mut self.changed.wait_while(self.state.lock(), limit, more))
     }
 
+    fn change(&self, change: impl FnOnce(&mut State<H>)) {
+        let empty = {
+            let mut state = self.state.lock();
+            change(&mut state);
+            state.is_empty()
+        };
+        // Not for each that leaves: those who wait would come up as often, and take the core from the others.
+        if empty {
+            self.changed.notify_all();
+        }
+    }
+
     /// Has those who wait look again.
     pub(super) fn changed(&self) {
         // Under the lock, or a waiter that has just looked would miss it.
@@ -165,8 +176,7 @@ impl<H: Host> Roster<H> {
 
 impl<H: Host> Drop for Visit<'_, H> {
     fn drop(&mut self) {
-        self.0.state.lock().visitors -= 1;
-        self.0.changed.notify_all();
+        self.0.change(|state| state.visitors -= 1);
     }
 }
 
