@@ -5,7 +5,8 @@
 //! not do: it runs a little off, and some machines reset it while they sleep. Where there is none that can be trusted,
 //! `quanta` reads the system's clock for it.
 //!
-//! Monotonic but for some ten nanoseconds where a millisecond ends: differences of ticks saturate.
+//! Two microseconds late at most, and monotonic as far as the counter and the system's clock agree on the length of a
+//! millisecond to a thousandth: differences of ticks saturate all the same.
 
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -40,20 +41,19 @@ impl Anchor {
         Self { version: AtomicU64::new(0), counter: AtomicU64::new(0), tick: AtomicU64::new(0) }
     }
 
-    fn read(&self) -> Option<(u64, Tick)> {
+    /// The version, and the two words if they are whole.
+    fn read(&self) -> (u64, Option<(u64, Tick)>) {
         let version = self.version.load(Ordering::Acquire);
-        let (counter, tick) =
-            (self.counter.load(Ordering::Relaxed), self.tick.load(Ordering::Relaxed));
+        let words = (self.counter.load(Ordering::Relaxed), self.tick.load(Ordering::Relaxed));
         // The words are read before the version is looked at again.
         fence(Ordering::Acquire);
         let whole =
             version != 0 && version & 1 == 0 && self.version.load(Ordering::Relaxed) == version;
-        whole.then_some((counter, tick))
+        (version, whole.then_some(words))
     }
 
-    /// Writes, unless somebody else does.
-    fn write(&self, counter: u64, tick: Tick) {
-        let version = self.version.load(Ordering::Relaxed);
+    /// Writes, unless somebody did since this `version`: what is older must not replace what is newer.
+    fn write(&self, version: u64, counter: u64, tick: Tick) {
         let begin =
             |odd| self.version.compare_exchange(version, odd, Ordering::Relaxed, Ordering::Relaxed);
         if version & 1 == 0 && begin(version + 1).is_ok() {
@@ -80,16 +80,23 @@ impl Clock {
             return ticks(self.origin.elapsed());
         }
         let counter = self.counter.raw();
-        if let Some((then, tick)) = self.anchor.read()
+        let (version, anchor) = self.anchor.read();
+        if let Some((then, tick)) = anchor
             && counter >= then
         {
             let passed = self.counter.delta_as_nanos(then, counter);
             if passed < TRUSTED {
-                return tick + passed;
+                // A thousandth slow: it is never ahead of the system's clock, and so never has to step back.
+                return tick + passed - passed / 1024;
             }
         }
         let tick = ticks(self.origin.elapsed());
-        self.anchor.write(counter, tick);
+        // Read after the tick, so that what is told from it is not ahead; and not believed when the thread was off its
+        // core in between.
+        let after = self.counter.raw();
+        if self.counter.delta_as_nanos(counter, after) < TRUSTED / 1024 {
+            self.anchor.write(version, after, tick);
+        }
         tick
     }
 }
@@ -116,16 +123,20 @@ mod loom_tests {
     fn loom_what_an_anchor_says_belongs_together() {
         model(|| {
             let anchor = Arc::new(Anchor::new());
-            let writer = {
+            let writers = [1, 2].map(|n| {
                 let anchor = Arc::clone(&anchor);
                 spawn(move || {
-                    anchor.write(1, 10);
-                    anchor.write(2, 20);
+                    let (version, _) = anchor.read();
+                    anchor.write(version, n, 10 * n);
                 })
-            };
-            assert!(matches!(anchor.read(), None | Some((1, 10) | (2, 20))));
-            writer.join().unwrap();
-            assert_eq!(anchor.read(), Some((2, 20)));
+            });
+            let (_, words) = anchor.read();
+            assert!(matches!(words, None | Some((1, 10) | (2, 20))), "{words:?}");
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            let (version, words) = anchor.read();
+            assert!(version >= 2 && matches!(words, Some((1, 10) | (2, 20))), "{words:?}");
         });
     }
 }
@@ -135,8 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_to_the_system_clock_and_never_steps_back_by_much() {
-        const STEP: Tick = 10_000;
+    fn keeps_to_the_system_clock_and_never_steps_back() {
         const APART: Tick = 100_000;
         let clock = Clock::new();
         let mut last = 0;
@@ -145,8 +155,8 @@ mod tests {
             let before = ticks(clock.origin.elapsed());
             let now = clock.now();
             let after = ticks(clock.origin.elapsed());
-            assert!(now + STEP >= last, "stepped back from {last} to {now}");
-            assert!(now + APART >= before && now <= after + APART, "{before} {now} {after}");
+            assert!(now >= last, "stepped back from {last} to {now}");
+            assert!(now + APART >= before && now <= after, "{before} {now} {after}");
             last = now;
         }
     }
@@ -155,8 +165,8 @@ mod tests {
     fn a_counter_that_was_reset_is_not_believed() {
         let clock = Clock::new();
         // As after a sleep that set the counter back to zero.
-        clock.anchor.write(u64::MAX, Tick::MAX);
-        assert!(clock.now() < Tick::MAX);
-        assert!(clock.anchor.read().is_some_and(|(counter, _)| counter < u64::MAX));
+        clock.anchor.write(0, u64::MAX, Tick::MAX);
+        assert!((0..1_000).all(|_| clock.now() < Tick::MAX));
+        assert!(clock.anchor.read().1.is_some_and(|(counter, _)| counter < u64::MAX));
     }
 }

@@ -687,6 +687,10 @@ impl<H: Host> Engine<H> {
         self.mode.fetch_or(mode, Ordering::SeqCst);
         self.main.close();
         self.express.close();
+        if mode & BROKEN != 0 {
+            // The one whose turn it was to wake the next may be the one that fell over.
+            self.ring_everybody();
+        }
         self.backoff.close();
         self.loans.recall_if_over(self);
         then();

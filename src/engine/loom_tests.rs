@@ -152,6 +152,22 @@ fn loom_a_close_lets_every_worker_go_whatever_a_late_submitter_does() {
     });
 }
 
+/// A second worker that sleeps through the end: the closer wakes one, and each the next.
+#[test]
+fn loom_a_close_wakes_every_worker_by_one_chain() {
+    model(|| {
+        let queue = Arc::new(Queue::new(None));
+        let workers = [(); 2].map(|()| {
+            let queue = Arc::clone(&queue);
+            spawn(move || work(&queue, usize::MAX))
+        });
+        queue.push(Class::Normal, 7, 0).unwrap();
+        queue.close();
+        let taken = workers.map(|worker| worker.join().unwrap().len());
+        assert_eq!(taken.into_iter().sum::<usize>(), 1);
+    });
+}
+
 /// A wake-up spent on a worker that was leaving by itself, or a sleeper counted twice.
 #[test]
 fn loom_a_ring_and_a_sleeper_that_gives_up_agree() {

@@ -159,7 +159,8 @@ impl<T> Queue<T> {
 
     /// Ends a wake-up without taking an entry.
     pub(super) fn answered(&self) {
-        self.bell.answered(|| !self.lanes.is_empty());
+        // Of a closed queue everybody is told, one by the other.
+        self.bell.answered(|| !self.lanes.is_empty() || self.gate.is_sealed());
     }
 
     /// Counts a task that waits again.
@@ -200,13 +201,14 @@ impl<T> Queue<T> {
         let _ = self.counts.tombstones.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
     }
 
-    /// Refuses everybody from now on, and wakes all who wait for tasks or for room.
+    /// Refuses everybody from now on, and wakes all who wait for room, and one of those who wait for tasks; each of
+    /// them wakes the next. All at once they would only fight for the core.
     pub(super) fn close(&self) {
         self.gate.close();
         if let Some(permits) = &self.permits {
             permits.close();
         }
-        self.bell.ring_all();
+        self.bell.ring();
     }
 
     /// Whether nothing waits and nothing can come but retries.

@@ -606,7 +606,12 @@ impl<H: Host> Life<H> {
         let mut rung = false;
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
-            let called = std::mem::take(&mut rung);
+            let mut called = std::mem::take(&mut rung);
+            if called && desk.care.must_validate(desk.last.get()) {
+                // That may take long: the others are woken first.
+                queue.answered();
+                called = false;
+            }
             let fit = self.is_fit(scope, desk);
             let unfit = (fit == Some(false)).then_some(Next::Renew);
             if let Some(next) = unfit.or_else(|| self.renewal_due(scope, desk, relief)) {
@@ -614,9 +619,6 @@ impl<H: Host> Life<H> {
                     queue.answered();
                 }
                 return next;
-            }
-            if fit.is_none() && called {
-                queue.answered();
             }
             if let Some(entry) = fit.and_then(|_| queue.take(called)) {
                 if let Some(task) = desk.serve(scope, entry) {

@@ -40,8 +40,8 @@ pub(super) struct Core {
 pub(super) struct Call<'py> {
     pub(super) function: Bound<'py, PyAny>,
     /// `None`: no arguments.
-    pub(super) args: Option<Py<PyTuple>>,
-    pub(super) kwargs: Option<Py<PyDict>>,
+    pub(super) args: Option<Bound<'py, PyTuple>>,
+    pub(super) kwargs: Option<Bound<'py, PyDict>>,
 }
 
 /// A core by its Python object, which futures keep a reference to.
@@ -168,8 +168,8 @@ impl CoreRef<'_> {
                 once: options.is_some_and(|options| options.once),
                 express,
                 function: call.function.unbind(),
-                args: call.args,
-                kwargs: call.kwargs,
+                args: call.args.map(Bound::unbind),
+                kwargs: call.kwargs.map(Bound::unbind),
                 context,
             },
         )

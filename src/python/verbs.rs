@@ -117,28 +117,29 @@ unsafe extern "C" fn enter<V: Verb>(
     count: ffi::Py_ssize_t,
     keywords: Object,
 ) -> Object {
-    let act = || {
-        Python::attach(|py| {
-            // SAFETY: the descriptor has checked the type of `of`; `arguments` are as many as `count` and `keywords`
-            // say, borrowed, and stay alive during the call.
-            let done = unsafe {
-                let of = Borrowed::from_ptr(py, of).cast_unchecked::<V::Of>();
-                unpack::<V>(py, arguments, count, keywords).and_then(|call| V::act(&of, call))
-            };
-            done.map_or_else(
-                |error| {
-                    error.restore(py);
-                    std::ptr::null_mut()
-                },
-                Py::into_ptr,
-            )
-        })
+    let act = |py: Python<'_>| {
+        // SAFETY: the descriptor has checked the type of `of`; `arguments` are as many as `count` and `keywords` say,
+        // borrowed, and stay alive during the call.
+        unsafe {
+            let of = Borrowed::from_ptr(py, of).cast_unchecked::<V::Of>();
+            unpack::<V>(py, arguments, count, keywords).and_then(|call| V::act(&of, call))
+        }
     };
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
-        let error = PyRuntimeError::new_err("internal fault of tasker; please report this");
-        Python::attach(|py| error.restore(py));
-        std::ptr::null_mut()
-    })
+    // SAFETY: the interpreter calls this, so the thread is attached.
+    let py = unsafe { Python::assume_attached() };
+    // Attached for `PyO3` too, which otherwise puts the drop of a `Py` off until the next call that it knows of; but at
+    // the very end, where destructors still run, it takes the interpreter for gone.
+    let act = || Python::try_attach(act).unwrap_or_else(|| act(py));
+    let done = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
+        Err(PyRuntimeError::new_err("internal fault of tasker; please report this"))
+    });
+    done.map_or_else(
+        |error| {
+            error.restore(py);
+            std::ptr::null_mut()
+        },
+        Py::into_ptr,
+    )
 }
 
 /// Makes a call of the arguments of a verb.
@@ -161,8 +162,7 @@ unsafe fn unpack<V: Verb>(
         // SAFETY: the caller's: within the arguments.
         unsafe { Borrowed::from_ptr(py, *arguments.add(index)) }
     };
-    let args =
-        if count > 1 { Some(PyTuple::new(py, (1..count).map(item))?.unbind()) } else { None };
+    let args = if count > 1 { Some(PyTuple::new(py, (1..count).map(item))?) } else { None };
     // SAFETY: the caller's: a tuple of names, or null.
     let keywords = unsafe { Borrowed::from_ptr_or_opt(py, keywords) };
     let kwargs = match keywords {
@@ -171,7 +171,7 @@ unsafe fn unpack<V: Verb>(
             for (index, name) in keywords.try_iter()?.enumerate() {
                 kwargs.set_item(name?, item(count + index))?;
             }
-            Some(kwargs.unbind())
+            Some(kwargs)
         }
         _ => None,
     };

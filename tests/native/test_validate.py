@@ -144,3 +144,18 @@ def test_the_task_of_a_dead_resource_is_not_lost_while_none_can_be_made(
     up.set()
     assert future.result(PATIENCE) == 1
     log.take()
+
+
+def test_one_that_takes_long_keeps_no_other_worker_asleep(runners: Runners, gate: Gate) -> None:
+    first = threading.Lock()
+
+    def validate(_resource: Resource) -> bool:
+        if first.acquire(blocking=False):
+            gate.hold()
+        return True
+
+    runner = runners.start(worker_count=2, validate=validate, validate_after_idle=0)
+    future = runner.submit(number)
+    gate.wait_for(1)
+    assert future.result(PATIENCE) in {0, 1}
+    gate.open()
