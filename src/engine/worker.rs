@@ -537,6 +537,7 @@ impl<H: Host> Life<H> {
             if self.engine.dismiss(scope, &self.badge, failed) {
                 return;
             }
+            relief = None;
             generation = renewal.generation();
             made = self.renew(scope);
         }

@@ -1457,6 +1457,34 @@ fn a_relief_takes_nobodys_place_but_the_one_it_relieves() {
 }
 
 #[test]
+fn a_worker_whose_relief_left_again_stays() {
+    let (leaving, held, go) = (Latch::new(), Latch::new(), Latch::new());
+    let (begun, until) = (Arc::clone(&leaving), Arc::clone(&held));
+    let orders = Orders {
+        on_destroy: Box::new(move |number| {
+            if number == 0 {
+                begun.open();
+                until.wait();
+            }
+        }),
+        ..Orders::default()
+    };
+    let never = u64::MAX;
+    let settings = Settings { max_worker_count: 3, burst_interval: never, ..workers(1) };
+    let runner = Runner::new(settings, orders);
+    runner.engine.recycle();
+    leaving.wait();
+    overrun(&runner, &go);
+    eventually("the relief is overdue", || runner.stats().heads.overdue == 1);
+    go.open();
+    eventually("the relief left", || runner.world().destroyed() == 1);
+    held.open();
+    assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [2]);
+    assert_eq!((runner.stats().heads.base, runner.engine.members().len()), (1, 1));
+    runner.finish();
+}
+
+#[test]
 fn a_relief_stands_in_for_the_one_it_relieves() {
     let (go, held) = (Latch::new(), Latch::new());
     let slow = Arc::clone(&held);
