@@ -776,11 +776,11 @@ impl<H: Host> Engine<H> {
             queue.close();
         }
         // While the runner is open, a base worker goes only if a stand-in took its place, or if it never came up.
-        let least = if closing || failed { 0 } else { self.settings.worker_count };
+        let to_remain = if closing || failed { 0 } else { self.settings.worker_count };
         let needed = closing || !badge.post().is_main();
         let stays = || needed && !failed && !self.is_killed() && !queue.lanes.is_empty();
         let relief = self.renewal.relief_of(badge);
-        let Some(last) = self.roster.dismiss(badge, relief.as_deref(), least, stays) else {
+        let Some(last) = self.roster.dismiss(badge, relief.as_deref(), to_remain, stays) else {
             return false;
         };
         if closing && last && failed && !badge.post().is_main() {

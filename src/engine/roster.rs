@@ -84,7 +84,7 @@ impl<H: Host> Roster<H> {
     /// Strikes a worker that holds no resource off the count, unless it `stays`; its place is given back
     /// by [`leave`](Self::leave). Tells whether it was the last of its kind, `None` when it stays.
     ///
-    /// A base worker stays too if fewer than `least` would be left. It may have decided to go because another one
+    /// A base worker stays too if fewer than `to_remain` would be left. It may have decided to go because another one
     /// took its place, who has decided the same since.
     ///
     /// `stays` looks for tasks under the lock that [`hire`](Self::hire) counts under, and tasks are pushed
@@ -93,7 +93,7 @@ impl<H: Host> Roster<H> {
         &self,
         badge: &Arc<Badge<H>>,
         relief: Option<&Badge<H>>,
-        least: usize,
+        to_remain: usize,
         stays: impl FnOnce() -> bool,
     ) -> Option<bool> {
         let state = self.state.lock();
@@ -105,7 +105,7 @@ impl<H: Host> Roster<H> {
             let counts = !badge.is_overdue() && !badge.is_relief();
             let comes = relief.is_some_and(|new| new.is_relief() && !new.is_overdue());
             let left = count(&state.members).base_places + usize::from(comes);
-            if left < least + usize::from(counts) {
+            if left < to_remain + usize::from(counts) {
                 badge.clear_overdue();
                 badge.take_over();
                 return None;
