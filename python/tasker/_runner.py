@@ -165,6 +165,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         make = cast("Callable[..., Runner[S]]", cls)
         return Starting(partial(make, config, timeout=timeout), f"start of {config.name}")
 
+    # `asyncio.timeout` would end the wait without a word of what still runs.
     async def astop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Does what `stop` does, without blocking the loop.
 
@@ -183,6 +184,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
 
         return await off_loop(partial(self.stop, timeout), f"stop of {self.name}")
 
+    # As for `astop`.
     async def akill(self, timeout: float | None = None) -> list[DroppedTask]:  # noqa: ASYNC109
         """Does what `kill` does, without blocking the loop.
 

@@ -160,7 +160,10 @@ fn call_loop(py: Python<'_>, outbox: &Py<Outbox>, task: &Py<Future>) {
     let visit = Visit { outbox: outbox.clone_ref(py), is_over: AtomicBool::new(false) };
     let visit = match Py::new(py, visit) {
         Ok(visit) => visit,
-        Err(error) => return call_failed(py, task, error.into_value(py).into_any()),
+        Err(error) => {
+            // The visit that was not made has dropped the letters.
+            return call_failed(py, task, error.into_value(py).into_any());
+        }
     };
     let name = intern!(py, "call_soon_threadsafe");
     match door::call_method(py, &event_loop, name, &[visit.as_any()]) {

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from tasker import Future, QueueFull, TaskCancelled, current_context
+from tasker import Future, Priority, QueueFull, TaskCancelled, current_context
 from tests.asyncio.support import until
 from tests.native.support import (
     PATIENCE,
@@ -239,8 +239,11 @@ def test_in_a_thread_with_a_running_loop_a_full_queue_raises(runners: Runners, g
     runner.submit(gate.hold)
 
     async def main() -> None:
-        with pytest.raises(QueueFull, match="running event loop"):
-            runner.submit(gate.hold)
+        for view in (runner, runner.options(priority=Priority.HIGH, timeout=PATIENCE)):
+            with pytest.raises(QueueFull, match="running event loop"):
+                view.submit(gate.hold)
+            with pytest.raises(QueueFull, match="running event loop"):
+                view.queue_task(gate.hold)
 
     asyncio.run(main())
 
