@@ -126,6 +126,7 @@ mod bench {
         let settings = Settings {
             name: "bench".to_owned(),
             worker_count,
+            on_demand: false,
             max_worker_count: worker_count,
             reserve_limit: 1,
             reserve_at_start: 0,

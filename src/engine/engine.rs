@@ -28,6 +28,14 @@ const BROKEN: u8 = 4;
 const ENDED: u8 = 8;
 const FORSAKEN: u8 = 16;
 
+/// Why a task is not served.
+pub enum Unserved<H: Host> {
+    /// The runner is closing; the task comes back.
+    Closed(H::Task),
+    /// There is no worker, and no thread for one.
+    NoThread(H::Fault),
+}
+
 /// Where a runner is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -63,8 +71,12 @@ pub struct Engine<H: Host> {
     /// Flags above, each set once and never cleared. `SeqCst`: a worker that claims and then looks here,
     /// and a kill that writes here and then sweeps, must not both miss the other.
     mode: CachePadded<AtomicU8>,
-    /// Reserved and temporary workers that have a task, from its claim to its outcome. Written by them;
-    /// `SeqCst`, like the lanes that it is read with.
+    /// Whether base workers are still to be hired on demand. Cleared under the roster's lock when the last place is
+    /// taken, set again when one was given back; `SeqCst`, against the lanes: see [`start_base`](Self::start_base).
+    vacant: AtomicBool,
+    /// Workers that are hired on demand and have a task: reserved and temporary ones from its claim to its outcome,
+    /// base ones, while some are still to be hired, until they look for the next. Written by them; `SeqCst`, like
+    /// the lanes that it is read with.
     pub(super) engaged: AtomicUsize,
     strays: Strays,
     pub(super) renewal: Renewal<H>,
@@ -166,7 +178,7 @@ impl<H: Host> Engine<H> {
         let clock = Clock::new();
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
         Arc::new(Self {
-            launch: Launch::new(settings.worker_count + settings.reserve_at_start),
+            launch: Launch::new(settings.base_at_start() + settings.reserve_at_start),
             loans: Loans::new(),
             main: Queue::new(settings.max_queue_size),
             express: Queue::new(None),
@@ -176,6 +188,7 @@ impl<H: Host> Engine<H> {
             ledger: Arc::new(Ledger::new()),
             window: Window::new(clock.now()),
             mode: CachePadded::new(AtomicU8::new(0)),
+            vacant: AtomicBool::new(settings.on_demand),
             engaged: AtomicUsize::new(0),
             strays: Strays::default(),
             renewal: Renewal::new(),
@@ -195,8 +208,9 @@ impl<H: Host> Engine<H> {
     ///
     /// Why a thread could not be started; the caller kills the engine then.
     pub fn launch_workers(self: &Arc<Self>, scope: H::Scope<'_>) -> Result<(), H::Fault> {
-        let Settings { worker_count, reserve_at_start, .. } = self.settings;
-        for (post, count) in [(Post::Base, worker_count), (Post::Reserved, reserve_at_start)] {
+        let Settings { reserve_at_start, .. } = self.settings;
+        let base = self.settings.base_at_start();
+        for (post, count) in [(Post::Base, base), (Post::Reserved, reserve_at_start)] {
             for _ in 0..count {
                 self.hire(scope, post, true, |_| true)?;
             }
@@ -212,7 +226,7 @@ impl<H: Host> Engine<H> {
         launching: bool,
         allowed: impl FnOnce(Headcount) -> bool,
     ) -> Result<bool, H::Fault> {
-        let Some(badge) = self.roster.hire(&self.settings.name, post, false, allowed) else {
+        let Some(badge) = self.roster.hire(&self.settings, post, false, allowed) else {
             return Ok(false);
         };
         self.start(scope, badge, launching)?;
@@ -272,6 +286,101 @@ impl<H: Host> Engine<H> {
             self.think_about_scaling(since);
         }
         pushed
+    }
+
+    /// [`submit`](Self::submit) where base workers are hired on demand: sees to it that there is one. `word` is the
+    /// task's own.
+    ///
+    /// # Errors
+    ///
+    /// As for `submit`; or there is no worker, and no thread for one.
+    pub fn submit_on_demand(
+        self: &Arc<Self>,
+        scope: H::Scope<'_>,
+        word: &TaskWord,
+        task: H::Task,
+        since: Tick,
+    ) -> Result<(), Unserved<H>> {
+        self.note(since);
+        // The place is taken inside the gate: once the queue is sealed, an accepted task has a worker.
+        let place = self
+            .main
+            .push_and(word.class(), task, since, || self.base_place())
+            .map_err(|Closed(task)| Unserved::Closed(task))?;
+        let Some(badge) = place else {
+            return Ok(());
+        };
+        match self.start_base(scope, badge) {
+            Err(fault) if self.give_up(scope, word) => Err(Unserved::NoThread(fault)),
+            // Or somebody has taken the task meanwhile.
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a base worker may have to be hired for the next task.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.vacant.load(Ordering::SeqCst)
+    }
+
+    /// Hires a base worker if more tasks wait than workers are free, and there is a place.
+    pub(super) fn staff_base(self: &Arc<Self>, scope: H::Scope<'_>) {
+        if let Some(badge) = self.base_place()
+            && let Err(fault) = self.start_base(scope, badge)
+        {
+            self.host.report_no_thread(scope, fault);
+        }
+    }
+
+    fn base_place(&self) -> Option<Arc<Badge<H>>> {
+        if !self.is_vacant() {
+            return None;
+        }
+        self.roster.hire(&self.settings, Post::Base, false, |heads| {
+            // Who took an entry engages itself and then looks for more, so nothing is overlooked in between.
+            let engaged = self.engaged.load(Ordering::SeqCst);
+            let needed = self.main.lanes.len() > heads.main.saturating_sub(engaged);
+            let places = self.settings.worker_count.saturating_sub(heads.main);
+            let hired = needed && places > 0;
+            if places <= usize::from(hired) {
+                self.vacant.store(false, Ordering::SeqCst);
+            }
+            hired
+        })
+    }
+
+    /// Starts somebody hired on demand. The error: there is no thread, nor another worker.
+    fn start_base(
+        self: &Arc<Self>,
+        scope: H::Scope<'_>,
+        badge: Arc<Badge<H>>,
+    ) -> Result<(), H::Fault> {
+        let Err(fault) = self.start(scope, badge, false) else {
+            return Ok(());
+        };
+        // Its unlived life has given the place back.
+        self.vacant.store(true, Ordering::SeqCst);
+        if self.roster.headcount().main == 0 {
+            return Err(fault);
+        }
+        self.host.report_no_thread(scope, fault);
+        Ok(())
+    }
+
+    /// Takes back a task that has no worker; false when somebody has taken it. Other tasks may have counted on the
+    /// same worker: they are answered.
+    fn give_up(&self, scope: H::Scope<'_>, word: &TaskWord) -> bool {
+        let visit = self.roster.visit();
+        let taken = word.withdraw().is_some();
+        if taken {
+            self.leave_tombstone(scope, word, true);
+            self.book_refusal(true);
+            if self.roster.headcount().main == 0 {
+                self.sweep_queue(scope, &self.main);
+            }
+        }
+        drop(visit);
+        self.finish_if_over();
+        taken
     }
 
     /// Whether there may be burst workers.
@@ -368,10 +477,10 @@ impl<H: Host> Engine<H> {
     }
 
     fn express_place(&self) -> Option<Arc<Badge<H>>> {
-        let Settings { name, keep_reserved, thread_bound, reserve_limit, .. } = &self.settings;
-        let post = if *keep_reserved { Post::Reserved } else { Post::Temporary };
-        self.roster.hire(name, post, false, |heads| {
-            let (wanted, free) = if *thread_bound {
+        let Settings { keep_reserved, thread_bound, reserve_limit, .. } = self.settings;
+        let post = if keep_reserved { Post::Reserved } else { Post::Temporary };
+        self.roster.hire(&self.settings, post, false, |heads| {
+            let (wanted, free) = if thread_bound {
                 // Who took an entry engages itself and then looks for more, so nothing is overlooked
                 // in between.
                 let engaged = self.engaged.load(Ordering::SeqCst);
@@ -379,7 +488,7 @@ impl<H: Host> Engine<H> {
             } else {
                 (self.loans.waiting() + 1, self.loans.idle() + heads.express_bare)
             };
-            wanted > free && heads.express < *reserve_limit
+            wanted > free && heads.express < reserve_limit
         })
     }
 
@@ -449,7 +558,7 @@ impl<H: Host> Engine<H> {
         }
         let most = self.settings.max_worker_count;
         let spare = |heads: Headcount| heads.main < most;
-        let Some(new) = self.roster.hire(&self.settings.name, badge.post(), true, spare) else {
+        let Some(new) = self.roster.hire(&self.settings, badge.post(), true, spare) else {
             return Some(Relief::OnTheSpot);
         };
         self.renewal.relieved_by(Arc::clone(&new));
@@ -647,6 +756,22 @@ impl<H: Host> Engine<H> {
     /// Begins a graceful stop: refuses new tasks and lets the workers finish. Callable from anywhere.
     pub fn begin_stop(&self) {
         self.close(STOPPING, || ());
+    }
+
+    /// Takes whatever waits in the main queue off it, for the caller to `cancel`.
+    pub fn cancel_waiting(&self, scope: H::Scope<'_>, cancel: impl Fn(&H::Task)) {
+        // All of it first: what is cancelled may have something new submitted.
+        let waiting: Vec<_> = std::iter::from_fn(|| self.main.lanes.pop()).collect();
+        for Entry { task, .. } in waiting {
+            cancel(&task);
+            self.main.unbury(1);
+            self.host.discard(scope, task);
+        }
+    }
+
+    /// How many tasks wait in the main queue, more or less.
+    pub fn waiting(&self) -> u64 {
+        self.main.waiting()
     }
 
     /// Kills: no task starts from here on; everything that waits is answered before this returns.
@@ -930,6 +1055,15 @@ impl<H: Host> Engine<H> {
                 self.loans.idle()
             },
         }
+    }
+}
+
+impl<H: Host> std::fmt::Debug for Unserved<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Closed(_) => "Closed",
+            Self::NoThread(_) => "NoThread",
+        })
     }
 }
 

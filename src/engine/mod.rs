@@ -30,6 +30,6 @@ pub mod worker;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub use engine::{Engine, Metrics, Mode, Stats};
+pub use engine::{Engine, Metrics, Mode, Stats, Unserved};
 pub use host::{Host, Ran, Refusal, Verdict};
 pub use settings::Settings;

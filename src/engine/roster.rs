@@ -5,6 +5,7 @@
 //! empty roster means that nothing of ours is left.
 
 use super::host::Host;
+use super::settings::Settings;
 use super::worker::{Badge, Post};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub struct Roster<H: Host> {
 
 struct State<H: Host> {
     members: Vec<Arc<Badge<H>>>,
-    /// How many were ever hired: the number in the next one's name.
+    /// How many were ever hired: it numbers the next one's name.
     hired: u64,
     /// Threads that are not workers but are busy closing, answering or moving tasks.
     visitors: usize,
@@ -65,7 +66,7 @@ impl<H: Host> Roster<H> {
     /// the one that it relieves is dismissed: two of them fill one place.
     pub(super) fn hire(
         &self,
-        name: &str,
+        settings: &Settings,
         post: Post,
         relief: bool,
         allowed: impl FnOnce(Headcount) -> bool,
@@ -74,8 +75,8 @@ impl<H: Host> Roster<H> {
         if !allowed(count(&state.members)) {
             return None;
         }
+        let name = settings.worker_name(post, state.hired);
         state.hired += 1;
-        let name = format!("{name}-{}-{}", post.word(), state.hired);
         let badge = Arc::new(Badge::new(name, post, relief));
         state.members.push(Arc::clone(&badge));
         Some(badge)

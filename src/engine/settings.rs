@@ -2,6 +2,7 @@
 
 use super::care::Policy;
 use super::clock::Tick;
+use super::worker::Post;
 
 /// Settings of one engine. The facade validates what users give; this only carries it.
 #[derive(Debug, Clone)]
@@ -10,6 +11,10 @@ pub struct Settings {
     pub name: String,
     /// Base workers, always alive.
     pub worker_count: usize,
+    /// Base workers are not hired at the start but when a task finds nobody free, and then stay. Nobody waits for
+    /// their first resources, so one that gets none kills the runner. Such a runner has no bound, no
+    /// burst workers and no `run_task`.
+    pub on_demand: bool,
     /// Hard limit on base and burst workers together.
     pub max_worker_count: usize,
     /// Limit on reserved and temporary workers together.
@@ -29,4 +34,21 @@ pub struct Settings {
     pub burst_interval: Tick,
     /// An idle burst worker leaves after this time.
     pub idle_timeout: Tick,
+}
+
+impl Settings {
+    /// How many base workers the start brings.
+    pub(super) fn base_at_start(&self) -> usize {
+        if self.on_demand { 0 } else { self.worker_count }
+    }
+
+    /// The name of a worker, by how many were hired before it. On demand it is formed as the standard library's
+    /// executors form it.
+    pub(super) fn worker_name(&self, post: Post, before: u64) -> String {
+        if self.on_demand {
+            format!("{}_{before}", self.name)
+        } else {
+            format!("{}-{}-{}", self.name, post.word(), before + 1)
+        }
+    }
 }

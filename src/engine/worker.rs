@@ -181,7 +181,7 @@ pub struct Desk<'w, H: Host> {
     last: Cell<Tick>,
     /// How long the last attempt took; zero after a wait.
     span: Cell<Tick>,
-    /// It serves `run_task`, and is counted as engaged there.
+    /// It was hired on demand, and is counted as engaged.
     engaged: Cell<bool>,
     care: &'w Care,
 }
@@ -249,7 +249,7 @@ impl<'w, H: Host> Desk<'w, H> {
         let first = claim == Claim::First;
         self.engine.queue_of(word).taken(word, first);
         self.recorder.count(if first { Counter::Started } else { Counter::Resumed });
-        if !self.badge.post.is_main() {
+        if !self.badge.post.is_main() || self.engine.is_vacant() {
             self.engage(scope);
         }
         let again = self.attempt(scope, task, first, Some(since));
@@ -292,8 +292,9 @@ impl<'w, H: Host> Desk<'w, H> {
         self.recorder.count(if completed { Counter::Completed } else { Counter::Failed });
         self.recorder.count(Counter::Ended);
         // Not at the end of the attempt: whoever has the outcome may call `run_task` at once, and finds
-        // this worker free. An inner task's outcome frees nobody.
-        if self.engaged.get() && self.badge.running.lock().len() == 1 {
+        // this worker free. An inner task's outcome frees nobody. Nor is a base worker free while callbacks run.
+        if self.engaged.get() && !self.badge.post.is_main() && self.badge.running.lock().len() == 1
+        {
             self.disengage();
         }
     }
@@ -395,12 +396,17 @@ impl<'w, H: Host> Desk<'w, H> {
         End::Late
     }
 
-    /// From here on this worker counts as busy with a `run_task`: if more wait, somebody is hired.
+    /// From here on this worker counts as busy: if more wait, somebody is hired.
     fn engage(&self, scope: H::Scope<'_>) {
+        let engine = self.engine;
         self.engaged.set(true);
-        self.engine.engaged.fetch_add(1, Ordering::SeqCst);
-        if self.engine.settings.thread_bound && !self.engine.express.lanes.is_empty() {
-            self.engine.staff_express(scope);
+        engine.engaged.fetch_add(1, Ordering::SeqCst);
+        if self.badge.post.is_main() {
+            if !engine.main.lanes.is_empty() {
+                engine.staff_base(scope);
+            }
+        } else if engine.settings.thread_bound && !engine.express.lanes.is_empty() {
+            engine.staff_express(scope);
         }
     }
 
@@ -544,7 +550,8 @@ impl<H: Host> Life<H> {
     }
 
     fn first_resource(&self, scope: H::Scope<'_>) -> Made<H::Resource> {
-        if !self.launching {
+        let on_demand = self.engine.settings.on_demand && self.badge.post.is_main();
+        if !self.launching && !on_demand {
             return self.renew(scope);
         }
         if self.engine.is_killed() {
@@ -553,8 +560,15 @@ impl<H: Host> Life<H> {
         match self.engine.host.create(scope, &self.badge) {
             Ok(resource) => {
                 self.badge.set(BEGUN | EQUIPPED);
-                self.engine.launch.one_is_ready();
+                if self.launching {
+                    self.engine.launch.one_is_ready();
+                }
                 Made::Ready(resource)
+            }
+            Err(fault) if on_demand => {
+                self.engine.host.keep_fault(scope, fault);
+                self.engine.kill(scope);
+                Made::Failed
             }
             Err(fault) => {
                 if let Some(late) = self.engine.launch.one_failed(fault) {

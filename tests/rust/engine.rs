@@ -1654,6 +1654,143 @@ fn nobody_is_hired_after_the_end() {
     }
 }
 
+// ---- workers on demand ---------------------------------------------------------------------------
+
+fn on_demand(worker_count: usize) -> Settings {
+    Settings { on_demand: true, ..workers(worker_count) }
+}
+
+#[test]
+fn workers_on_demand_come_when_nobody_is_free_and_no_more_than_there_are_places() {
+    let (runner, go) = (Runner::new(on_demand(3), Orders::default()), Latch::new());
+    assert!(runner.engine.members().is_empty(), "nobody at the start");
+    for number in 1..=3 {
+        runner.occupy(&go);
+        assert_eq!(runner.engine.members().len(), number);
+    }
+    let waiting: Vec<_> = (0..5).map(|n| runner.submit(Class::Normal, value(n))).collect();
+    assert_eq!(runner.engine.members().len(), 3);
+    let names: Vec<_> = runner.engine.members().iter().map(|m| m.name().to_owned()).collect();
+    assert_eq!(names, ["test_0", "test_1", "test_2"]);
+    go.open();
+    for (n, task) in waiting.iter().enumerate() {
+        assert_eq!(task.outcome(), Outcome::Value(n as u64));
+    }
+    runner.finish();
+}
+
+#[test]
+fn a_task_on_demand_may_wait_for_another_while_there_are_places() {
+    for _ in 0..rounds(200) {
+        let runner = Arc::new(Runner::new(on_demand(3), Orders::default()));
+        let tasks: Vec<_> = (0..2)
+            .map(|_| {
+                let inside = Arc::clone(&runner);
+                runner.submit(Class::Normal, move |_, _| {
+                    // When both are inside, a third worker serves both inner ones.
+                    inside.submit(Class::Normal, value(7)).outcome();
+                    End::Value(1)
+                })
+            })
+            .collect();
+        assert!(tasks.iter().all(|task| task.outcome() == Outcome::Value(1)));
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_worker_on_demand_without_a_resource_kills_the_runner() {
+    let failed = Latch::new();
+    let fails = Arc::clone(&failed);
+    let on_create = move |number| {
+        if number == 0 {
+            return Ok(());
+        }
+        fails.wait();
+        Err("no resource")
+    };
+    let orders = Orders { on_create: Box::new(on_create), ..Orders::default() };
+    let (runner, go) = (Runner::new(on_demand(2), orders), Latch::new());
+    let runs = runner.occupy(&go);
+    let waiting: Vec<_> = (0..3).map(|n| runner.submit(Class::Normal, value(n))).collect();
+    failed.open();
+    for task in &waiting {
+        assert_eq!(task.outcome(), Outcome::Refused(Refusal::Killed));
+    }
+    assert_eq!(*lock(&runner.world().faults), ["no resource"]);
+    assert!(!runner.submit_task(&Task::new(Class::Normal, 0, value(1))), "refused");
+    go.open();
+    assert_eq!(runs.outcome(), Outcome::Value(0), "what ran goes on");
+    runner.finish();
+}
+
+/// A runner with places for two on demand, whose threads fail to start as `fails` says of the number of each.
+fn without_threads(fails: fn(usize) -> bool) -> Runner {
+    let started = AtomicUsize::new(0);
+    let orders = Orders {
+        on_spawn: Box::new(move |_| {
+            if fails(started.fetch_add(1, Ordering::SeqCst)) { Err("no thread") } else { Ok(()) }
+        }),
+        ..Orders::default()
+    };
+    Runner::new(on_demand(2), orders)
+}
+
+#[test]
+fn a_task_that_has_no_thread_is_refused_and_the_next_tries_again() {
+    let runner = without_threads(|number| number == 0);
+    assert!(!runner.submit_task(&Task::new(Class::Normal, 0, value(1))), "refused");
+    assert!(runner.engine.members().is_empty());
+    assert_eq!(runner.submit(Class::Normal, value(2)).outcome(), Outcome::Value(2));
+    runner.finish();
+}
+
+#[test]
+fn a_task_that_has_no_thread_waits_for_a_worker_that_is_there() {
+    let (runner, go) = (without_threads(|number| number == 1), Latch::new());
+    runner.occupy(&go);
+    let task = runner.submit(Class::Normal, value(1));
+    assert_eq!(*lock(&runner.world().faults), ["no thread"]);
+    assert_eq!(runner.engine.members().len(), 1);
+    let next = runner.submit(Class::Normal, value(2));
+    assert_eq!((task.outcome(), next.outcome()), (Outcome::Value(1), Outcome::Value(2)));
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn nothing_accepted_on_demand_is_left_behind_by_a_stop() {
+    for _ in 0..rounds(200) {
+        let runner = Runner::new(on_demand(2), Orders::default());
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| while runner.submit_task(&Task::new(Class::Normal, 0, value(1))) {});
+            }
+            runner.stop();
+        });
+        assert!(runner.engine.members().is_empty());
+        runner.finish();
+    }
+}
+
+#[test]
+fn what_waits_can_be_cancelled_at_once() {
+    let (runner, go) = (Runner::new(on_demand(1), Orders::default()), Latch::new());
+    let runs = runner.occupy(&go);
+    let waiting: Vec<_> = (0..5).map(|n| runner.submit(Class::Normal, value(n))).collect();
+    assert!(runner.cancel(&waiting[1]));
+    assert_eq!(runner.engine.waiting(), 4);
+    runner.engine.begin_stop();
+    runner.engine.cancel_waiting((), |task| {
+        runner.cancel(task);
+    });
+    assert_eq!(runner.engine.waiting(), 0);
+    assert!(waiting.iter().all(|task| task.outcomes() == [Outcome::Cancelled]));
+    go.open();
+    assert_eq!(runs.outcome(), Outcome::Value(0));
+    runner.finish();
+}
+
 // ---- tasks inside tasks ------------------------------------------------------------------------
 
 #[test]

@@ -8,7 +8,7 @@ use super::super::worker::{Badge, Desk, Life};
 use super::super::{Engine, Host, Mode, Ran, Refusal, Settings, Verdict};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::spawn;
-use crate::sync::{Arc, model};
+use crate::sync::{Arc, Condvar, Mutex, model};
 use std::time::Duration;
 
 /// A task that counts its outcomes, and spoils its resource the first time if it is `bad`.
@@ -16,13 +16,34 @@ use std::time::Duration;
 struct Job {
     word: TaskWord,
     bad: AtomicBool,
+    /// Where it waits for another task to be, if it is to meet one.
+    meeting: Option<Arc<(Mutex<u32>, Condvar)>>,
     outcomes: AtomicU32,
 }
 
 impl Job {
     fn new(flags: u32, bad: bool) -> Arc<Self> {
         let (word, bad) = (TaskWord::new(Class::Normal, flags), AtomicBool::new(bad));
-        Arc::new(Self { word, bad, outcomes: AtomicU32::new(0) })
+        Arc::new(Self { word, bad, meeting: None, outcomes: AtomicU32::new(0) })
+    }
+
+    /// Two tasks, each of which waits for the other to run as well.
+    fn pair() -> [Arc<Self>; 2] {
+        let meeting = Arc::new((Mutex::new(0), Condvar::new()));
+        [(); 2].map(|()| {
+            let (word, bad) = (TaskWord::new(Class::Normal, 0), AtomicBool::new(false));
+            let meeting = Some(Arc::clone(&meeting));
+            Arc::new(Self { word, bad, meeting, outcomes: AtomicU32::new(0) })
+        })
+    }
+
+    fn meet(&self) {
+        if let Some((here, came)) = self.meeting.as_deref() {
+            let mut here = here.lock();
+            *here += 1;
+            came.notify_all();
+            drop(came.wait_while(here, Duration::MAX, |here| *here < 2));
+        }
     }
 
     fn publish(&self) {
@@ -67,6 +88,7 @@ impl Host for Bare {
         if task.bad.swap(false, Ordering::Relaxed) {
             return Ran::Doubtful;
         }
+        task.meet();
         if !task.word.settle_running() {
             return Ran::Late;
         }
@@ -109,9 +131,14 @@ impl Host for Bare {
 }
 
 fn engine(keep_reserved: bool, worker_count: usize) -> Arc<Engine<Bare>> {
-    let settings = Settings {
+    start(settings(keep_reserved, worker_count))
+}
+
+fn settings(keep_reserved: bool, worker_count: usize) -> Settings {
+    Settings {
         name: String::new(),
         worker_count,
+        on_demand: false,
         max_worker_count: worker_count,
         reserve_limit: 1,
         reserve_at_start: 0,
@@ -121,7 +148,10 @@ fn engine(keep_reserved: bool, worker_count: usize) -> Arc<Engine<Bare>> {
         care: Policy::default(),
         burst_interval: 100_000_000,
         idle_timeout: 30_000_000_000,
-    };
+    }
+}
+
+fn start(settings: Settings) -> Arc<Engine<Bare>> {
     let engine = Engine::new(Bare, settings);
     engine.launch_workers(()).unwrap();
     engine
@@ -163,6 +193,48 @@ fn loom_a_stop_leaves_no_express_task_behind() {
         for (accepted, job) in submitter.join().unwrap() {
             assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         }
+        assert!(engine.members().is_empty());
+    });
+}
+
+/// A submitter that takes a worker for idle which has just taken a task, while that one sees nothing more wait.
+#[test]
+fn loom_tasks_on_demand_that_wait_for_each_other_get_a_worker_each() {
+    let mut model = model::Builder::new();
+    // One finds the loss; two take a minute.
+    model.preemption_bound = Some(1);
+    model.check(|| {
+        let engine = start(Settings { on_demand: true, ..settings(true, 2) });
+        let jobs = Job::pair();
+        for job in &jobs {
+            engine.submit_on_demand((), &job.word, Arc::clone(job), 0).unwrap();
+        }
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
+        for job in jobs {
+            assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
+        }
+    });
+}
+
+/// A task that is accepted on demand when the runner has no worker yet and ends.
+#[test]
+fn loom_a_stop_leaves_no_task_on_demand_behind() {
+    let mut model = model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let engine = start(Settings { on_demand: true, ..settings(true, 1) });
+        let submitter = {
+            let engine = Arc::clone(&engine);
+            spawn(move || {
+                let job = Job::new(0, false);
+                (engine.submit_on_demand((), &job.word, Arc::clone(&job), 0).is_ok(), job)
+            })
+        };
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
+        let (accepted, job) = submitter.join().unwrap();
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         assert!(engine.members().is_empty());
     });
 }

@@ -454,6 +454,7 @@ pub(crate) fn workers(count: usize) -> Settings {
     Settings {
         name: "test".to_owned(),
         worker_count: count,
+        on_demand: false,
         max_worker_count: count,
         reserve_limit: count,
         reserve_at_start: 0,
@@ -503,8 +504,12 @@ impl Runner {
 
     /// Hands a task in, for which the caller holds a permit. False: refused.
     fn hand_in(&self, task: &Arc<Task>) -> bool {
-        let since = self.engine.clock.now();
-        let accepted = self.engine.submit(task.word.class(), Arc::clone(task), since).is_ok();
+        let (engine, since, mine) = (&self.engine, self.engine.clock.now(), Arc::clone(task));
+        let accepted = if engine.settings.on_demand {
+            engine.submit_on_demand((), &task.word, mine, since).is_ok()
+        } else {
+            engine.submit(task.word.class(), mine, since).is_ok()
+        };
         self.accept(task, accepted)
     }
 
