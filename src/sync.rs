@@ -2,11 +2,13 @@
 //!
 //! Under `--cfg loom` the primitives whose interleavings matter are loom's, and the channel is a
 //! small queue made of them: loom then explores *our* protocol around the channel, while crossbeam
-//! tests its own. `Arc` and `Weak` stay the standard ones: reference counting is not under test, and
-//! loom has no `Weak`.
+//! tests its own. `Arc`, `Weak` and `OnceLock` stay the standard ones: reference counting is not
+//! under test, and the others loom has not.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the door")]
 
 pub(crate) use crossbeam_utils::CachePadded;
+#[cfg(feature = "python")]
+pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::{Arc, Weak};
 
 #[cfg(not(loom))]

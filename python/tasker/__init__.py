@@ -32,6 +32,7 @@ from tasker._errors import (
     TaskerError,
     TaskTimeout,
 )
+from tasker._executor import RunnerExecutor, ThreadPoolExecutor
 from tasker._future import Future
 from tasker._map import Results
 from tasker._priority import Priority
@@ -57,6 +58,7 @@ __all__ = [
     "Results",
     "Runner",
     "RunnerBroken",
+    "RunnerExecutor",
     "RunnerStopped",
     "RunningTask",
     "Starting",
@@ -67,6 +69,7 @@ __all__ = [
     "TaskContext",
     "TaskTimeout",
     "TaskerError",
+    "ThreadPoolExecutor",
     "__version__",
     "current_context",
 ]

@@ -55,3 +55,16 @@ class DroppedTask:
             priority=self.priority, once=self.once, timeout=self.timeout, name=self.name
         )
         return view.submit(self.fn, *self.args, **self.kwargs)
+
+
+def without_resource(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a task function of a function that wants no resource.
+
+    Args:
+        fn: What an executor of a runner was given.
+    """
+
+    def call(_resource: object, /, *args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return call

@@ -11,6 +11,7 @@ from tasker import _tasker, _threads
 from tasker._amap import AsyncMaps
 from tasker._config import Config, check_name, check_seconds, check_type, wrong
 from tasker._errors import RunnerBroken
+from tasker._executor import RunnerExecutor
 from tasker._map import Maps
 from tasker._priority import Priority
 from tasker._start import Starting
@@ -116,6 +117,24 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         check_seconds("timeout", timeout, zero=True, optional=True)
         check_name("name", name, optional=True)
         return self._submitter(Submitter, priority, once, timeout, name)
+
+    def executor(self) -> RunnerExecutor:
+        """Makes a standard executor of this runner, for code that wants one.
+
+        It calls functions without the resource. Each call gives another one, which can be shut
+        down by itself.
+
+        Returns:
+            The executor.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     with runner.executor() as executor:
+            ...         list(executor.map(abs, [-1, 2, -3]))
+            [1, 2, 3]
+        """
+        return RunnerExecutor(self)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,8 @@
 """The native half of tasker. Its docstrings are the reference for the native classes."""
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
@@ -476,6 +478,48 @@ class Submitter(Generic[_R]):
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """Does what `Runner.run_task` does, with the options of this view."""
+
+@disjoint_base
+class Executor:
+    """The native half of `tasker.ThreadPoolExecutor` and of the executor of a runner."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def submit(
+        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _future.Future[_T]:
+        """Queues a call of *fn* on a worker, and returns its future.
+
+        Args:
+            fn: Called as `fn(*args, **kwargs)`.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            The future of the call.
+
+        Raises:
+            RuntimeError: The executor was shut down, the interpreter is exiting, or there is no
+                worker and no thread can be started.
+            concurrent.futures.thread.BrokenThreadPool: An initializer failed, or the executor was
+                inherited through a fork.
+        """
+
+    def _open(
+        self,
+        name: str,
+        worker_count: int,
+        initializer: Callable[[], object] | None,
+        finalizer: Callable[[], object] | None,
+        logger: logging.Logger,
+    ) -> None: ...
+    def _look_on(self, runner: Runner[Any]) -> None: ...
+    def _shut_down(self, wait: bool, cancel_futures: bool) -> None: ...
+    def _let_go(self) -> None: ...
+    def _must_not_wait(self) -> bool: ...
+    def _is_closed(self) -> bool: ...
+    def _is_broken(self) -> bool: ...
+    def _waiting(self) -> int: ...
+    def _workers(self) -> list[threading.Thread]: ...
 
 # Called by tasker._asyncio.
 def _abandon_starts_with(context: Context) -> None: ...

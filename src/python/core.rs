@@ -3,7 +3,7 @@
 //! The core is what futures, workers and views hold on to. None of them holds the `Runner`, so dropping the last
 //! reference to that is noticed.
 
-use super::error::{self, QueueFull, RunnerBroken, RunnerStopped};
+use super::error::{self, BrokenThreadPool, QueueFull, RunnerBroken, RunnerStopped};
 use super::future::{Draft, Future};
 use super::host::{PyHost, Task, discard};
 use super::line;
@@ -13,14 +13,14 @@ use super::seat;
 use super::settle::{self, Callback};
 use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
-use crate::engine::Engine;
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::Class;
 use crate::engine::loans::Loan;
 use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
+use crate::engine::{Engine, Unserved};
 use crate::sync::{Arc, Mutex};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(super) struct Core {
     pub(super) copy_contextvars: bool,
     /// A full queue refuses at once, everybody.
     pub(super) raise_when_full: bool,
+    /// Tasks are called without the resource, as the standard library's executors call theirs, and may be anything.
+    pub(super) bare: bool,
 }
 
 /// What a verb was called with.
@@ -62,13 +64,42 @@ impl Core {
         own.or(self.task_timeout).unwrap_or(f64::INFINITY)
     }
 
+    /// Another core of the same engine.
+    pub(super) fn share(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), ..*self }
+    }
+
     /// Why nothing is accepted.
     pub(super) fn refusal(&self) -> PyErr {
+        if self.engine.host.is_standard() {
+            return self.standard_refusal();
+        }
         if self.engine.is_broken() {
             let forked = self.engine.is_forsaken();
             return RunnerBroken::new_err(if forked { error::FORKED } else { error::BROKEN });
         }
         RunnerStopped::new_err(error::STOPPED)
+    }
+
+    /// Why a standard executor accepts nothing, in the standard's words.
+    fn standard_refusal(&self) -> PyErr {
+        let Engine { host, .. } = &*self.engine;
+        if self.engine.is_broken() {
+            let forked = self.engine.is_forsaken();
+            return BrokenThreadPool::new_err(if forked {
+                error::FORKED_EXECUTOR
+            } else {
+                error::BROKEN
+            });
+        }
+        if host.is_uninitialised() {
+            return BrokenThreadPool::new_err(error::UNINITIALISED);
+        }
+        PyRuntimeError::new_err(if super::exit::is_exiting() {
+            "cannot schedule new futures after interpreter shutdown"
+        } else {
+            "cannot schedule new futures after shutdown"
+        })
     }
 
     /// Raises if a fork left this runner behind, or it broke.
@@ -86,7 +117,9 @@ impl Core {
     /// Raises for what cannot be called, and early when the runner is closed: nothing is made for what is refused
     /// anyway, and at the very end of the interpreter nothing can be made any more.
     fn check_open(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
-        check_callable(r#fn)?;
+        if !self.bare {
+            check_callable(r#fn)?;
+        }
         if self.engine.is_closing() { Err(self.refuse()) } else { Ok(()) }
     }
 
@@ -228,15 +261,23 @@ impl CoreRef<'_> {
         let word: &TaskWord = &future.get().word;
         let due = Self::put_limit(&future, since, limit);
         let task = Task::new(future.clone_ref(py));
-        match self.engine.submit(word.class(), task, since) {
+        let accepted = if self.engine.settings.on_demand {
+            self.engine.submit_on_demand(py, word, task, since)
+        } else {
+            self.engine
+                .submit(word.class(), task, since)
+                .map_err(|closed| Unserved::Closed(closed.0))
+        };
+        match accepted {
             Ok(()) => {
                 self.watch(py, &future, due);
                 Ok(future)
             }
-            Err(closed) => {
-                discard(py, closed.0);
+            Err(Unserved::Closed(task)) => {
+                discard(py, task);
                 Err(self.refuse())
             }
+            Err(Unserved::NoThread(fault)) => Err(error::raise(py, fault)),
         }
     }
 

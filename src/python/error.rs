@@ -14,6 +14,7 @@ import_exception!(tasker._errors, QueueFull);
 import_exception!(tasker._errors, TaskTimeout);
 import_exception!(tasker._errors, TaskCancelled);
 import_exception!(tasker._errors, StopTimeout);
+import_exception!(concurrent.futures.thread, BrokenThreadPool);
 
 /// The text of [`RunnerStopped`], which begins as the standard executors' does.
 pub(super) const STOPPED: &str =
@@ -21,8 +22,15 @@ pub(super) const STOPPED: &str =
 /// The text of [`RunnerBroken`] after a fork.
 pub(super) const FORKED: &str = "this runner belongs to the process that was forked; \
                                  make a new one in the child";
+/// The text of [`BrokenThreadPool`] after a fork.
+pub(super) const FORKED_EXECUTOR: &str = "this executor belongs to the process that was forked; \
+                                          make a new one in the child";
 /// The text of [`RunnerBroken`] after a fault of our own.
 pub(super) const BROKEN: &str = "the runner broke down by an internal fault; make a new one";
+
+/// The text of [`BrokenThreadPool`] after an initializer failed, which is the standard's.
+pub(super) const UNINITIALISED: &str =
+    "A thread initializer failed, the thread pool is not usable anymore";
 
 /// Makes an exception by the door, with a cause if there is one.
 pub(super) fn make<E: PyTypeInfo>(

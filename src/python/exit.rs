@@ -1,6 +1,6 @@
 //! Live engines of this process: ended in order when the interpreter exits, left alone after a fork.
 
-use super::error::{RunnerBroken, RunnerStopped};
+use super::error::{BrokenThreadPool, RunnerBroken, RunnerStopped};
 use super::host::PyHost;
 use super::runner::{kill, running_tasks, wait_ended};
 use super::wait::Limit;
@@ -56,6 +56,7 @@ pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
     // What a refused call raises: at the very end nothing can be imported any more.
     RunnerStopped::type_object(py);
     RunnerBroken::type_object(py);
+    BrokenThreadPool::type_object(py);
     let engines = live();
     for engine in &engines {
         engine.begin_stop();

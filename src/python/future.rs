@@ -187,6 +187,11 @@ impl Future {
         self.slot.lock().as_ref()?.due
     }
 
+    /// Whether it is called without the resource.
+    pub(super) fn is_bare(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.core.get().bare)
+    }
+
     fn is_forked(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| origin.core.get().engine.is_broken())
     }

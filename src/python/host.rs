@@ -2,7 +2,9 @@
 
 use super::breath;
 use super::door;
-use super::error::{self, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout};
+use super::error::{
+    self, BrokenThreadPool, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout,
+};
 use super::future::{Future, Outcome, Payload};
 use super::hooks::{Hooks, Keeping};
 use super::line;
@@ -68,6 +70,8 @@ pub(super) struct Dropped {
     pub(super) once: bool,
     pub(super) timeout: Option<f64>,
     pub(super) name: Option<String>,
+    /// It is to be called without the resource.
+    pub(super) bare: bool,
 }
 
 /// See the module's documentation. Each lock here is held for a few instructions while attached, never with a
@@ -84,6 +88,11 @@ pub(super) struct PyHost {
     last_fault: Mutex<Option<Py<PyAny>>>,
     /// A stop timed out or a kill was called: the exit of the interpreter does not wait for what runs.
     abandoned: AtomicBool,
+    /// The engine is a standard executor's: there is no resource, hooks are called without one, and refusals are the
+    /// standard's.
+    standard: bool,
+    /// An initializer of a standard executor failed.
+    uninitialised: AtomicBool,
 }
 
 impl PyHost {
@@ -97,7 +106,22 @@ impl PyHost {
             dropped: Mutex::new(Vec::new()),
             last_fault: Mutex::new(None),
             abandoned: AtomicBool::new(false),
+            standard: false,
+            uninitialised: AtomicBool::new(false),
         }
+    }
+
+    /// The host of a standard executor. The hooks are its initializer, `None` if it has none, and its finalizer.
+    pub(super) fn standard(hooks: Hooks, logger: Py<PyAny>) -> Self {
+        Self { standard: true, ..Self::new(hooks, Some(logger), 0) }
+    }
+
+    pub(super) fn is_standard(&self) -> bool {
+        self.standard
+    }
+
+    pub(super) fn is_uninitialised(&self) -> bool {
+        self.uninitialised.load(Ordering::SeqCst)
     }
 
     /// Where to log; `None`: nowhere.
@@ -143,7 +167,7 @@ impl PyHost {
     fn call(
         &self,
         py: Python<'_>,
-        resource: &Py<PyAny>,
+        resource: Option<&Py<PyAny>>,
         word: &TaskWord,
         payload: &mut Payload,
     ) -> Result<Py<PyAny>, Py<PyAny>> {
@@ -155,7 +179,7 @@ impl PyHost {
         };
         let run = |payload: &Payload| {
             let (args, kwargs) = (payload.args.as_ref(), payload.kwargs.as_ref());
-            door::call(py, function, Some(resource), args, kwargs)
+            door::call(py, function, resource, args, kwargs)
         };
         if !payload.own_context {
             return run(payload);
@@ -188,7 +212,7 @@ impl Host for PyHost {
 
     fn spawn(&self, py: Python<'_>, life: Life<Self>) -> Result<(), Py<PyAny>> {
         let engine = Arc::clone(life.engine());
-        let thread = thread::start_worker(py, life)?;
+        let thread = thread::start_worker(py, life, self.standard)?;
         let known = {
             let mut threads = self.threads.lock();
             threads.push(thread);
@@ -201,12 +225,16 @@ impl Host for PyHost {
         Ok(())
     }
 
-    fn create(&self, py: Python<'_>, _badge: &Badge<Self>) -> Result<Py<PyAny>, Py<PyAny>> {
+    fn create(&self, py: Python<'_>, badge: &Badge<Self>) -> Result<Py<PyAny>, Py<PyAny>> {
         seat::wake_now();
         let Some(hooks) = self.hooks.get() else {
             return Err(error::make::<RunnerBroken>(py, error::BROKEN, None));
         };
-        door::call(py, &hooks.on_create, None, None, None)
+        if self.standard {
+            self.initialize(py, badge, &hooks.on_create)
+        } else {
+            door::call(py, &hooks.on_create, None, None, None)
+        }
     }
 
     fn destroy(&self, py: Python<'_>, badge: &Badge<Self>, resource: Py<PyAny>) {
@@ -214,11 +242,14 @@ impl Host for PyHost {
         if let Some(hooks) = self.hooks.get()
             && let Some(on_destroy) = &hooks.on_destroy
         {
-            match door::call(py, on_destroy, Some(&resource), None, None) {
+            let (what, resource) = if self.standard {
+                ("the finalizer", None)
+            } else {
+                ("on_destroy", Some(&resource))
+            };
+            match door::call(py, on_destroy, resource, None, None) {
                 Ok(nothing) => door::release(py, nothing),
-                Err(error) => {
-                    log::hook_failed(py, Some(self), Some(badge.name()), "on_destroy", error);
-                }
+                Err(error) => log::hook_failed(py, Some(self), Some(badge.name()), what, error),
             }
         }
         door::release(py, resource);
@@ -295,7 +326,8 @@ impl Host for PyHost {
                     // Told to give up just when its retry was queued.
                     Some(error) => Err(error),
                     None => seat.inside_task(Some(object), || {
-                        self.call(py, desk.resource(), &future.word, payload)
+                        let resource = (!future.is_bare()).then(|| desk.resource());
+                        self.call(py, resource, &future.word, payload)
                     }),
                 };
                 self.deliver(py, desk, object, result)
@@ -359,6 +391,9 @@ impl Host for PyHost {
         let error = match (take_last_error(future), why) {
             // It has run, and this is how its last attempt ended.
             (Some(error), Refusal::Killed) => error,
+            (None, Refusal::Killed) if self.is_uninitialised() => {
+                error::make::<BrokenThreadPool>(py, error::UNINITIALISED, self.fault(py).as_ref())
+            }
             (None, Refusal::Killed) => {
                 self.keep_dropped(py, future);
                 let text = "the runner was killed before the task started";
@@ -516,6 +551,7 @@ impl PyHost {
             Err(error) => {
                 let error = storable(py, error);
                 let doubtful = self.judges
+                    && !future.is_bare()
                     && !desk.engine().is_killed()
                     && !future.word.has(TOLD)
                     && !is_our_own(py, &error);
@@ -532,8 +568,35 @@ impl PyHost {
         ran
     }
 
-    /// Keeps what a kill hands back.
+    /// Runs the initializer of a standard executor. What it returns is of no use.
+    fn initialize(
+        &self,
+        py: Python<'_>,
+        badge: &Badge<Self>,
+        initializer: &Py<PyAny>,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        if initializer.is_none(py) {
+            return Ok(py.None());
+        }
+        match door::call(py, initializer, None, None, None) {
+            Ok(nothing) => {
+                door::release(py, nothing);
+                Ok(py.None())
+            }
+            Err(error) => {
+                let text = "Exception in initializer:";
+                log::say(py, Some(self), Level::Critical, text, Some(badge.name()), Some(&error));
+                self.uninitialised.store(true, Ordering::SeqCst);
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps what a kill hands back. A standard executor has nobody to hand it to.
     fn keep_dropped(&self, py: Python<'_>, future: &Future) {
+        if self.standard {
+            return;
+        }
         // SAFETY: the engine claimed the task for this thread.
         let payload = unsafe { future.payload() };
         let options = future.options();
@@ -545,6 +608,7 @@ impl PyHost {
             once: future.word.has(ONCE),
             timeout: options.and_then(|options| options.timeout),
             name: options.and_then(|options| options.name.clone()),
+            bare: future.is_bare(),
         };
         self.dropped.lock().push(dropped);
     }

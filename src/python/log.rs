@@ -9,9 +9,10 @@ use pyo3::types::PyString;
 /// How bad it is, by the name of the logger's method.
 #[derive(Clone, Copy)]
 pub(super) enum Level {
+    Info,
     Warning,
     Error,
-    Info,
+    Critical,
 }
 
 /// A hook or callback raised: logged once, with the worker's name, and dropped.
@@ -56,6 +57,7 @@ pub(super) fn say(
         Level::Info => 20_i32,
         Level::Warning => 30,
         Level::Error => 40,
+        Level::Critical => 50,
     };
     let Ok(level) = level.into_pyobject(py);
     let level = level.into_any().unbind();

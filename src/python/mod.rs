@@ -9,6 +9,7 @@ mod context;
 mod core;
 mod door;
 mod error;
+mod executor;
 mod exit;
 mod future;
 mod hooks;
@@ -34,6 +35,8 @@ mod _tasker {
     #[pymodule_export]
     use super::context::{Context, TaskContext, current_context};
     #[pymodule_export]
+    use super::executor::Executor;
+    #[pymodule_export]
     use super::exit::{
         _after_fork_in_child, _exit_report, _give_up_at_exit, _kill_all_at_exit, _stop_all_at_exit,
     };
@@ -50,6 +53,7 @@ mod _tasker {
         super::refuse_subinterpreter()?;
         super::verbs::install_on_runner(module.py())?;
         super::verbs::install_on_submitter(module.py())?;
+        super::verbs::install_on_executor(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_debug_build", cfg!(debug_assertions))
     }

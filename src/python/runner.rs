@@ -73,6 +73,7 @@ impl Runner {
             task_timeout: config.getattr("task_timeout")?.extract()?,
             copy_contextvars: config.getattr("copy_contextvars")?.extract()?,
             raise_when_full: when_full == "raise",
+            bare: false,
         };
         let core = Py::new(py, core)?;
         if engine.bursts() {
@@ -231,11 +232,7 @@ impl Runner {
 
     /// The last reference is going, or the collector ends it: what is accepted is finished all the same.
     fn _let_go(&self, py: Python<'_>) {
-        let engine = self.engine();
-        if !engine.is_broken() && engine.mode() != Mode::Stopped {
-            engine.host.hooks.keep(py);
-            engine.begin_stop();
-        }
+        let_go(py, self.engine());
     }
 
     /// Whether this thread works for the runner, and must not wait for its end.
@@ -265,6 +262,14 @@ impl Core {
     /// Lets calls on an ended runner pass that make sense on it.
     fn check_alive_or_ended(&self) -> PyResult<()> {
         if self.engine.mode() == Mode::Stopped { Ok(()) } else { self.check_alive() }
+    }
+}
+
+/// Begins to stop an engine whose owner goes, with the callables in its own keeping.
+pub(super) fn let_go(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
+    if !engine.is_broken() && engine.mode() != Mode::Stopped {
+        engine.host.hooks.keep(py);
+        engine.begin_stop();
     }
 }
 
@@ -301,6 +306,7 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
     let settings = Settings {
         name: config.getattr("name")?.extract()?,
         worker_count,
+        on_demand: false,
         max_worker_count: max_worker_count.unwrap_or(worker_count),
         reserve_limit: match pool_size {
             None | Some(0) => worker_count,
@@ -486,10 +492,15 @@ fn dropped_tasks(py: Python<'_>, dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny
     static PRIORITY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let class = CLASS.import(py, "tasker._dropped", "DroppedTask")?;
     let priority = PRIORITY.import(py, "tasker._priority", "Priority")?;
+    let without_resource = py.import("tasker._dropped")?.getattr("without_resource")?;
     let mut tasks = Vec::with_capacity(dropped.len());
     for task in dropped {
         let fields = PyDict::new(py);
-        fields.set_item("fn", task.function)?;
+        let mut function = task.function.map(|function| function.into_bound(py));
+        if task.bare {
+            function = Some(without_resource.call1((function,))?);
+        }
+        fields.set_item("fn", function)?;
         let args = task.args.unwrap_or_else(|| PyTuple::empty(py).unbind());
         fields.set_item("args", args)?;
         let kwargs = task.kwargs.unwrap_or_else(|| PyDict::new(py).unbind());

@@ -10,15 +10,21 @@ use super::net::Net;
 use super::seat;
 use crate::engine::Engine;
 use crate::engine::worker::Life;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// A thread that has not come up after this time is not waited for.
+const COMING_UP: Duration = Duration::from_secs(1);
 
 /// The target of a worker's thread.
 #[pyclass(frozen, module = "tasker._tasker")]
 struct Worker {
     life: Mutex<Option<Life<PyHost>>>,
+    /// Notified when the life has been taken.
+    begun: Condvar,
 }
 
 #[pymethods]
@@ -27,6 +33,7 @@ impl Worker {
         let Some(life) = self.life.lock().take() else {
             return;
         };
+        self.begun.notify_all();
         let _net = Net::spread();
         let engine = Arc::clone(life.engine());
         name_os_thread(life.badge().name());
@@ -66,16 +73,26 @@ fn contain(py: Python<'_>, engine: &Arc<Engine<PyHost>>, life: impl FnOnce()) {
     seat::wake_now();
 }
 
-/// Starts a worker's thread.
-pub(super) fn start_worker(py: Python<'_>, life: Life<PyHost>) -> Result<Py<PyAny>, Py<PyAny>> {
+/// Starts a worker's thread. If it is `awaited`, it has come up when this returns, so that anybody may join it.
+pub(super) fn start_worker(
+    py: Python<'_>,
+    life: Life<PyHost>,
+    awaited: bool,
+) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = life.badge().name().to_owned();
-    let worker = Py::new(py, Worker { life: Mutex::new(Some(life)) })
-        .map_err(|error| error.into_value(py).into_any())?;
-    start(py, worker.clone_ref(py).into_any(), &name).inspect_err(|_| {
+    let worker = Worker { life: Mutex::new(Some(life)), begun: Condvar::new() };
+    let worker = Py::new(py, worker).map_err(|error| error.into_value(py).into_any())?;
+    let thread = start(py, worker.clone_ref(py).into_any(), &name).inspect_err(|_| {
         // Now, and not when the error dies, whose traceback holds the worker: its place is given back.
         let unlived = worker.get().life.lock().take();
         drop(unlived);
-    })
+    })?;
+    if awaited {
+        let Worker { life, begun } = worker.get();
+        // Not in Python, where a signal would end the wait: the thread is on its way whatever happens.
+        py.detach(|| drop(begun.wait_while(life.lock(), COMING_UP, |life| life.is_some())));
+    }
+    Ok(thread)
 }
 
 /// Starts a keeper's thread.

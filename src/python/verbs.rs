@@ -5,6 +5,7 @@
 //! by hand, as the `METH_FASTCALL | METH_KEYWORDS` methods of a C extension.
 
 use super::core::Call;
+use super::executor::Executor;
 use super::options::Submitter;
 use super::runner::Runner;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -83,6 +84,11 @@ verbs! { Submitter, install_on_submitter,
         => |view, call| view.get().core().queue_task(call, Some(&view.get().options));
     run_task: "Does what `Runner.run_task` does, with the options of this view."
         => |view, call| view.get().core().run_task(call, Some(&view.get().options));
+}
+
+verbs! { Executor, install_on_executor,
+    submit: "Queues a call of *fn* on a worker, and returns its future."
+        => |executor, call| executor.get().core()?.submit(call, None).map(Py::into_any);
 }
 
 const fn text(with_zero: &str) -> &CStr {

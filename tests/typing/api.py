@@ -26,6 +26,7 @@ from tasker import (
     Results,
     Runner,
     RunnerBroken,
+    RunnerExecutor,
     RunnerStopped,
     RunningTask,
     Starting,
@@ -36,6 +37,7 @@ from tasker import (
     TaskContext,
     TaskerError,
     TaskTimeout,
+    ThreadPoolExecutor,
     current_context,
 )
 
@@ -317,6 +319,42 @@ own: Future[str] = Future()
 own.set_running_or_notify_cancel()
 own.set_result("done")
 own.set_exception(ValueError())
+
+
+# --- Executors ---
+
+
+def run_any(executor: concurrent.futures.Executor) -> concurrent.futures.Future[int]:
+    return executor.submit(len, "four")
+
+
+with ThreadPoolExecutor(
+    max_workers=4,
+    thread_name_prefix="pool",
+    initializer=print,
+    initargs=("hello",),
+    finalizer=Client().close,
+) as pool:
+    assert_type(pool, ThreadPoolExecutor)
+    as_standard_pool: concurrent.futures.ThreadPoolExecutor = pool
+    assert_type(pool.submit(divmod, 7, 2), Future[tuple[int, int]])
+    assert_type(pool.map(len, ["a"], timeout=1.5, chunksize=2, buffersize=3), Iterator[int])
+    pool.shutdown(wait=False, cancel_futures=True)
+    run_any(pool)
+
+view = runner.executor()
+assert_type(view, RunnerExecutor)
+assert_type(view.submit(len, "four"), Future[int])
+assert_type(list(view.map(len, ["a"])), list[int])
+view.shutdown()
+run_any(view)
+
+
+async def in_executor() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(view)
+    assert_type(await loop.run_in_executor(pool, len, "four"), int)
+    assert_type(await pool.submit(len, "four"), int)
 
 
 # --- Context ---

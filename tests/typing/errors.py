@@ -2,7 +2,17 @@
 
 import sqlite3
 
-from tasker import Config, Context, Future, Priority, Results, Runner, Stats, current_context
+from tasker import (
+    Config,
+    Context,
+    Future,
+    Priority,
+    Results,
+    Runner,
+    Stats,
+    ThreadPoolExecutor,
+    current_context,
+)
 
 
 class Client:
@@ -154,6 +164,23 @@ future.result("1")  # error
 future.request_cancel(1)  # error
 future.set_result("1")  # error
 future.add_done_callback(lambda: None)  # error
+
+# Executors
+ThreadPoolExecutor("4")  # error
+ThreadPoolExecutor(4, finalizer=close_client)  # error
+ThreadPoolExecutor(4, initializer=7)  # error
+ThreadPoolExecutor(4, "name", None, (), print)  # error
+pool = ThreadPoolExecutor(max_workers=4)
+pool.submit(divmod, 1, "2")  # error
+pool.submit(count, "users")  # error
+pool.submit(len)  # error
+text = pool.submit(len, "users").result()  # error
+pool.map(len, ["users"], buffersize="2")  # error
+pool.map(len, 7)  # error
+pool.shutdown(True, True)  # error
+runner.executor(4)  # error
+runner.executor().submit(count, "users")  # error
+text = runner.executor().submit(len, "users").result()  # error
 
 # Context and figures
 Context(1)  # error
