@@ -134,8 +134,8 @@ docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its example
 	$(say) "docs: examples in the package's docstrings"
 	@$(PY) -m pytest --doctest-modules --pyargs tasker
 
-pythons: $(VENV)/.group-build  ## native, lifecycle and asyncio tests on every other Python found
-	$(say) "pythons: native, lifecycle and asyncio tests on every other Python found"
+pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on every other Python found
+	$(say) "pythons: native, lifecycle, asyncio and conformance tests on every other Python found"
 	@$(PY) scripts/other_pythons.py
 
 bench: wheel  ## benchmarks of the engine and of the package

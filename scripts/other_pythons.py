@@ -1,4 +1,4 @@
-"""Runs the native, lifecycle and asyncio tests on every other CPython >= 3.11 of this machine.
+"""Runs the tests that depend on the interpreter on every other CPython >= 3.11 of this machine.
 
 Interpreters are looked for on PATH (`python3.11` to `python3.15`, free-threaded ones too) and under
 `~/.pyenv/versions`. The first one of each version and build gets its own wheel and its own virtual
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("tests/native", "tests/lifecycle", "tests/asyncio")
+TESTS = ("tests/native", "tests/lifecycle", "tests/asyncio", "tests/conformance")
 OLDEST, NEWEST = 11, 15
 FIRST_FREE_THREADED = 14
 
