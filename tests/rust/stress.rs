@@ -9,7 +9,7 @@
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod support;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
@@ -141,11 +141,16 @@ struct Scene {
 impl Scene {
     fn new(plan: Plan) -> Arc<Self> {
         let settings = plan.settings.clone();
-        let first = (settings.worker_count + settings.reserve_at_start) as u64;
-        let failing = first..first + plan.broken;
+        // Not by number: a resource may have to be renewed before the last worker has come up.
+        let failing = Arc::new(AtomicU64::new(0));
+        let left = Arc::clone(&failing);
         let bad = plan.bad % 7;
-        let on_create = move |number| {
-            if failing.contains(&number) { Err("no resource") } else { Ok(()) }
+        let on_create = move |_| {
+            let fewer = |left: u64| left.checked_sub(1);
+            match left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer) {
+                Ok(_) => Err("no resource"),
+                Err(_) => Ok(()),
+            }
         };
         let orders = Orders {
             on_create: Box::new(on_create),
@@ -154,6 +159,7 @@ impl Scene {
             ..Orders::default()
         };
         let runner = Runner::new(settings, orders);
+        failing.store(plan.broken, Ordering::SeqCst);
         runner.engine.need_keeper(()).expect("a thread");
         let (accepted, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         Arc::new(Self { plan, runner, accepted, over })
