@@ -18,7 +18,7 @@ say = @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check venv wheel lint rust loom types pytest docs pythons bench clean
+.PHONY: help demo test check venv wheel lint rust loom types pytest docs pythons instructions bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,7 +28,7 @@ demo: wheel  ## build and install the wheel, run the main job on real input
 	@$(PY) examples/index_stdlib.py
 	@printf '\ndemo: passed\n'
 
-test: lint rust loom types pytest docs pythons  ## every check there is
+test: lint rust loom types pytest docs pythons instructions  ## every check there is
 	@printf '\ntest: passed\n'
 
 check:
@@ -137,6 +137,10 @@ docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its example
 pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on every other Python found
 	$(say) "pythons: native, lifecycle, asyncio and conformance tests on every other Python found"
 	@$(PY) scripts/other_pythons.py
+
+instructions: wheel  ## what a task costs in instructions, against its limits; needs valgrind
+	$(say) "instructions: what a task costs"
+	@$(PY) -m benches.python.instructions
 
 bench: wheel  ## benchmarks of the engine and of the package
 	$(say) "bench: the engine"
