@@ -102,9 +102,10 @@ def prepare_scripts(prepare: str) -> None:
     helper: Any = importlib.import_module("test.support.script_helper")
     run = helper.assert_python_ok
 
-    def assert_python_ok(option: str, script: str, **environment: str) -> Any:
-        assert option == "-c"
-        return run(option, f"{prepare}\n{script}", **environment)
+    def assert_python_ok(*arguments: str, **environment: str) -> Any:
+        *options, script = arguments
+        assert options[-1] == "-c"
+        return run(*options, f"{prepare}\n{script}", **environment)
 
     helper.assert_python_ok = assert_python_ok
 

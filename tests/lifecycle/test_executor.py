@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from tasker import ThreadPoolExecutor
-from tests.lifecycle.child import forked, interrupted, say
+from tasker import Runner, RunnerBroken, ThreadPoolExecutor
+from tests.lifecycle.child import config, forked, interrupted, say
 from tests.lifecycle.support import posix_only, run
 
 
@@ -92,6 +92,27 @@ def test_in_a_child_an_inherited_pool_is_broken_and_a_new_one_works() -> None:
     output = run(program, options=("-W", "ignore::DeprecationWarning"))
     text = "this executor belongs to the process that was forked; make a new one in the child"
     assert output == [text, "8", "0", "9"]
+
+
+@posix_only
+def test_in_a_child_the_executor_of_an_inherited_runner_is_dead_and_holds_nobody_up() -> None:
+    def program() -> None:
+        def child() -> None:
+            try:
+                executor.submit(int)
+            except RunnerBroken:
+                say("refused")
+            executor.shutdown()
+
+        with Runner(config()) as runner:
+            executor, release = runner.executor(), threading.Event()
+            executor.submit(release.wait)
+            say(forked(child))
+            release.set()
+            executor.shutdown()
+
+    output = run(program, options=("-W", "ignore::DeprecationWarning"))
+    assert output == ["refused", "0"]
 
 
 @posix_only
