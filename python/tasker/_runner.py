@@ -136,6 +136,9 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         """
         return RunnerExecutor(self)
 
+    def _origin(self) -> tuple[Runner[R], None]:
+        return self, None
+
     def __enter__(self) -> Self:
         return self
 
@@ -268,3 +271,6 @@ class Submitter(_NativeSubmitter[R], Maps[R], AsyncMaps[R]):
     def config(self) -> Config[R]:
         """The settings of the runner."""
         return self.runner.config
+
+    def _origin(self) -> tuple[Runner[R], Submitter[R]]:
+        return self.runner, self

@@ -41,8 +41,18 @@ impl Care {
 
     /// It was used until now.
     pub fn served(&self, now: Tick) {
-        self.tasks.set(self.tasks.get() + 1);
+        self.served_many(now, 1);
+    }
+
+    /// It was used until now, by so many tasks.
+    pub fn served_many(&self, now: Tick, tasks: u64) {
+        self.tasks.set(self.tasks.get() + tasks);
         self.used.set(now);
+    }
+
+    /// Whether something is due after every single task.
+    pub fn counts_tasks(&self) -> bool {
+        self.policy.resets || self.policy.max_tasks.is_some()
     }
 
     /// How long it has been idle.

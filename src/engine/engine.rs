@@ -6,7 +6,7 @@
 use super::backoff::Backoff;
 use super::clock::{Clock, Tick};
 use super::deadlines::{Deadlines, Key};
-use super::figures::{Counter, Ledger, Summary, Window};
+use super::figures::{Counter, Ledger, Summary, Totals, Window};
 use super::host::{Host, Refusal};
 use super::lanes::{Class, Entry};
 use super::launch::Launch;
@@ -267,9 +267,7 @@ impl<H: Host> Engine<H> {
                 permits.give_back();
             }
         });
-        if self.bursts() && self.main.bell.sleepers() == 0 {
-            self.think_about_scaling(since);
-        }
+        self.load_grew(since);
         pushed
     }
 
@@ -282,9 +280,7 @@ impl<H: Host> Engine<H> {
         let since = self.clock.now();
         self.note(since);
         let pushed = self.main.push_if(class, task, since, |task| self.host.word(task).admit());
-        if self.bursts() && self.main.bell.sleepers() == 0 {
-            self.think_about_scaling(since);
-        }
+        self.load_grew(since);
         pushed
     }
 
@@ -383,6 +379,13 @@ impl<H: Host> Engine<H> {
         taken
     }
 
+    /// Has the keeper think about burst workers when everybody is busy.
+    pub(super) fn load_grew(&self, now: Tick) {
+        if self.bursts() && self.main.bell.sleepers() == 0 {
+            self.think_about_scaling(now);
+        }
+    }
+
     /// Whether there may be burst workers.
     pub fn bursts(&self) -> bool {
         self.settings.max_worker_count > self.settings.worker_count
@@ -398,8 +401,10 @@ impl<H: Host> Engine<H> {
     /// Hires burst workers for the load there is. Called by the keeper.
     fn scale(self: &Arc<Self>, scope: H::Scope<'_>) {
         self.scaling.store(false, Ordering::Relaxed);
+        // Not the length of the lanes: one entry of a batch stands for many items.
+        let withdrawn = self.main.withdrawals() + self.express.withdrawals();
         let (now, totals) = (self.clock.now(), self.ledger.totals());
-        let waiting = self.main.waiting();
+        let waiting = self.queued(withdrawn, &totals).saturating_sub(self.express.waiting());
         let load = {
             let mut sample = self.sample.lock();
             let next = Sample {
@@ -593,8 +598,12 @@ impl<H: Host> Engine<H> {
 
     /// Books a task that the caller just cancelled. Its entry stays in the lane as a tombstone.
     pub fn cancelled(&self, scope: H::Scope<'_>, word: &TaskWord) {
-        self.strays.cancelled.fetch_add(1, Ordering::SeqCst);
+        self.book_cancelled(1);
         self.leave_tombstone(scope, word, true);
+    }
+
+    pub(super) fn book_cancelled(&self, tasks: usize) {
+        self.strays.cancelled.fetch_add(tasks as u64, Ordering::SeqCst);
     }
 
     fn leave_tombstone(&self, scope: H::Scope<'_>, word: &TaskWord, first: bool) {
@@ -841,6 +850,7 @@ impl<H: Host> Engine<H> {
         for queue in [&self.main, &self.express] {
             self.sweep_queue(scope, queue);
         }
+        self.answer_batches_at_work(scope);
     }
 
     fn sweep_queue(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
@@ -855,6 +865,11 @@ impl<H: Host> Engine<H> {
 
     /// Answers a task without running it; false when it has been settled before.
     fn answer(&self, scope: H::Scope<'_>, task: H::Task) -> bool {
+        if self.host.deal(&task).is_some() {
+            let live = self.answer_batch(scope, &task);
+            self.host.discard(scope, task);
+            return live;
+        }
         let word = self.host.word(&task);
         let taken = word.withdraw();
         if let Some(taken) = taken {
@@ -944,6 +959,11 @@ impl<H: Host> Engine<H> {
     ) {
         self.break_down(scope);
         while let Some(task) = badge.pop_running() {
+            if self.host.deal(&task).is_some() {
+                self.answer_items(scope, &task);
+                self.host.discard(scope, task);
+                continue;
+            }
             let word = self.host.word(&task);
             recorder.count(Counter::Ended);
             if word.settle_running() {
@@ -1035,17 +1055,21 @@ impl<H: Host> Engine<H> {
         }
     }
 
+    /// How many tasks wait, from what was read before.
+    fn queued(&self, withdrawn: u64, totals: &Totals) -> u64 {
+        let entered = self.main.entered() + self.express.entered();
+        entered.saturating_sub(withdrawn + totals[Counter::Started] + totals[Counter::Resumed])
+    }
+
     /// Gauges of this moment.
     pub fn stats(&self) -> Stats {
         // In the order finished, started, accepted: what moves on while we read makes a gauge a little
         // too large, never negative.
         let withdrawn = self.main.withdrawals() + self.express.withdrawals();
         let totals = self.ledger.totals();
-        let entered = self.main.entered() + self.express.entered();
         Stats {
             heads: self.roster.headcount(),
-            queued: entered
-                .saturating_sub(withdrawn + totals[Counter::Started] + totals[Counter::Resumed]),
+            queued: self.queued(withdrawn, &totals),
             urgent: self.main.high(),
             running: totals.running(),
             overdue: self.strays.overdue(),

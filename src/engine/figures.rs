@@ -117,9 +117,9 @@ impl Series {
         Self { histogram, sum: 0, min: u64::MAX, max: 0 }
     }
 
-    fn add(&mut self, duration: u64) {
-        self.histogram += duration;
-        self.sum = self.sum.saturating_add(duration);
+    fn add(&mut self, duration: u64, times: u64) {
+        self.histogram.record_n(duration, times).expect("a histogram without a limit grows");
+        self.sum = self.sum.saturating_add(duration.saturating_mul(times));
         self.min = self.min.min(duration);
         self.max = self.max.max(duration);
     }
@@ -178,13 +178,15 @@ pub struct Summary {
     pub average_attach: f64,
 }
 
-/// Samples a worker writes before it empties its ring itself. 64 samples are 1 KiB.
+/// Samples a worker writes before it empties its ring itself. 64 samples are 1.5 KiB.
 const RING: usize = 64;
 
 #[derive(Debug, Default)]
 struct Sample {
     wait: AtomicU64,
     execution: AtomicU64,
+    /// How many attempts had these durations.
+    times: AtomicU64,
 }
 
 /// One worker's figures: written through its [`Recorder`], read by anybody.
@@ -231,8 +233,9 @@ impl Tally {
         let written = self.written.load(Ordering::Acquire);
         while *taken != written {
             let sample = &self.ring[*taken % RING];
-            latencies.wait.add(sample.wait.load(Ordering::Relaxed));
-            latencies.execution.add(sample.execution.load(Ordering::Relaxed));
+            let times = sample.times.load(Ordering::Relaxed);
+            latencies.wait.add(sample.wait.load(Ordering::Relaxed), times);
+            latencies.execution.add(sample.execution.load(Ordering::Relaxed), times);
             *taken = taken.wrapping_add(1);
         }
         look(latencies);
@@ -262,6 +265,11 @@ impl Recorder {
     ///
     /// Takes a lock once in 64 calls. It is this worker's own, and readers hold it for microseconds.
     pub fn record(&self, wait: u64, execution: u64) {
+        self.record_many(wait, execution, 1);
+    }
+
+    /// Records so many attempts that waited and ran about as long as each other.
+    pub fn record_many(&self, wait: u64, execution: u64, times: u64) {
         if self.room.get() == 0 {
             self.tally.settle(|_| ());
             self.room.set(RING);
@@ -271,8 +279,9 @@ impl Recorder {
         let sample = &self.tally.ring[written % RING];
         sample.wait.store(wait, Ordering::Relaxed);
         sample.execution.store(execution, Ordering::Relaxed);
+        sample.times.store(times, Ordering::Relaxed);
         self.tally.written.store(written.wrapping_add(1), Ordering::Release);
-        self.add(Counter::ExecutionTime, execution);
+        self.add(Counter::ExecutionTime, execution.saturating_mul(times));
     }
 
     /// Records that the worker waited so many nanoseconds for the interpreter.
@@ -461,7 +470,7 @@ mod tests {
 
     fn spread(durations: impl IntoIterator<Item = u64>) -> Spread {
         let mut series = Series::new();
-        durations.into_iter().for_each(|duration| series.add(duration));
+        durations.into_iter().for_each(|duration| series.add(duration, 1));
         series.spread()
     }
 
@@ -537,7 +546,7 @@ mod tests {
         {
             let mut series = Series::new();
             for step in 0..10_000 {
-                series.add(longest - longest / 10_000 * step);
+                series.add(longest - longest / 10_000 * step, 1);
             }
             assert_eq!(kibibytes(&series), expected, "{longest}");
         }

@@ -38,6 +38,11 @@ impl Gate {
         self.enter_with(INSIDE + ACCEPTED)
     }
 
+    /// Enters with a batch, and counts each of its items as an accepted task; `None` once closed.
+    pub fn enter_with_items(&self, items: usize) -> Option<Pass<'_>> {
+        self.enter_with(INSIDE + ACCEPTED * items as u64)
+    }
+
     /// Enters with a task that another gate accepted; `None` once closed.
     pub fn enter_again(&self) -> Option<Pass<'_>> {
         self.enter_with(INSIDE)

@@ -4,9 +4,11 @@
 //! holds no lock when it calls a verb, and calls them on the thread that the verb's documentation names.
 
 use super::backoff::Trouble;
+use super::batch::Deal;
 use super::task::TaskWord;
 use super::worker::{Badge, Desk, Life};
 use crate::sync::Arc;
+use std::ops::Range;
 
 /// See the module's documentation.
 pub trait Host: Send + Sync + Sized + 'static {
@@ -74,6 +76,36 @@ pub trait Host: Send + Sync + Sized + 'static {
     /// Runs a claimed task on the desk's resource, and delivers its outcome unless it asks for judgement.
     /// It takes the outcome with [`TaskWord::settle_running`], calls [`Desk::delivered`], and publishes.
     fn run(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task) -> Ran;
+
+    /// The items of a batch; `None` for a task. A host without batches has nothing to do here.
+    fn deal<'t>(&self, task: &'t Self::Task) -> Option<&'t Deal> {
+        let _ = task;
+        None
+    }
+
+    /// Runs up to `most` items of a batch, each from [`Desk::start_item`] to its outcome, and tells how many it
+    /// started. It ends early when the resource went bad.
+    fn run_items(
+        &self,
+        scope: Self::Scope<'_>,
+        desk: &Desk<'_, Self>,
+        task: &Self::Task,
+        most: u64,
+    ) -> u64 {
+        let _ = (scope, desk, task, most);
+        0
+    }
+
+    /// Publishes the refusal of items that will not run. The engine has claimed and booked them.
+    fn refuse_items(
+        &self,
+        scope: Self::Scope<'_>,
+        task: &Self::Task,
+        items: Range<usize>,
+        why: Refusal,
+    ) {
+        let _ = (scope, task, items, why);
+    }
 
     /// Asks whether the error a task ended with means that the resource went bad.
     fn judge(&self, scope: Self::Scope<'_>, desk: &Desk<'_, Self>, task: &Self::Task) -> Verdict;

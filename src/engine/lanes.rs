@@ -177,6 +177,11 @@ impl<T> Lanes<T> {
         self.lanes.iter().all(Lane::is_empty)
     }
 
+    /// Whether something more urgent than this class waits, tombstones included.
+    pub fn holds_above(&self, class: Class) -> bool {
+        self.lanes[class as usize + 1..].iter().any(|lane| !lane.is_empty())
+    }
+
     /// How many entries wait, tombstones included. Waits for a sift under way.
     pub fn len(&self) -> usize {
         let len = |lane: &Lane<T>| {

@@ -117,6 +117,14 @@ impl Permits {
         free
     }
 
+    /// Takes as many permits as are free, up to `most`.
+    pub fn take_up_to(&self, most: usize) -> usize {
+        let mut state = self.state.lock();
+        let taken = state.free.min(most);
+        state.free -= taken;
+        taken
+    }
+
     /// Takes a permit, or a place in line for the current thread.
     ///
     /// # Errors

@@ -109,6 +109,32 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Accepts a batch or refuses it, as [`push`](Self::push) does a task.
+    pub(super) fn push_batch(
+        &self,
+        class: Class,
+        task: T,
+        since: Tick,
+        items: usize,
+    ) -> Result<(), Closed<T>> {
+        let Some(pass) = self.gate.enter_with_items(items) else {
+            return Err(Closed(task));
+        };
+        if class == Class::High {
+            self.counts.high_entered.fetch_add(items as u64, Ordering::SeqCst);
+        }
+        self.lanes.push(class, Entry { task, since });
+        drop(pass);
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// Puts the entry of a batch back, in front of its class. Its items are counted already.
+    pub(super) fn rejoin(&self, class: Class, task: T, since: Tick) {
+        self.lanes.push_again(class, Entry { task, since });
+        self.bell.ring();
+    }
+
     /// Takes over, before everything else, a task that another queue accepted.
     pub(super) fn adopt(&self, entry: Entry<T>) -> Result<(), Closed<T>> {
         let Some(pass) = self.gate.enter_again() else {
@@ -176,6 +202,11 @@ impl<T> Queue<T> {
         if word.class() == Class::High {
             self.counts.high_left.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Waiting items of a batch left without a start.
+    pub(super) fn items_withdrawn(&self, word: &TaskWord, items: usize) {
+        (0..items).for_each(|_| self.withdrawn(word, true));
     }
 
     /// A waiting task left without a start.

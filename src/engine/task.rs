@@ -40,6 +40,8 @@ pub const STANDARD: u32 = 1 << 8;
 pub const TOLD: u32 = 1 << 9;
 /// Has a time limit that somebody watches.
 pub const TIMED: u32 = 1 << 10;
+/// Stands for the items of a [`Deal`](super::batch::Deal), and is no task itself.
+pub const BATCH: u32 = 1 << 14;
 /// Its time limit passed while it ran.
 pub const EXPIRED: u32 = 1 << 11;
 /// It asked for its context, which ends with it. Set by the thread that runs it.

@@ -9,7 +9,7 @@ use super::clock::Tick;
 use super::engine::{Engine, Relief};
 use super::figures::{Counter, Recorder};
 use super::host::{Host, Ran, Verdict};
-use super::lanes::Entry;
+use super::lanes::{Class, Entry};
 use super::loans;
 use super::queue::Queue;
 use super::task::{Claim, EXPRESS};
@@ -103,6 +103,15 @@ impl<H: Host> Badge<H> {
         for running in self.running.lock().iter() {
             look(&running.task, running.since);
         }
+    }
+
+    /// Whether what it runs is inside another task.
+    pub(super) fn runs_within(&self) -> bool {
+        self.running.lock().len() > 1
+    }
+
+    pub(super) fn push_running(&self, running: Running<H::Task>) {
+        self.running.lock().push(running);
     }
 
     pub(super) fn pop_running(&self) -> Option<H::Task> {
@@ -246,6 +255,10 @@ impl<'w, H: Host> Desk<'w, H> {
             host.discard(scope, task);
             return None;
         }
+        if host.deal(&task).is_some() {
+            self.serve_batch(scope, task);
+            return None;
+        }
         let first = claim == Claim::First;
         self.engine.queue_of(word).taken(word, first);
         self.recorder.count(if first { Counter::Started } else { Counter::Resumed });
@@ -253,7 +266,13 @@ impl<'w, H: Host> Desk<'w, H> {
             self.engage(scope);
         }
         let again = self.attempt(scope, task, first, Some(since));
-        self.care.served(self.last.get());
+        self.served(scope, 1);
+        again
+    }
+
+    /// Looks after the resource when tasks have ended on it.
+    fn served(&self, scope: H::Scope<'_>, tasks: u64) {
+        self.care.served_many(self.last.get(), tasks);
         if self.engine.settings.care.resets && !self.is_spoiled() && !self.engine.is_killed() {
             if !self.engine.host.reset(scope, self.badge, self.resource) {
                 self.spoil();
@@ -261,7 +280,40 @@ impl<'w, H: Host> Desk<'w, H> {
             // The next task's time begins after it.
             self.last.set(self.now());
         }
-        again
+    }
+
+    /// Looks after the resource when items of a batch have ended on it, each after `span`.
+    pub(super) fn served_items(&self, scope: H::Scope<'_>, now: Tick, span: Tick, items: u64) {
+        self.last.set(now);
+        self.span.set(span);
+        if items > 0 {
+            self.served(scope, items);
+        }
+    }
+
+    /// Whether something is due after every single item of a batch.
+    pub(super) fn cares_for_each(&self) -> bool {
+        self.care.counts_tasks()
+    }
+
+    /// Whether a worker that deals out items of this class has something better to do.
+    pub(super) fn is_wanted_elsewhere(&self, class: Class) -> bool {
+        let engine = self.engine;
+        let worn = || self.care.is_worn(|| self.last.get(), engine.renewal.generation());
+        self.is_spoiled() || engine.main.lanes.holds_above(class) || worn() && !engine.is_closing()
+    }
+
+    /// When this worker began what it does now: at the end of what it did before.
+    pub(super) fn last_or_now(&self) -> Tick {
+        match self.last.get() {
+            0 => self.now(),
+            last => last,
+        }
+    }
+
+    /// Its pen.
+    pub(super) fn recorder(&self) -> &'w Recorder {
+        self.recorder
     }
 
     /// Runs a task that this worker would otherwise wait for, on the resource at hand, inside the task
@@ -365,6 +417,16 @@ impl<'w, H: Host> Desk<'w, H> {
         self.engine.book_refusal(first);
         host.refuse(scope, task, self.engine.refusal());
         End::TurnedAway
+    }
+
+    /// Decides on an error that an item of a batch ended with, of which the host made a running task. True when it
+    /// is to be tried again, and the caller to queue it.
+    pub(super) fn judge_item(&self, scope: H::Scope<'_>, task: &H::Task, may_retry: bool) -> bool {
+        let end = self.judge(scope, task, may_retry);
+        if end == End::Late {
+            self.recorder.count(Counter::Ended);
+        }
+        end == End::Retry
     }
 
     /// Decides on an error that a task ended with.

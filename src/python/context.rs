@@ -161,6 +161,20 @@ pub(super) struct TaskContext {
     task_name: String,
 }
 
+impl TaskContext {
+    /// The context of an attempt on this thread.
+    pub(super) fn make(
+        py: Python<'_>,
+        token: Token,
+        attempt: u32,
+        task_name: String,
+    ) -> PyResult<Py<Self>> {
+        let worker_name = seat::desk(|desk| desk.badge().name().to_owned()).unwrap_or_default();
+        let own = Self { attempt, worker_name, task_name };
+        Py::new(py, PyClassInitializer::from(Context { token }).add_subclass(own))
+    }
+}
+
 #[pymethods]
 impl TaskContext {
     /// Which attempt this is: 1 for the first, 2 for the first retry.
@@ -190,6 +204,9 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
             "current_context() is for tasks: no task of a runner runs on this thread",
         ));
     };
+    if let Some(context) = seat::item(|item| item.context(py)) {
+        return context;
+    }
     let future: &Future = task.get();
     if let Some((_, context)) = future.slot.lock().as_deref().and_then(|slot| slot.context.as_ref())
     {
@@ -198,10 +215,7 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
     let token = Token::new().child(due(py, future));
     // SAFETY: this thread runs the task, so it owns the payload.
     let attempt = unsafe { future.payload() }.attempts;
-    let worker_name = seat::desk(|desk| desk.badge().name().to_owned()).unwrap_or_default();
-    let own = TaskContext { attempt, worker_name, task_name: future.name(py) };
-    let base = Context { token: token.clone() };
-    let context = Py::new(py, PyClassInitializer::from(base).add_subclass(own))?;
+    let context = TaskContext::make(py, token.clone(), attempt, future.name(py))?;
     let reason = {
         let mut slot = future.slot.lock();
         let slot = slot.get_or_insert_default();
@@ -210,8 +224,7 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
         slot.reason.clone()
     };
     // After it was put where others find it: whoever told the task before could not.
-    let killed =
-        seat::desk(|desk| desk.engine().is_killed() && !desk.engine().is_forsaken()) == Some(true);
+    let killed = seat::is_killed();
     if killed || future.word.has(TOLD) {
         token.cancel(reason.or_else(|| killed.then(|| "the runner was killed".into())));
     }

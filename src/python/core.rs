@@ -3,6 +3,7 @@
 //! The core is what futures, workers and views hold on to. None of them holds the `Runner`, so dropping the last
 //! reference to that is noticed.
 
+use super::batch::Batch;
 use super::error::{self, BrokenThreadPool, QueueFull, RunnerBroken, RunnerStopped};
 use super::future::{Draft, Future};
 use super::host::{PyHost, Task, discard};
@@ -116,7 +117,7 @@ impl Core {
 
     /// Raises for what cannot be called, and early when the runner is closed: nothing is made for what is refused
     /// anyway, and at the very end of the interpreter nothing can be made any more.
-    fn check_open(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn check_open(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.bare {
             check_callable(r#fn)?;
         }
@@ -146,7 +147,7 @@ impl Core {
     }
 
     /// Gets a permit of the bounded queue, waiting where that is allowed.
-    fn room(&self, py: Python<'_>, class: Class, limit: Limit) -> PyResult<()> {
+    pub(super) fn room(&self, py: Python<'_>, class: Class, limit: Limit) -> PyResult<()> {
         if self.engine.try_permit() {
             return Ok(());
         }
@@ -187,11 +188,11 @@ impl CoreRef<'_> {
     fn draft(
         &self,
         call: Call<'_>,
+        context: Option<Snapshot>,
         options: Option<&Arc<Options>>,
         express: bool,
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
-        let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
         Future::draft(
             py,
             Draft {
@@ -209,7 +210,11 @@ impl CoreRef<'_> {
     }
 
     /// The time limit of a task, in seconds. The keeper lives when there is one.
-    fn limit(&self, py: Python<'_>, options: Option<&Arc<Options>>) -> PyResult<Option<f64>> {
+    pub(super) fn limit(
+        &self,
+        py: Python<'_>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Option<f64>> {
         let limit = options.and_then(|options| options.timeout).or(self.task_timeout);
         if limit.is_some() {
             self.engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
@@ -252,14 +257,65 @@ impl CoreRef<'_> {
             let class = options.map_or(Class::Normal, |options| options.class);
             self.room(py, class, Limit::after(limit))?;
         }
-        let since = self.engine.clock.now();
-        let future = self.draft(call, options, false).inspect_err(|_| {
-            if let Some(permits) = self.engine.permits() {
-                permits.give_back();
+        let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose();
+        let context = context.inspect_err(|_| self.give_back())?;
+        self.accept(call, context, options, limit, |_| ())
+    }
+
+    /// Submits an item of a `map` as a task of its own. The caller holds a permit for it; `mark` sees its
+    /// future first.
+    pub(super) fn submit_item(
+        &self,
+        call: Call<'_>,
+        context: Option<Snapshot>,
+        options: Option<&Arc<Options>>,
+        mark: impl FnOnce(&Py<Future>),
+    ) -> PyResult<Py<Future>> {
+        let limit = self.limit(call.function.py(), options).inspect_err(|_| self.give_back())?;
+        self.accept(call, context, options, limit, mark)
+    }
+
+    /// Submits a batch. The caller holds a permit for each item.
+    pub(super) fn submit_batch(
+        &self,
+        py: Python<'_>,
+        class: Class,
+        batch: &Py<Batch>,
+    ) -> PyResult<Py<Future>> {
+        let items = batch.get().len();
+        let ticket = Future::ticket(py, self.0.clone_ref(py), class, batch.clone_ref(py))
+            .inspect_err(|_| (0..items).for_each(|_| self.give_back()))?;
+        let task = Task::new(ticket.clone_ref(py));
+        match self.engine.submit_batch(class, task, self.engine.clock.now(), items) {
+            Ok(()) => Ok(ticket),
+            Err(closed) => {
+                discard(py, closed.0);
+                Err(self.refuse())
             }
-        })?;
+        }
+    }
+
+    fn give_back(&self) {
+        if let Some(permits) = self.engine.permits() {
+            permits.give_back();
+        }
+    }
+
+    /// Queues a task for which the caller holds a permit. `mark` sees its future before anybody else.
+    fn accept(
+        &self,
+        call: Call<'_>,
+        context: Option<Snapshot>,
+        options: Option<&Arc<Options>>,
+        limit: Option<f64>,
+        mark: impl FnOnce(&Py<Future>),
+    ) -> PyResult<Py<Future>> {
+        let py = call.function.py();
+        let since = self.engine.clock.now();
+        let future = self.draft(call, context, options, false).inspect_err(|_| self.give_back())?;
         let word: &TaskWord = &future.get().word;
         let due = Self::put_limit(&future, since, limit);
+        mark(&future);
         let task = Task::new(future.clone_ref(py));
         let accepted = if self.engine.settings.on_demand {
             self.engine.submit_on_demand(py, word, task, since)
@@ -296,7 +352,9 @@ impl CoreRef<'_> {
             self.may_wait_for_room()?;
         }
         let since = self.engine.clock.now();
-        let drafted = self.draft(call, options, false).and_then(|future| {
+        let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose();
+        let drafted = context.and_then(|context| {
+            let future = self.draft(call, context, options, false)?;
             let (promise, courier) = outbox::promise(future.bind(py), &outbox, &event_loop)?;
             Ok((future, promise, courier))
         });
@@ -345,7 +403,8 @@ impl CoreRef<'_> {
         self.check_open(&call.function)?;
         let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
-        let future = self.draft(call, options, true)?;
+        let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
+        let future = self.draft(call, context, options, true)?;
         let due = Self::put_limit(&future, since, limit);
         let task = Task::new(future.clone_ref(py));
         let inside = seat::desk_of(&self.engine, |_| ()).is_some();

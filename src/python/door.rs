@@ -21,7 +21,7 @@ use std::ffi::c_int;
 use std::hint::black_box;
 use std::ptr;
 
-type Object = *mut ffi::PyObject;
+pub(super) type Object = *mut ffi::PyObject;
 
 /// Parks for ever the thread that is unwound through it.
 struct NoWayOut;
@@ -155,6 +155,107 @@ pub(super) fn call_method(
     // SAFETY: a new reference.
     Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
 }
+
+/// A callable that is called many times, with what the interpreter would look up each time.
+#[derive(Clone, Copy)]
+pub(super) struct Callee<'a> {
+    callable: &'a Py<PyAny>,
+    entry: Option<Entry>,
+}
+
+/// A vectorcall function, said truthfully.
+type Entry = unsafe extern "C-unwind" fn(Object, *const Object, usize, Object) -> Object;
+
+impl<'a> Callee<'a> {
+    pub(super) fn of(callable: &'a Py<PyAny>) -> Self {
+        // SAFETY: a live object.
+        let entry = unsafe { ffi::PyVectorcall_Function(callable.as_ptr()) };
+        // SAFETY: the two types differ only in what they say about unwinding.
+        let entry =
+            entry.map(|entry| unsafe { std::mem::transmute::<ffi::vectorcallfunc, Entry>(entry) });
+        Self { callable, entry }
+    }
+
+    /// Calls `callable(first, item)`, or `callable(first, *item)` where the item is a tuple to be `spread`. The item
+    /// is an object that the caller borrows.
+    pub(super) fn call(
+        self,
+        py: Python<'_>,
+        first: &Py<PyAny>,
+        item: Object,
+        spread: bool,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        if spread || self.entry.is_none() {
+            return self.call_slowly(py, first, item, spread);
+        }
+        let slots = [ptr::null_mut(), first.as_ptr(), item];
+        let guard = NoWayOut;
+        // SAFETY: as `PyObject_Vectorcall` does: two arguments, and one slot in front of them.
+        let result = self.entry.map_or(ptr::null_mut(), |entry| unsafe {
+            entry(
+                self.callable.as_ptr(),
+                slots[1..].as_ptr(),
+                2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                ptr::null_mut(),
+            )
+        });
+        std::mem::forget(guard);
+        if result.is_null() {
+            return Err(raised(py));
+        }
+        // SAFETY: a new reference.
+        Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+    }
+
+    fn call_slowly(
+        self,
+        py: Python<'_>,
+        first: &Py<PyAny>,
+        item: Object,
+        spread: bool,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        // SAFETY: a live object.
+        let item = unsafe { Bound::from_borrowed_ptr(py, item) };
+        let args = if spread {
+            item.cast_into::<PyTuple>().map_err(PyErr::from)
+        } else {
+            PyTuple::new(py, [item])
+        };
+        let args = args.map_err(|error| error.into_value(py).into_any())?.unbind();
+        let result = call(py, self.callable, Some(first), Some(&args), None);
+        release(py, args.into_any());
+        result
+    }
+}
+
+/// The next item of an iterator; `None` at its end.
+pub(super) fn next(py: Python<'_>, iterator: &Py<PyAny>) -> Result<Option<Py<PyAny>>, Py<PyAny>> {
+    // SAFETY: a live object; what `iter()` gives has this slot.
+    let step = unsafe { (*ffi::Py_TYPE(iterator.as_ptr())).tp_iternext };
+    // SAFETY: the two types differ only in what they say about unwinding.
+    let step = step.map(|step| unsafe { std::mem::transmute::<ffi::iternextfunc, Step>(step) });
+    let guard = NoWayOut;
+    // SAFETY: attached, with the object that the slot is of.
+    let item = step.map_or(ptr::null_mut(), |step| unsafe { step(iterator.as_ptr()) });
+    std::mem::forget(guard);
+    // SAFETY: a new reference, or null.
+    if let Some(item) = unsafe { Bound::from_owned_ptr_or_opt(py, item) } {
+        return Ok(Some(item.unbind()));
+    }
+    // SAFETY: attached; gives a borrowed reference, or null.
+    if unsafe { ffi::PyErr_Occurred() }.is_null() {
+        return Ok(None);
+    }
+    let error = raised(py);
+    if is_instance::<pyo3::exceptions::PyStopIteration>(py, &error) {
+        release(py, error);
+        return Ok(None);
+    }
+    Err(error)
+}
+
+/// The `tp_iternext` of a type, said truthfully.
+type Step = unsafe extern "C-unwind" fn(Object) -> Object;
 
 /// Drops a reference. What dies of it may run code of the user's.
 pub(super) fn release(py: Python<'_>, object: Py<PyAny>) {

@@ -4,6 +4,7 @@
 //! at once, and a worker that would wait for it can run it instead. What only some futures need (waiters,
 //! callbacks, the standard library's condition, a time limit) lies in a [`Slot`] made on first need.
 
+use super::batch::Batch;
 use super::core::Core;
 use super::door;
 use super::error;
@@ -14,7 +15,7 @@ use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
-use crate::engine::task::{EXPRESS, ONCE, Phase, TaskWord};
+use crate::engine::task::{BATCH, EXPRESS, ONCE, Phase, TaskWord};
 use crate::engine::worker::Desk;
 use crate::sync::{Arc, Mutex, thread};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
@@ -120,6 +121,37 @@ impl Future {
         Ok(object)
     }
 
+    /// Makes the ticket of a batch: what stands in a lane for it. The batch is its payload as long as it lives.
+    pub(super) fn ticket(
+        py: Python<'_>,
+        core: Py<Core>,
+        class: Class,
+        batch: Py<Batch>,
+    ) -> PyResult<Py<Self>> {
+        let future = Self {
+            word: TaskWord::new(class, BATCH),
+            payload: UnsafeCell::new(Payload {
+                function: Some(batch.into_any()),
+                ..Payload::default()
+            }),
+            origin: Some(Origin { core, options: None }),
+            ..Self::bare()
+        };
+        allocate(py, future)
+    }
+
+    /// The batch that this is the ticket of.
+    pub(super) fn batch(&self) -> Option<&Py<Batch>> {
+        if !self.word.has(BATCH) {
+            return None;
+        }
+        // SAFETY: the payload of a ticket does not change, and its function is a batch; a reference to one is laid
+        // out like a reference to any object.
+        unsafe {
+            (*self.payload.get()).function.as_ref().map(|batch| &*std::ptr::from_ref(batch).cast())
+        }
+    }
+
     /// The payload, for its owner.
     #[expect(clippy::mut_from_ref, reason = "the word stands for the lock")]
     pub(super) unsafe fn payload(&self) -> &mut Payload {
@@ -151,7 +183,7 @@ impl Future {
     }
 
     /// The outcome, if it has one.
-    fn settled(&self) -> Option<&Outcome> {
+    pub(super) fn settled(&self) -> Option<&Outcome> {
         (self.word.phase() == Phase::Finished).then(|| self.outcome())
     }
 
@@ -165,17 +197,13 @@ impl Future {
         if let Some(name) = self.options().and_then(|options| options.name.clone()) {
             return name;
         }
+        if let Some(batch) = self.batch() {
+            return batch.get().name(py);
+        }
         // SAFETY: attached, and the owner changes a payload only while attached, between calls into the
         // interpreter; a shared look at the function is therefore whole.
         let function = unsafe { &(*self.payload.get()).function };
-        let function = function.as_ref().map(|function| function.bind(py));
-        let qualname = |f: &Bound<'_, PyAny>| f.getattr("__qualname__")?.extract::<String>();
-        match function {
-            Some(function) => {
-                qualname(function).unwrap_or_else(|_| function.get_type().to_string())
-            }
-            None => String::from("task"),
-        }
+        name_of(py, function.as_ref())
     }
 
     pub(super) fn options(&self) -> Option<&Options> {
@@ -194,6 +222,15 @@ impl Future {
 
     fn is_forked(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| origin.core.get().engine.is_broken())
+    }
+}
+
+/// The name of a task by its function, for people.
+pub(super) fn name_of(py: Python<'_>, function: Option<&Py<PyAny>>) -> String {
+    let qualname = |f: &Bound<'_, PyAny>| f.getattr("__qualname__")?.extract::<String>();
+    match function.map(|function| function.bind(py)) {
+        Some(function) => qualname(function).unwrap_or_else(|_| function.get_type().to_string()),
+        None => String::from("task"),
     }
 }
 
@@ -578,7 +615,7 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
 }
 
 /// A worker that waits without a limit for a task of its own runner runs it, if nobody has started it.
-fn run_instead(slf: &Bound<'_, Future>) -> bool {
+pub(super) fn run_instead(slf: &Bound<'_, Future>) -> bool {
     let future = slf.get();
     let Some(origin) = &future.origin else {
         return false;

@@ -1,5 +1,6 @@
 //! The engine's host in Python: creates, runs, judges, destroys through the user's callables.
 
+use super::batch::{self, Batch};
 use super::breath;
 use super::door;
 use super::error::{
@@ -13,6 +14,7 @@ use super::seat;
 use super::settle;
 use super::thread;
 use crate::engine::backoff::Trouble;
+use crate::engine::batch::Deal;
 use crate::engine::clock::Tick;
 use crate::engine::lanes::Class;
 use crate::engine::task::{ASKED, EXPIRED, ONCE, OUTSIDE, TIMED, TOLD, Taken, TaskWord};
@@ -23,6 +25,7 @@ use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
+use std::ops::Range;
 use std::time::Duration;
 
 /// How long a task that was told of its time limit may take to leave before another worker takes its worker's place.
@@ -42,6 +45,11 @@ impl Task {
 
     pub(super) fn future(&self) -> &Py<Future> {
         &self.0
+    }
+
+    /// The batch that it is the ticket of.
+    pub(super) fn batch(&self) -> Option<&Py<Batch>> {
+        self.0.get().batch()
     }
 }
 
@@ -159,8 +167,24 @@ impl PyHost {
         std::mem::take(&mut *self.dropped.lock())
     }
 
-    fn fault(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    pub(super) fn fault(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.last_fault.lock().as_ref().map(|fault| fault.clone_ref(py))
+    }
+
+    /// Whether an error has to be judged before it is delivered.
+    pub(super) fn judges(
+        &self,
+        py: Python<'_>,
+        desk: &Desk<'_, Self>,
+        error: &Py<PyAny>,
+        told: bool,
+    ) -> bool {
+        self.judges && !desk.engine().is_killed() && !told && !is_our_own(py, error)
+    }
+
+    /// Keeps a task that a kill hands back.
+    pub(super) fn keep(&self, dropped: Dropped) {
+        self.dropped.lock().push(dropped);
     }
 
     /// Calls the task's function in a copy of its submitter's context.
@@ -333,6 +357,18 @@ impl Host for PyHost {
                 self.deliver(py, desk, object, result)
             })
         })
+    }
+
+    fn deal<'t>(&self, task: &'t Task) -> Option<&'t Deal> {
+        task.batch().map(|batch| &batch.get().deal)
+    }
+
+    fn run_items(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task, most: u64) -> u64 {
+        batch::run(py, self, desk, task, most)
+    }
+
+    fn refuse_items(&self, py: Python<'_>, task: &Task, items: Range<usize>, why: Refusal) {
+        batch::refuse(py, self, task, items, why);
     }
 
     fn judge(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task) -> Verdict {
@@ -550,12 +586,7 @@ impl PyHost {
             }
             Err(error) => {
                 let error = storable(py, error);
-                let doubtful = self.judges
-                    && !future.is_bare()
-                    && !desk.engine().is_killed()
-                    && !future.word.has(TOLD)
-                    && !is_our_own(py, &error);
-                if doubtful {
+                if !future.is_bare() && self.judges(py, desk, &error, future.word.has(TOLD)) {
                     let former =
                         future.slot.lock().get_or_insert_default().last_error.replace(error);
                     door::release_some(py, former);
@@ -610,7 +641,7 @@ impl PyHost {
             name: options.and_then(|options| options.name.clone()),
             bare: future.is_bare(),
         };
-        self.dropped.lock().push(dropped);
+        self.keep(dropped);
     }
 }
 
@@ -668,7 +699,7 @@ fn take_last_error(future: &Future) -> Option<Py<PyAny>> {
 
 /// An error as a future may hold it: `StopIteration` raised out of `result()` inside a generator would end the
 /// generator in silence, so it becomes the cause of a `RuntimeError`, as PEP 479 has it.
-fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny> {
+pub(super) fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny> {
     if !door::is_instance::<PyStopIteration>(py, &error) {
         return error;
     }

@@ -4,6 +4,7 @@
 //! through the [`door`]; [`settle`] publishes the outcome; [`wait`] is where callers block. [`seat`] knows what the
 //! current thread is doing, [`thread`] starts threads, [`exit`] ends everything in order.
 
+mod batch;
 mod breath;
 mod context;
 mod core;
@@ -12,6 +13,7 @@ mod error;
 mod executor;
 mod exit;
 mod future;
+mod guarded;
 mod hooks;
 mod host;
 mod line;
@@ -19,11 +21,13 @@ mod log;
 mod net;
 mod options;
 mod outbox;
+mod results;
 mod runner;
 mod seat;
 mod settle;
 mod snapshot;
 mod thread;
+mod variables;
 mod verbs;
 mod wait;
 
@@ -45,6 +49,8 @@ mod _tasker {
     #[pymodule_export]
     use super::options::Submitter;
     #[pymodule_export]
+    use super::results::Results;
+    #[pymodule_export]
     use super::runner::{_abandon_starts_with, Runner};
     use pyo3::prelude::*;
 
@@ -54,6 +60,7 @@ mod _tasker {
         super::verbs::install_on_runner(module.py())?;
         super::verbs::install_on_submitter(module.py())?;
         super::verbs::install_on_executor(module.py())?;
+        super::results::install(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_debug_build", cfg!(debug_assertions))
     }

@@ -435,7 +435,10 @@ pub(super) fn wait_ended(
 pub(super) fn kill(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
     seat::on_behalf(engine, || engine.kill(py));
     for (_, task, _) in running(py, engine) {
-        settle::tell(task.future().get(), Some("the runner was killed".into()));
+        match task.batch() {
+            Some(batch) => batch.get().tell("the runner was killed"),
+            None => settle::tell(task.future().get(), Some("the runner was killed".into())),
+        }
         super::host::discard(py, task);
     }
 }

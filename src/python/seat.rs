@@ -3,6 +3,7 @@
 //! Everything here belongs to one thread. The desk and the task are borrowed from frames further down this
 //! thread's own stack, set and restored around each run.
 
+use super::batch::Current;
 use super::future::Future;
 use super::host::PyHost;
 use crate::engine::Engine;
@@ -26,6 +27,8 @@ pub(super) struct Seat {
     employer: Cell<*const Engine<PyHost>>,
     place: Cell<*const Place>,
     task: Cell<*mut pyo3::ffi::PyObject>,
+    /// The item of a batch that this thread runs, `task` being the batch's ticket.
+    item: Cell<*const ()>,
     /// The function run last, only compared, and since when a wake-up is put off for its sake.
     run: Cell<(*const pyo3::ffi::PyObject, Tick)>,
     /// Whether there is anybody in `WAKES`.
@@ -49,6 +52,7 @@ impl Seat {
             employer: Cell::new(ptr::null()),
             place: Cell::new(ptr::null()),
             task: Cell::new(ptr::null_mut()),
+            item: Cell::new(ptr::null()),
             run: Cell::new((ptr::null(), 0)),
             owes: Cell::new(false),
         }
@@ -67,9 +71,24 @@ impl Seat {
     /// Runs `work` with this thread inside a task, or inside none.
     pub(super) fn inside_task<T>(&self, task: Option<&Py<Future>>, work: impl FnOnce() -> T) -> T {
         let outer = self.task.replace(task.map_or(ptr::null_mut(), Py::as_ptr));
+        let outer_item = self.item.replace(ptr::null());
         let result = work();
         self.task.set(outer);
+        self.item.set(outer_item);
         result
+    }
+
+    /// Runs `work` with this thread inside items of a batch, of which `current` tells which.
+    pub(super) fn inside_item<T>(
+        &self,
+        ticket: &Py<Future>,
+        current: &Current<'_>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        self.inside_task(Some(ticket), || {
+            self.item.set(ptr::from_ref(current).cast());
+            work()
+        })
     }
 
     /// Wakes whom this thread has yet to wake, before it runs a function that may take long.
@@ -82,7 +101,6 @@ impl Seat {
         function: *const pyo3::ffi::PyObject,
         desk: &Desk<'_, PyHost>,
     ) {
-        const QUICK: Tick = 10_000;
         const LONGEST: Tick = 50_000;
         if !self.owes.get() {
             self.run.set((function, 0));
@@ -112,6 +130,21 @@ impl Seat {
             });
         }
     }
+}
+
+/// A task that takes no longer than this is quick: whoever waits for it may as well wait for a few of its like.
+pub(super) const QUICK: Tick = 10_000;
+
+/// Calls `look` with the item of a batch that this thread runs, if that is what it runs.
+pub(super) fn item<T>(look: impl FnOnce(&Current<'_>) -> T) -> Option<T> {
+    let item = with(|seat| seat.item.get()).cast::<Current<'_>>();
+    // SAFETY: set by `inside_item` on this thread, whose frame is still below us and borrows it.
+    unsafe { item.as_ref() }.map(look)
+}
+
+/// Whether the engine of the desk that this thread works at was killed.
+pub(super) fn is_killed() -> bool {
+    desk(|desk| desk.engine().is_killed() && !desk.engine().is_forsaken()) == Some(true)
 }
 
 /// Calls `look` with the desk this thread works at, if any.

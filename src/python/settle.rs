@@ -8,6 +8,7 @@
 //! For them the condition is made on first need; from then on the state changes only while the publisher
 //! holds it. Changing the state outside it loses waits.
 
+use super::batch::Berth;
 use super::context::TaskContext;
 use super::door;
 use super::future::{Future, Outcome};
@@ -47,6 +48,8 @@ pub(super) struct Slot {
     pub(super) place: Option<Arc<Ticket>>,
     /// The error of the last attempt, while it is judged or a retry waits.
     pub(super) last_error: Option<Py<PyAny>>,
+    /// Where the outcome goes when the task is an item of a `map`.
+    pub(super) berth: Option<Berth>,
 }
 
 /// What is to be done with a task that is done, in the order in which it was asked for.
@@ -71,6 +74,9 @@ impl Slot {
         }
         if let Some((_, context)) = &self.context {
             visit.call(context)?;
+        }
+        if let Some(berth) = &self.berth {
+            berth.traverse(visit.clone())?;
         }
         visit.call(&self.last_error)
     }
@@ -276,13 +282,20 @@ impl Standard {
 /// Serves the observers of a task that is done.
 fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
     let future = object.get();
-    let (waiters, callbacks) = {
+    let (waiters, callbacks, berth) = {
         let mut slot = future.slot.lock();
         match slot.as_deref_mut() {
-            Some(slot) => (std::mem::take(&mut slot.waiters), std::mem::take(&mut slot.callbacks)),
+            Some(slot) => (
+                std::mem::take(&mut slot.waiters),
+                std::mem::take(&mut slot.callbacks),
+                slot.berth.take(),
+            ),
             None => Default::default(),
         }
     };
+    if let Some(berth) = berth {
+        berth.deliver(py, future);
+    }
     if let Some(standard) = standard {
         let how = match (future.word.phase(), future.raised()) {
             (Phase::Cancelled, _) => intern!(py, "add_cancelled"),

@@ -17,7 +17,18 @@ impl Snapshot {
     /// The context of this thread.
     pub(super) fn take(py: Python<'_>) -> PyResult<Self> {
         // SAFETY: attached; gives an owned reference, or null with an exception.
-        let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?;
+        Self::keep(unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }?)
+    }
+
+    /// A context at hand, as it is now.
+    pub(super) fn of(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Self> {
+        // SAFETY: a live context object; gives an owned reference, or null with an exception.
+        let copy = unsafe { ffi::PyContext_Copy(context.as_ptr()) };
+        // SAFETY: as above.
+        Self::keep(unsafe { Bound::from_owned_ptr_or_err(py, copy) }?)
+    }
+
+    fn keep(copy: Bound<'_, PyAny>) -> PyResult<Self> {
         if copy.len()? == 0 {
             return Ok(Self(None));
         }

@@ -1,0 +1,306 @@
+//! Many small tasks behind one entry of a lane, dealt out one by one to every worker that has time.
+//!
+//! A batch has a word like any task. It is *waiting* or *again* while its entry stands in a lane, *running* while
+//! workers deal its items out and no entry is there, and *finished* once nobody can claim an item any more. Putting
+//! the entry back invites one more worker. An item counts as a task of its own from the submit on: in the gate, in the
+//! bound, in the tallies. What is not plain about an item (a retry, a judgement) the host makes a task of.
+
+use super::clock::Tick;
+use super::engine::Engine;
+use super::figures::Counter;
+use super::host::Host;
+use super::lanes::Class;
+use super::queue::Closed;
+use super::task::{Claim, Taken, TaskWord};
+use super::worker::{Desk, Running};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::ops::Range;
+
+/// A worker looks up from a batch about this often: at the clock, at the mode, at more urgent tasks.
+const STRIDE: Tick = 20_000;
+/// It looks up after so many items even if they are quicker than anything.
+const LONGEST_STRIDE: u64 = 256;
+/// Items that take longer are worth the company of other workers, few as they may be,
+const LONG: Tick = 5_000;
+/// and so are so many short ones as take this long. With an interpreter lock another worker would only wait for it.
+const MUCH: Tick = if cfg!(Py_GIL_DISABLED) { 20_000 } else { 1_000_000 };
+
+/// How long one of the items of a kind takes, lately. Shared by the batches of one call.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Nanoseconds; zero when nothing is known. Relaxed: an estimate, of which a lost update is no harm.
+    span: AtomicU64,
+}
+
+impl Pace {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Nanoseconds of one item, at least one.
+    pub fn get(&self) -> Option<Tick> {
+        Some(self.span.load(Ordering::Relaxed)).filter(|span| *span > 0)
+    }
+
+    /// Says that items take long, against what was measured: one of them does not come to an end.
+    pub fn doubt(&self, span: Tick) {
+        self.span.fetch_max(span, Ordering::Relaxed);
+    }
+
+    fn note(&self, span: Tick) {
+        let next = self.get().map_or(span, |before| before.midpoint(span));
+        self.span.store(next.max(1), Ordering::Relaxed);
+    }
+}
+
+/// Who may start which item of a batch. A claimed item is its claimer's alone.
+#[derive(Debug)]
+pub struct Deal {
+    /// The first item that nobody has claimed. Beyond `size` by as many as came too late.
+    next: AtomicUsize,
+    size: usize,
+    since: Tick,
+    pace: Arc<Pace>,
+}
+
+impl Deal {
+    /// The items of a batch that is queued now.
+    pub fn new(size: usize, since: Tick, pace: Arc<Pace>) -> Self {
+        Self { next: AtomicUsize::new(0), size, since, pace }
+    }
+
+    /// How many items nobody has claimed.
+    pub fn left(&self) -> usize {
+        self.size.saturating_sub(self.next.load(Ordering::Acquire))
+    }
+
+    fn claim(&self) -> Option<usize> {
+        // The look before keeps the number from growing without end.
+        if self.left() == 0 {
+            return None;
+        }
+        let item = self.next.fetch_add(1, Ordering::AcqRel);
+        (item < self.size).then_some(item)
+    }
+
+    /// Claims all that is left, so that nobody starts it.
+    fn withdraw(&self) -> Range<usize> {
+        let first = self.next.swap(usize::MAX / 2, Ordering::AcqRel);
+        first.min(self.size)..self.size
+    }
+
+    fn stride(&self) -> u64 {
+        self.pace.get().map_or(1, |span| (STRIDE / span).clamp(1, LONGEST_STRIDE))
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// Accepts a batch. The caller holds a permit for each item.
+    ///
+    /// # Errors
+    ///
+    /// The runner is closing: the batch comes back, the permits are given back.
+    pub fn submit_batch(
+        &self,
+        class: Class,
+        task: H::Task,
+        since: Tick,
+        items: usize,
+    ) -> Result<(), Closed<H::Task>> {
+        self.note(since);
+        let pushed = self.main.push_batch(class, task, since, items).inspect_err(|_| {
+            if let Some(permits) = &self.main.permits {
+                (0..items).for_each(|_| permits.give_back());
+            }
+        });
+        self.load_grew(since);
+        pushed
+    }
+
+    /// Asks one more worker to a batch that others deal out, if items are left and nobody is asked already.
+    pub fn invite(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let word = self.host.word(task);
+        if word.again() {
+            self.main.rejoin(word.class(), self.host.share(scope, task), self.clock.now());
+        }
+    }
+
+    /// Takes back what nobody has started, books it as cancelled, and leaves it to the caller to drop.
+    pub fn cancel_items(&self, scope: H::Scope<'_>, task: &H::Task) -> Range<usize> {
+        let items = self.host.deal(task).map_or(0..0, Deal::withdraw);
+        let word = self.host.word(task);
+        self.main.items_withdrawn(word, items.len());
+        self.book_cancelled(items.len());
+        self.dealt_out(scope, word);
+        items
+    }
+
+    /// Answers what nobody has started of a batch whose items must not run any more.
+    pub(super) fn answer_items(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let items = self.host.deal(task).map_or(0..0, Deal::withdraw);
+        self.refuse_items(scope, task, items);
+        self.dealt_out(scope, self.host.word(task));
+    }
+
+    fn refuse_items(&self, scope: H::Scope<'_>, task: &H::Task, items: Range<usize>) {
+        if items.is_empty() {
+            return;
+        }
+        self.main.items_withdrawn(self.host.word(task), items.len());
+        (0..items.len()).for_each(|_| self.book_refusal(true));
+        self.host.refuse_items(scope, task, items, self.refusal());
+    }
+
+    /// Answers the batch of an entry taken out of a lane; false for a tombstone.
+    pub(super) fn answer_batch(&self, scope: H::Scope<'_>, task: &H::Task) -> bool {
+        let live = self.host.word(task).claim() != Claim::Lost;
+        if live {
+            self.answer_items(scope, task);
+        }
+        live
+    }
+
+    /// Answers the batches that workers deal out, which stand in no lane.
+    pub(super) fn answer_batches_at_work(&self, scope: H::Scope<'_>) {
+        let mut batches = Vec::new();
+        for badge in self.members() {
+            badge.look_at_running(|task, _| {
+                if self.host.deal(task).is_some() {
+                    batches.push(self.host.share(scope, task));
+                }
+            });
+        }
+        for task in batches {
+            self.answer_items(scope, &task);
+            self.host.discard(scope, task);
+        }
+    }
+
+    /// Nobody can claim an item any more: an entry that is still in a lane is a tombstone from here on.
+    fn dealt_out(&self, scope: H::Scope<'_>, word: &TaskWord) {
+        let Some(taken) = word.settle_by_hand() else {
+            return;
+        };
+        word.publish(|_| true);
+        if taken != Taken::Running {
+            self.bury(scope, &self.main);
+        }
+    }
+}
+
+impl<H: Host> Desk<'_, H> {
+    /// Deals out items of a claimed batch until none is left, or this worker is wanted elsewhere.
+    pub(super) fn serve_batch(&self, scope: H::Scope<'_>, task: H::Task) {
+        let (engine, host) = (self.engine(), &self.engine().host);
+        if let Some(deal) = host.deal(&task) {
+            let mut begin = self.last_or_now();
+            let shown = host.share(scope, &task);
+            self.badge().push_running(Running { task: shown, since: begin });
+            while deal.left() > 0 {
+                // After the batch is shown as running, so that a kill that looks at what runs finds it, or is seen.
+                if engine.is_killed() {
+                    engine.answer_items(scope, &task);
+                    break;
+                }
+                self.invite_others(scope, &task, deal);
+                let most = if self.cares_for_each() { 1 } else { deal.stride() };
+                let ran = host.run_items(scope, self, &task, most);
+                if engine.is_forsaken() {
+                    return;
+                }
+                self.book_items(scope, deal, begin, ran);
+                begin = self.last_or_now();
+                if self.is_wanted_elsewhere(host.word(&task).class()) {
+                    break;
+                }
+            }
+            if let Some(shown) = self.badge().pop_running() {
+                host.discard(scope, shown);
+            }
+            if deal.left() == 0 {
+                engine.dealt_out(scope, host.word(&task));
+            } else {
+                engine.invite(scope, &task);
+            }
+        }
+        host.discard(scope, task);
+    }
+
+    /// Runs one item of a batch, inside the task that would otherwise wait for it. False when none is left.
+    pub fn serve_item_inside(&self, scope: H::Scope<'_>, task: &H::Task) -> bool {
+        let host = &self.engine().host;
+        let Some(deal) = host.deal(task) else {
+            return false;
+        };
+        let begin = self.now();
+        self.badge().push_running(Running { task: host.share(scope, task), since: begin });
+        let ran = host.run_items(scope, self, task, 1);
+        if let Some(shown) = self.badge().pop_running() {
+            host.discard(scope, shown);
+        }
+        if ran > 0 {
+            self.recorder().record(0, self.now().saturating_sub(begin));
+        }
+        if deal.left() == 0 {
+            self.engine().dealt_out(scope, host.word(task));
+        }
+        ran > 0
+    }
+
+    /// Starts the next item, unless none is left or the runner was killed. For [`Host::run_items`].
+    pub fn start_item(&self, scope: H::Scope<'_>, task: &H::Task, deal: &Deal) -> Option<usize> {
+        let item = deal.claim()?;
+        // After the claim, as for every task.
+        if self.engine().is_killed() {
+            if !self.engine().is_forsaken() {
+                self.engine().refuse_items(scope, task, item..item + 1);
+            }
+            return None;
+        }
+        self.engine().main.taken(self.engine().host.word(task), true);
+        self.recorder().count(Counter::Started);
+        Some(item)
+    }
+
+    /// Books the outcome of an item, right before it is published.
+    pub fn item_ended(&self, completed: bool) {
+        self.recorder().count(if completed { Counter::Completed } else { Counter::Failed });
+        self.recorder().count(Counter::Ended);
+    }
+
+    /// Decides on an error that an item ended with. The host made a running task of the item, which holds it.
+    pub fn item_failed(&self, scope: H::Scope<'_>, task: H::Task) {
+        let (engine, class) = (self.engine(), self.engine().host.word(&task).class());
+        // No retry from inside another task, as the resource is that one's too.
+        let may_retry = !self.badge().runs_within();
+        if self.judge_item(scope, &task, may_retry) {
+            engine.main.push_again(class, task, engine.clock.now());
+        } else {
+            engine.host.discard(scope, task);
+        }
+    }
+
+    fn book_items(&self, scope: H::Scope<'_>, deal: &Deal, begin: Tick, ran: u64) {
+        let now = self.now();
+        let span = now.saturating_sub(begin) / ran.max(1);
+        if ran > 0 {
+            deal.pace.note(span);
+            self.engine().note(now);
+            self.recorder().record_many(begin.saturating_sub(deal.since), span, ran);
+        }
+        self.served_items(scope, now, span, ran);
+    }
+
+    fn invite_others(&self, scope: H::Scope<'_>, task: &H::Task, deal: &Deal) {
+        let others = deal.left().saturating_sub(1) as u64;
+        if others == 0 || self.engine().main.bell.sleepers() == 0 {
+            return;
+        }
+        let worth = |span: Tick| span >= LONG || span.saturating_mul(others) >= MUCH;
+        if deal.pace.get().is_none_or(worth) {
+            self.engine().invite(scope, task);
+        }
+    }
+}
