@@ -34,12 +34,11 @@ from tasker._errors import (
 )
 from tasker._executor import RunnerExecutor, ThreadPoolExecutor
 from tasker._future import Future
-from tasker._map import Results
 from tasker._priority import Priority
 from tasker._runner import Runner, Submitter
 from tasker._start import Starting
 from tasker._stats import Metrics, Stats
-from tasker._tasker import Context, TaskContext, current_context
+from tasker._tasker import Context, Results, TaskContext, current_context
 
 _lifecycle.install_hooks()
 

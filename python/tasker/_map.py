@@ -17,6 +17,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 
+
 class Maps(Generic[R]):
     """The verb `map`, for a runner and its views."""
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
+from types import GenericAlias, TracebackType
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -442,6 +443,48 @@ class Runner(Generic[_R]):
         timeout: float | None,
         name: str | None,
     ) -> _runner.Submitter[_R]: ...
+
+@final
+class Results(Iterator[_T]):
+    """The results of a `map`, in the order of its input or as they come.
+
+    The input is read in the thread that iterates, never further ahead than the look-ahead allows,
+    so it may be endless. A result handed out is not kept. An item that fails, like an input that
+    raises, raises at its place, ends the iteration and cancels the rest; so does `close`, leaving
+    the `with` block and dropping the object. Cancelled is only what has not started.
+
+    Where every input has a length, `operator.length_hint` tells how many results are to come.
+
+    One thread at a time may iterate: another one, and an input that reads its own results, gets a
+    `RuntimeError`. `close` may be called from any thread, also while another one waits for a
+    result: its iteration ends then.
+    """
+
+    def __new__(
+        cls,
+        runner: Runner[Any],
+        view: Submitter[Any] | None,
+        fn: Callable[..., _T],
+        iterables: tuple[Iterable[Any], ...],
+        buffersize: int | None,
+        ordered: bool,
+    ) -> Self: ...
+    def __next__(self) -> _T: ...
+    def close(self) -> None:
+        """Ends the iteration and cancels what has not started; may be called again."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    def __length_hint__(self) -> int:
+        """Results still to come, when every input has a length."""
+
+    def __class_getitem__(cls, key: object) -> GenericAlias: ...
 
 @disjoint_base
 class Submitter(Generic[_R]):

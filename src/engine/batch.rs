@@ -304,3 +304,36 @@ impl<H: Host> Desk<'_, H> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn deal(size: usize) -> Deal {
+        Deal::new(size, 0, Arc::new(Pace::new()))
+    }
+
+    #[test]
+    fn an_item_is_claimed_once_and_what_is_withdrawn_never() {
+        let deal = deal(4);
+        assert_eq!([deal.claim(), deal.claim()], [Some(0), Some(1)]);
+        assert_eq!(deal.left(), 2);
+        assert_eq!(deal.withdraw(), 2..4);
+        assert_eq!((deal.claim(), deal.left()), (None, 0));
+        assert!(deal.withdraw().is_empty());
+    }
+
+    #[test]
+    fn a_stride_is_one_item_until_something_is_known_and_short_when_items_are_long() {
+        let deal = deal(1_000);
+        assert_eq!(deal.stride(), 1);
+        deal.pace.note(1_000);
+        assert_eq!(deal.stride(), 20);
+        deal.pace.doubt(STRIDE);
+        assert_eq!(deal.stride(), 1);
+        for _ in 0..40 {
+            deal.pace.note(1);
+        }
+        assert_eq!(deal.stride(), LONGEST_STRIDE);
+    }
+}

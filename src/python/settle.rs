@@ -76,7 +76,7 @@ impl Slot {
             visit.call(context)?;
         }
         if let Some(berth) = &self.berth {
-            berth.traverse(visit.clone())?;
+            berth.traverse(visit)?;
         }
         visit.call(&self.last_error)
     }

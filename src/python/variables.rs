@@ -85,8 +85,7 @@ fn find(py: Python<'_>) -> PyResult<Option<usize>> {
     again.call_method1("run", (&set, 2))?;
     let size = original.get_type().getattr("__basicsize__")?.extract::<usize>()?;
     let step = size_of::<usize>();
-    let [original, changed, again, read] =
-        [original, changed, again, read].map(|context| context.unbind());
+    let [original, changed, again, read] = [original, changed, again, read].map(Bound::unbind);
     let copied = copy(py, &original).map_err(|error| super::error::raise(py, error))?;
     let fits = |place: &usize| {
         let at = |context: &Py<PyAny>| word(context, *place);
@@ -107,5 +106,5 @@ fn find(py: Python<'_>) -> PyResult<Option<usize>> {
 fn word(context: &Py<PyAny>, place: usize) -> usize {
     // SAFETY: a live context, and the place lies within the size of its type, aligned. Only the thread that is in a
     // context changes it; the contexts compared here are this thread's own, or nobody's.
-    unsafe { context.as_ptr().cast::<u8>().add(place).cast::<usize>().read() }
+    unsafe { context.as_ptr().byte_add(place).cast::<usize>().read() }
 }

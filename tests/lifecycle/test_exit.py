@@ -84,6 +84,43 @@ def test_threads_that_wait_get_their_results() -> None:
     assert run(program) == ["result"]
 
 
+def test_what_a_map_has_queued_is_finished() -> None:
+    def program() -> None:
+        def task(_: object, number: int) -> int:
+            time.sleep(0.001)
+            say("item", number)
+            return number
+
+        runner = Runner(config(2))
+        results = runner.map(task, range(100), buffersize=20)
+        assert next(results) == 0
+        say("exiting")
+
+    output = run(program)
+    items = sorted(int(line.split()[1]) for line in output if line != "exiting")
+    assert len(items) >= 20
+    assert items == list(range(len(items)))
+
+
+def test_a_thread_that_maps_while_the_interpreter_exits_is_told() -> None:
+    def program() -> None:
+        runner = Runner(config(2))
+        begun = threading.Event()
+
+        def read() -> None:
+            try:
+                for count, _ in enumerate(runner.map(lambda _, n: n, iter(int, 1))):
+                    if count == 1000:
+                        begun.set()
+            except RunnerStopped:
+                say("told")
+
+        threading.Thread(target=read).start()
+        begun.wait()
+
+    assert run(program) == ["told"]
+
+
 def test_plain_threads_may_go_on_after_the_main_thread_has_ended() -> None:
     def program() -> None:
         def work() -> None:

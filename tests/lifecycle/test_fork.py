@@ -93,6 +93,38 @@ def test_inherited_futures_keep_nobody_waiting(call: str) -> None:
     assert run(program, call, options=QUIETLY) == ["0", "None False []"]
 
 
+def test_an_inherited_map_keeps_nobody_waiting_and_its_items_run_once() -> None:
+    def program() -> None:
+        runner = Runner(config(2))
+        ran: list[int] = []
+        statuses: list[int] = []
+
+        def task(_: object, number: int) -> int:
+            if number == 5:
+                statuses.append(forked(lambda: None))
+            ran.append(number)
+            return number
+
+        say(list(runner.map(task, range(10))) == list(range(10)), sorted(ran), statuses)
+        free = threading.Event()
+        results = runner.map(lambda _, __: free.wait(20), range(8))
+
+        def child() -> None:
+            with contextlib.suppress(RunnerBroken):
+                next(results)
+                say("went through")
+            results.close()
+
+        say(forked(child))
+        free.set()
+        say(list(results))
+        runner.stop()
+
+    numbers = str(list(range(10)))
+    expected = [f"True {numbers} [0]", "0", str([True] * 8)]
+    assert run(program, options=QUIETLY) == expected
+
+
 def test_a_finished_future_keeps_its_result() -> None:
     def program() -> None:
         runner = Runner(config())

@@ -71,7 +71,7 @@ class Counted(Iterator[int]):
         return self.read - 1
 
 
-# ---- order, look-ahead, several inputs -------------------------------------------------------------
+# ---- order, look-ahead, several inputs
 
 
 def test_results_come_in_order_although_tasks_end_in_any(runners: Runners) -> None:
@@ -193,7 +193,7 @@ def test_any_callable_can_be_mapped(runners: Runners) -> None:
 
     runner = runners.start()
     assert list(runner.map(Callable_(), range(5))) == [1, 2, 3, 4, 5]
-    assert [r for r in runner.map(isinstance, [Resource, dict])] == [True, False]
+    assert list(runner.map(isinstance, [Resource, dict])) == [True, False]
 
 
 def test_the_length_is_known_when_all_inputs_have_one(runners: Runners) -> None:
@@ -211,7 +211,7 @@ def test_the_length_is_unknown_otherwise(runners: Runners, endless: Iterable[int
         assert operator.length_hint(results, -1) == -1
 
 
-# ---- failures --------------------------------------------------------------------------------------
+# ---- failures
 
 
 def test_a_failed_item_raises_at_its_place_and_ends_the_iteration(runners: Runners) -> None:
@@ -315,7 +315,7 @@ def test_an_input_that_failed_is_not_read_again(runners: Runners) -> None:
     assert source.read == 3
 
 
-# ---- the end of the reading ------------------------------------------------------------------------
+# ---- the end of the reading
 
 
 def end_by_close(results: list[Results[int]]) -> None:
@@ -397,12 +397,14 @@ def test_an_item_dies_with_its_run(runners: Runners) -> None:
 
 def test_a_cycle_through_the_function_is_collected(runners: Runners) -> None:
     runner = runners.start()
-    holder: list[Any] = [Big()]
-    ref = weakref.ref(holder[0])
-    holder.append(runner.map(lambda _, x: (holder, x), itertools.count(), buffersize=3))
-    next(holder[1])
-    eventually(lambda: runner.stats().queued_tasks + runner.stats().running_tasks == 0)
-    del holder
+
+    def abandon() -> weakref.ref[Big]:
+        holder: list[Any] = [Big()]
+        holder.append(runner.map(lambda _, x: (holder, x), itertools.count(), buffersize=3))
+        next(holder[1])
+        return weakref.ref(holder[0])
+
+    ref = abandon()
 
     def is_gone() -> bool:
         gc.collect()
@@ -420,7 +422,7 @@ def test_it_can_be_handed_to_another_thread(runners: Runners) -> None:
 def test_a_close_ends_a_wait_in_another_thread(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
     results = runner.map(gate.hold_then_return, range(10))
-    call = Call(list, results)
+    call: Call[list[int]] = Call(list, results)
     gate.wait_for()
     call.wait_until_blocked()
     with pytest.raises(RuntimeError, match="being read already"):
@@ -443,7 +445,7 @@ def test_an_input_that_reads_its_own_results_is_told(runners: Runners) -> None:
         next(box[0])
 
 
-# ---- an item is a task -----------------------------------------------------------------------------
+# ---- an item is a task
 
 
 def test_a_slow_item_does_not_hold_up_the_others(runners: Runners, gate: Gate) -> None:
@@ -462,7 +464,7 @@ def test_a_slow_item_does_not_hold_up_the_others(runners: Runners, gate: Gate) -
 
 def test_slow_items_run_on_all_workers(runners: Runners, gate: Gate) -> None:
     runner = runners.start(worker_count=4)
-    call = Call(list, runner.map(gate.hold_then_return, range(8)))
+    call: Call[list[int]] = Call(list, runner.map(gate.hold_then_return, range(8)))
     gate.wait_for(4)
     gate.open()
     assert call.result() == list(range(8))
@@ -637,10 +639,12 @@ def test_items_hold_permits_of_a_bounded_queue(runners: Runners, gate: Gate) -> 
     runner = runners.start(max_queue_size=5, when_full="raise")
     results = runner.map(gate.hold_then_return, range(20), buffersize=20)
     gate.wait_for()
+    waiting = runner.stats().queued_tasks
+    assert waiting >= 4
+    for _ in range(waiting, 5):
+        runner.submit(double, 1)
     with pytest.raises(QueueFull):
-        for _ in range(6):
-            runner.submit(double, 1)
-    assert runner.stats().queued_tasks == 5
+        runner.submit(double, 1)
     gate.open()
     assert list(results) == list(range(20))
 
@@ -664,7 +668,7 @@ def test_many_maps_share_a_runner(runners: Runners, fields: dict[str, Any]) -> N
     assert [call.result() for call in calls] == [list(range(0, 4_000, 2))] * 4
 
 
-# ---- context variables -----------------------------------------------------------------------------
+# ---- context variables
 
 var: contextvars.ContextVar[Any] = contextvars.ContextVar("var", default=None)
 
@@ -737,7 +741,7 @@ def test_without_copies_an_item_sees_the_worker(runners: Runners) -> None:
     assert set(runner.map(lambda *_: var.get(), range(50))) == {"the worker's"}
 
 
-# ---- stop, kill, and inside tasks ------------------------------------------------------------------
+# ---- stop, kill, and inside tasks
 
 
 def test_a_stop_lets_it_finish_what_was_submitted(runners: Runners) -> None:
@@ -745,9 +749,8 @@ def test_a_stop_lets_it_finish_what_was_submitted(runners: Runners) -> None:
     results = runner.map(double, range(100), buffersize=5)
     assert next(results) == 0
     runner.stop(PATIENCE)
-    got = []
     with pytest.raises(RunnerStopped):
-        got.extend(results)
+        list(results)
     with pytest.raises(RunnerStopped):
         runner.map(double, [1])
 
@@ -901,7 +904,7 @@ def test_items_wait_while_no_resource_can_be_made(runners: Runners, log: LogBook
             raise Broken
         return x
 
-    call = Call(list, runner.map(task, range(50), buffersize=20))
+    call: Call[list[int]] = Call(list, runner.map(task, range(50), buffersize=20))
     assert trouble.wait(PATIENCE)
     time.sleep(MOMENT)
     trouble.clear()

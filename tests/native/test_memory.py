@@ -457,3 +457,32 @@ def test_a_waiting_thread_is_forgotten_when_it_gives_up(runners: Runners, gate: 
     finally:
         tracemalloc.stop()
     assert threading.active_count() >= 2
+
+
+@pytest.mark.parametrize("fields", [{}, {"task_timeout": 60}, {"check_health": is_healthy}])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_endless_map_keeps_no_more_than_it_looks_ahead(
+    runners: Runners, fields: dict[str, Any], *, ordered: bool
+) -> None:
+    alive = 0
+
+    class Counted:
+        def __init__(self) -> None:
+            nonlocal alive
+            alive += 1
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    runner = runners.start(worker_count=2, **fields)
+    results = runner.map(
+        lambda _, thing: (thing, Counted()), iter(Counted, None), buffersize=10, ordered=ordered
+    )
+    for count, pair in enumerate(results):
+        del pair
+        assert alive <= 2 * 11
+        if count == 5_000:
+            break
+    results.close()
+    eventually(lambda: alive == 0)

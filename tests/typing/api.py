@@ -233,6 +233,7 @@ def total(conn: sqlite3.Connection, *numbers: int) -> int:
 assert_type(runner.map(count, ["users", "orders"]), Results[int])
 assert_type(runner.map(count, (name for name in "ab"), buffersize=3), Results[int])
 assert_type(runner.map(lambda conn, table: conn.execute(table), ["x"]), Results[sqlite3.Cursor])
+assert_type(runner.map(count, ["users"], ordered=False), Results[int])
 assert_type(runner.map(copy, ["a"], [b"b"]), Results[float])
 assert_type(runner.map(join, ["a"], [b"b"], [1]), Results[str])
 assert_type(runner.map(total, [1], [2], [3], [4]), Results[int])

@@ -156,7 +156,10 @@ runner.map(count, 1)  # error
 runner.map(copy, ["a"])  # error
 runner.map(copy, ["a"], ["b"])  # error
 runner.map(count, ["users"], buffersize="2")  # error
+runner.map(count, ["users"], ordered=None)  # error
 runner.map(count, ["users"], chunksize=2)  # error
+for counted in runner.map(count, ["users"]):
+    counted.upper()  # error
 
 # Future
 future = runner.submit(count, "users")

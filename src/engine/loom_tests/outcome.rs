@@ -1,7 +1,7 @@
 //! The races over one task: who starts it, who gives it its outcome, and who hears of it.
 
 use super::super::lanes::Class;
-use super::super::task::{Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
+use super::super::task::{BATCH, Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread::spawn;
 use crate::sync::{Arc, Condvar, Mutex, model};
@@ -122,5 +122,25 @@ fn loom_who_waits_on_the_condition_is_told() {
         let running = |(): &mut ()| !word.is_done();
         drop(condition.1.wait_while(condition.0.lock(), Duration::MAX, running));
         publisher.join().unwrap();
+    });
+}
+
+/// An entry of a batch that goes back to its lane while another worker deals out the last item: found dead, it must
+/// have been counted as a tombstone, once.
+#[test]
+fn loom_an_invitation_to_a_batch_that_is_dealt_out_is_a_tombstone() {
+    model(|| {
+        let word = Arc::new(TaskWord::new(Class::Normal, BATCH));
+        assert_eq!(word.claim(), Claim::First);
+        let inviter = {
+            let word = Arc::clone(&word);
+            spawn(move || word.again())
+        };
+        let taken = word.settle_by_hand().expect("nobody else ends it");
+        word.publish(|_| true);
+        let buried = u32::from(taken != Taken::Running);
+        let pushed = u32::from(inviter.join().unwrap());
+        assert_eq!(buried, pushed);
+        assert_eq!(word.claim(), Claim::Lost);
     });
 }
