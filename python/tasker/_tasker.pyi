@@ -16,6 +16,7 @@ from tasker._dropped import DroppedTask
 from tasker._stats import Metrics, Stats
 
 _R = TypeVar("_R")
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
@@ -415,6 +416,32 @@ class Runner(Generic[_R]):
             StopTimeout: It is not over in time; its `dropped` holds the tasks that never started.
         """
 
+    def submit_many(
+        self, fn: Callable[[_R, _A], _T], iterable: Iterable[_A], /
+    ) -> list[_future.Future[_T]]:
+        """Queues a task for each item and returns their futures.
+
+        Reads the whole input first, then queues all tasks in one go and wakes the workers once. To
+        read an input as results are taken, use `map`.
+
+        A full queue acts as for `submit`, item by item: the call waits for room, or, with
+        `when_full="raise"`, on a worker of this runner and in a thread with a running asyncio loop,
+        the item is refused. An item that is refused half-way, as the queue is full or the runner
+        stops meanwhile, has the refusal in its future; the others are not affected.
+
+        Args:
+            fn: Called as `fn(resource, item)` on a worker.
+            iterable: The items. If it raises, nothing is queued.
+
+        Returns:
+            A future for each item, in the order of the input.
+
+        Raises:
+            TypeError: *fn* cannot be called, or *iterable* not be iterated.
+            RunnerStopped: The runner does not accept tasks.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+        """
+
     def recycle(self) -> None:
         """Renews all resources, one after the other: after a change of credentials, say.
 
@@ -511,6 +538,11 @@ class Submitter(Generic[_R]):
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> asyncio.Future[_T]:
         """Does what `Runner.asubmit` does, with the options of this view."""
+
+    def submit_many(
+        self, fn: Callable[[_R, _A], _T], iterable: Iterable[_A], /
+    ) -> list[_future.Future[_T]]:
+        """Does what `Runner.submit_many` does, with the options of this view."""
 
     def queue_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs

@@ -5,7 +5,7 @@
 
 use super::batch::Batch;
 use super::error::{self, BrokenThreadPool, QueueFull, RunnerBroken, RunnerStopped};
-use super::future::{Draft, Future};
+use super::future::{Draft, Future, Outcome};
 use super::host::{PyHost, Task, discard};
 use super::line;
 use super::options::Options;
@@ -21,7 +21,7 @@ use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
 use crate::engine::{Engine, Unserved};
 use crate::sync::{Arc, Mutex};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::time::Duration;
@@ -253,6 +253,17 @@ impl CoreRef<'_> {
         let py = call.function.py();
         self.check_open(&call.function)?;
         let limit = self.limit(py, options)?;
+        self.enqueue(call, options, limit)
+    }
+
+    /// Waits for room if need be, and queues a task.
+    fn enqueue(
+        &self,
+        call: Call<'_>,
+        options: Option<&Arc<Options>>,
+        limit: Option<f64>,
+    ) -> PyResult<Py<Future>> {
+        let py = call.function.py();
         if self.engine.settings.max_queue_size.is_some() {
             let class = options.map_or(Class::Normal, |options| options.class);
             self.room(py, class, Limit::after(limit))?;
@@ -260,6 +271,40 @@ impl CoreRef<'_> {
         let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose();
         let context = context.inspect_err(|_| self.give_back())?;
         self.accept(call, context, options, limit, |_| ())
+    }
+
+    /// `Runner.submit_many`. The workers are woken once: who is on its way wakes the others.
+    pub(super) fn submit_many(
+        &self,
+        function: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyAny>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Vec<Py<Future>>> {
+        let py = function.py();
+        self.check_open(function)?;
+        let limit = self.limit(py, options)?;
+        // All of them first: an input that fails must not leave tasks behind that nobody knows of.
+        let items = items.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let mut futures = Vec::with_capacity(items.len());
+        for item in items {
+            let args = PyTuple::new(py, [item])?;
+            let call = Call { function: function.clone(), args: Some(args), kwargs: None };
+            match self.enqueue(call, options, limit) {
+                Ok(future) => futures.push(future),
+                Err(refusal) if refusal.is_instance_of::<PyException>(py) => {
+                    let refusal = refusal.into_value(py).into_any();
+                    futures.push(Future::settled_with(py, Outcome::Error(refusal))?);
+                }
+                Err(interrupted) => {
+                    let reason = "the call that submitted it was interrupted";
+                    for future in futures {
+                        Future::request_cancel(future.bind(py), Some(reason.into()));
+                    }
+                    return Err(interrupted);
+                }
+            }
+        }
+        Ok(futures)
     }
 
     /// Submits an item of a `map` as a task of its own. The caller holds a permit for it; `mark` sees its

@@ -121,6 +121,13 @@ impl Future {
         Ok(object)
     }
 
+    /// Makes a future of no runner that has its outcome.
+    pub(super) fn settled_with(py: Python<'_>, outcome: Outcome) -> PyResult<Py<Self>> {
+        let future = allocate(py, Self::bare())?;
+        settle::by_hand(future.bind(py), outcome)?;
+        Ok(future)
+    }
+
     /// Makes the ticket of a batch: what stands in a lane for it. The batch is its payload as long as it lives.
     pub(super) fn ticket(
         py: Python<'_>,

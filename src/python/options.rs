@@ -1,6 +1,7 @@
 //! Options of a task, and the view of a runner that carries them.
 
 use super::core::CoreRef;
+use super::future::Future;
 use super::runner::Runner;
 use crate::engine::lanes::Class;
 use crate::sync::Arc;
@@ -55,6 +56,16 @@ impl Submitter {
     #[getter]
     fn runner(&self, py: Python<'_>) -> Py<Runner> {
         self.runner.clone_ref(py)
+    }
+
+    /// Does what `Runner.submit_many` does, with the options of this view.
+    #[pyo3(signature = (r#fn, iterable, /))]
+    fn submit_many(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        iterable: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Py<Future>>> {
+        self.core().submit_many(r#fn, iterable, Some(&self.options))
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::core::{Core, CoreRef};
 use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
+use super::future::Future;
 use super::hooks::Hooks;
 use super::host::{Dropped, PyHost, Task};
 use super::net::Net;
@@ -217,6 +218,16 @@ impl Runner {
             fields.set_item(format!("total_tasks_{what}"), total)?;
         }
         make(py, &CLASS, "Metrics", &fields)
+    }
+
+    /// Queues a task for each item and returns their futures.
+    #[pyo3(signature = (r#fn, iterable, /))]
+    fn submit_many(
+        &self,
+        r#fn: &Bound<'_, PyAny>,
+        iterable: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Py<Future>>> {
+        self.core().submit_many(r#fn, iterable, None)
     }
 
     /// Renews all resources, one after the other: after a change of credentials, say.

@@ -215,6 +215,10 @@ assert_type(urgent.config, Config[sqlite3.Connection])
 assert_type(runner.options(timeout=None, name=None), Submitter[sqlite3.Connection])
 
 
+# --- submit_many ---
+assert_type(runner.submit_many(count, ["users", "orders"]), list[Future[int]])
+assert_type(urgent.submit_many(count, (name for name in "ab")), list[Future[int]])
+
 # --- map ---
 
 

@@ -149,6 +149,13 @@ runner.options(once="yes")  # error
 runner.options(timeout="1")  # error
 runner.options(retries=1)  # error
 
+# submit_many
+runner.submit_many(count)  # error
+runner.submit_many(count, [1])  # error
+runner.submit_many(copy, ["a"])  # error
+runner.submit_many(count, ["users"], ["orders"])  # error
+counts: list[int] = runner.submit_many(count, ["users"])  # error
+
 # map
 runner.map(count)  # error
 runner.map(count, [1])  # error
