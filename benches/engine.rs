@@ -16,6 +16,7 @@ mod bench {
     use tasker::engine::gate::Gate;
     use tasker::engine::lanes::{Class, Entry, Lanes};
     use tasker::engine::launch::Launched;
+    use tasker::engine::proof::Proof;
     use tasker::engine::task::{EXPRESS, OBSERVED, TaskWord};
     use tasker::engine::worker::{Badge, Desk, Life};
     use tasker::engine::{Engine, Host, Ran, Refusal, Settings, Verdict};
@@ -136,6 +137,7 @@ mod bench {
             care: Policy::default(),
             burst_interval: Tick::MAX,
             idle_timeout: Tick::MAX,
+            hold: Tick::MAX,
         };
         let engine = Engine::new(Bare, settings);
         engine.launch_workers(()).expect("threads start");
@@ -171,9 +173,9 @@ mod bench {
                     let round = || {
                         for task in 0..rounds * ENTRIES {
                             let pass = gate.enter().expect("open");
-                            lanes.push(Class::Normal, Entry { task, since: 0 });
+                            lanes.push(Class::Normal, task, 0);
                             drop(pass);
-                            black_box(lanes.pop());
+                            black_box(lanes.pop(|| Proof::NONE));
                         }
                     };
                     together(threads, round)
@@ -232,7 +234,7 @@ mod bench {
             bencher.iter(|| {
                 let borrower = engine.enter_express(0).expect("open");
                 let loan = engine.loans.try_take().expect("idle");
-                loan.serve(&engine, (), Job::new(EXPRESS), 0);
+                loan.serve(&engine, (), Entry::fresh(Job::new(EXPRESS), 0));
                 drop(borrower);
             });
         });

@@ -43,7 +43,8 @@ class Config(Generic[R]):
             stand in for overdue ones included. `None`: `worker_count`, so no bursting.
         burst_interval: Seconds between decisions about burst workers, and the wait for a worker
             that they aim at. More than 0.
-        max_retries: How often a task is tried again after its resource went bad. At least 0.
+        max_retries: How often a task is tried again after its resource went bad, each time on one
+            that is known to work since. At least 0.
         resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
             `None`: up to `worker_count`, made on first need.
         logger: Where failing hooks and changes of state are logged: `logging.getLogger("tasker")`

@@ -206,9 +206,13 @@ impl<H: Host> Desk<'_, H> {
                 }
                 self.invite_others(scope, &task, deal);
                 let most = if self.cares_for_each() { 1 } else { deal.stride() };
+                let latest = engine.failures.latest();
                 let ran = host.run_items(scope, self, &task, most);
                 if engine.is_forsaken() {
                     return;
+                }
+                if ran > 0 && !self.is_spoiled() {
+                    self.prove(latest);
                 }
                 self.book_items(scope, deal, begin, ran);
                 begin = self.last_or_now();
@@ -272,13 +276,12 @@ impl<H: Host> Desk<'_, H> {
 
     /// Decides on an error that an item ended with. The host made a running task of the item, which holds it.
     pub fn item_failed(&self, scope: H::Scope<'_>, task: H::Task) {
-        let (engine, class) = (self.engine(), self.engine().host.word(&task).class());
         // No retry from inside another task, as the resource is that one's too.
         let may_retry = !self.badge().runs_within();
         if self.judge_item(scope, &task, may_retry) {
-            engine.main.push_again(class, task, engine.clock.now());
+            self.queue_again(task, self.now());
         } else {
-            engine.host.discard(scope, task);
+            self.engine().host.discard(scope, task);
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Bell {
 #[derive(Debug)]
 struct Sleeper {
     thread: Thread,
+    /// When it wakes up by itself.
+    end: Option<Instant>,
     /// Set once, by the waker that took it off the stack. Release and acquire: the woken worker sees what the
     /// waker did before.
     woken: AtomicBool,
@@ -102,12 +104,28 @@ impl Bell {
 
     /// Wakes every sleeper: for a change of mode.
     pub fn ring_all(&self) {
-        let all = {
+        self.wake_those(|_| true);
+    }
+
+    /// Wakes every sleeper that would sleep for longer than this.
+    pub fn ring_beyond(&self, limit: Option<Duration>) {
+        fence(Ordering::SeqCst);
+        if self.sleepers() == 0 {
+            return;
+        }
+        let limit = end_of(limit);
+        let beyond = |end: Instant| limit.is_some_and(|limit| end > limit);
+        self.wake_those(|sleeper| sleeper.end.is_none_or(beyond));
+    }
+
+    fn wake_those(&self, which: impl Fn(&Sleeper) -> bool) {
+        let those: Vec<_> = {
             let mut stack = self.stack.lock();
-            self.word.fetch_sub(stack.len() as u64 * SLEEPER, Ordering::SeqCst);
-            std::mem::take(&mut *stack)
+            let those: Vec<_> = stack.extract_if(.., |sleeper| which(sleeper)).collect();
+            self.word.fetch_sub(those.len() as u64 * SLEEPER, Ordering::SeqCst);
+            those
         };
-        all.into_iter().for_each(Sleeper::wake);
+        those.into_iter().for_each(Sleeper::wake);
     }
 
     /// Ends the wake-up that made [`sleep`](Self::sleep) return `Rung`, and passes it on when there is
@@ -141,8 +159,10 @@ impl Bell {
 
     /// Blocks until somebody rings. `idle` is asked once more after the caller has been counted.
     pub fn sleep(&self, limit: Option<Duration>, idle: impl Fn() -> bool) -> Woken {
+        let end = end_of(limit);
         let me = Arc::new(Sleeper {
             thread: thread::current(),
+            end,
             woken: AtomicBool::new(false),
             by_worker: AtomicBool::new(false),
         });
@@ -155,7 +175,6 @@ impl Bell {
         if !idle() {
             return if self.withdraw(&me) { Woken::NotNeeded } else { Woken::Rung };
         }
-        let end = limit.map(|limit| Instant::now() + limit);
         while !me.woken.load(Ordering::Acquire) {
             match end.map(|end| end.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
@@ -193,6 +212,11 @@ impl Bell {
         }
         place.is_some()
     }
+}
+
+/// When a wait ends; never, if no clock can hold it.
+fn end_of(limit: Option<Duration>) -> Option<Instant> {
+    limit.and_then(|limit| Instant::now().checked_add(limit))
 }
 
 impl Sleeper {

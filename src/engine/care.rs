@@ -1,6 +1,7 @@
 //! When a good resource is looked at again, and when it has served long enough. Pure functions of ticks.
 
 use super::clock::Tick;
+use super::proof::Failure;
 use std::cell::Cell;
 
 /// What a runner asks of its resources beside their health.
@@ -27,16 +28,19 @@ pub struct Care {
     tasks: Cell<u64>,
     /// When it was last used, or made.
     used: Cell<Tick>,
+    /// The failure up to which it is known to be good; see [`proof`](super::proof).
+    proven: Cell<Failure>,
 }
 
 impl Care {
-    /// The record of a resource made now. `random` is any number.
-    pub fn new(policy: Policy, now: Tick, generation: u64, random: u64) -> Self {
+    /// The record of a resource made now. `proven`: the latest failure before that began. `random` is any number.
+    pub fn new(policy: Policy, now: Tick, generation: u64, proven: Failure, random: u64) -> Self {
         let due = policy.max_age.map(|age| {
             let tenth = age / 10;
             now.saturating_add(age - tenth).saturating_add(random % (2 * tenth).max(1))
         });
-        Self { policy, due, generation, tasks: Cell::new(0), used: Cell::new(now) }
+        let (tasks, used, proven) = (Cell::new(0), Cell::new(now), Cell::new(proven));
+        Self { policy, due, generation, tasks, used, proven }
     }
 
     /// It was used until now.
@@ -60,9 +64,25 @@ impl Care {
         now.saturating_sub(self.used.get())
     }
 
-    /// It was found good now, after a rest.
-    pub fn validated(&self, now: Tick) {
+    /// It was found good now. `latest`: the latest failure before that began.
+    pub fn validated(&self, now: Tick, latest: Failure) {
         self.used.set(now);
+        self.prove(latest);
+    }
+
+    /// A task ended well on it. `latest`: the latest failure before that began.
+    pub fn prove(&self, latest: Failure) {
+        self.proven.set(latest);
+    }
+
+    /// The failure up to which it is known to be good.
+    pub fn proven(&self) -> Failure {
+        self.proven.get()
+    }
+
+    /// Whether anybody can tell that it is good without a task.
+    pub fn can_validate(&self) -> bool {
+        self.policy.validate_after.is_some()
     }
 
     /// Whether it rested so long that it is looked at before its next use.
@@ -88,7 +108,7 @@ mod tests {
     use super::*;
 
     fn care(policy: Policy, random: u64) -> Care {
-        Care::new(policy, 1_000, 7, random)
+        Care::new(policy, 1_000, 7, 1, random)
     }
 
     #[test]
@@ -129,7 +149,8 @@ mod tests {
         assert!(care.must_validate(1_050));
         care.served(1_050);
         assert!(!care.must_validate(1_099));
-        care.validated(1_200);
+        care.validated(1_200, 4);
         assert!(!care.must_validate(1_249));
+        assert_eq!(care.proven(), 4);
     }
 }

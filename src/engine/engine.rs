@@ -11,6 +11,7 @@ use super::host::{Host, Refusal};
 use super::lanes::{Class, Entry};
 use super::launch::Launch;
 use super::loans::{Borrower, Loans};
+use super::proof::{self, Failure, Failures, Proof};
 use super::queue::{Closed, Late, Queue};
 use super::renewal::Renewal;
 use super::roster::{Headcount, Roster};
@@ -65,6 +66,7 @@ pub struct Engine<H: Host> {
     pub(super) express: Queue<H::Task>,
     pub(super) roster: Roster<H>,
     pub(super) backoff: Backoff,
+    pub(super) failures: Failures,
     deadlines: Deadlines<H::Task>,
     pub(super) ledger: Arc<Ledger>,
     window: Window,
@@ -180,10 +182,11 @@ impl<H: Host> Engine<H> {
         Arc::new(Self {
             launch: Launch::new(settings.base_at_start() + settings.reserve_at_start),
             loans: Loans::new(),
-            main: Queue::new(settings.max_queue_size),
-            express: Queue::new(None),
+            main: Queue::new(settings.max_queue_size, settings.hold),
+            express: Queue::new(None, settings.hold),
             roster: Roster::new(),
             backoff: Backoff::new(seed),
+            failures: Failures::new(),
             deadlines: Deadlines::new(),
             ledger: Arc::new(Ledger::new()),
             window: Window::new(clock.now()),
@@ -461,7 +464,8 @@ impl<H: Host> Engine<H> {
     ) -> Result<(), Closed<H::Task>> {
         self.note(since);
         // The place is taken inside the gate: once the queue is sealed, an accepted task has a worker.
-        let place = self.express.push_and(Class::Normal, task, since, || self.express_place())?;
+        let place =
+            self.express.push_and(Class::Normal, task, since, || self.express_place(false))?;
         if let Some(badge) = place {
             self.start_express(scope, badge);
         }
@@ -476,12 +480,20 @@ impl<H: Host> Engine<H> {
 
     /// Hires a worker for `run_task` if more tasks wait than workers are free, and the limit allows.
     pub fn staff_express(self: &Arc<Self>, scope: H::Scope<'_>) {
-        if let Some(badge) = self.express_place() {
+        if let Some(badge) = self.express_place(false) {
             self.start_express(scope, badge);
         }
     }
 
-    fn express_place(&self) -> Option<Arc<Badge<H>>> {
+    /// [`staff_express`](Self::staff_express), for a caller that waits for a loan for this task.
+    pub fn staff_for(self: &Arc<Self>, scope: H::Scope<'_>, entry: &Entry<H::Task>) {
+        if let Some(badge) = self.express_place(entry.failed != proof::NONE) {
+            self.start_express(scope, badge);
+        }
+    }
+
+    /// `choosy`: idle loans will not do.
+    fn express_place(&self, choosy: bool) -> Option<Arc<Badge<H>>> {
         let Settings { keep_reserved, thread_bound, reserve_limit, .. } = self.settings;
         let post = if keep_reserved { Post::Reserved } else { Post::Temporary };
         self.roster.hire(&self.settings, post, false, |heads| {
@@ -490,6 +502,8 @@ impl<H: Host> Engine<H> {
                 // in between.
                 let engaged = self.engaged.load(Ordering::SeqCst);
                 (self.express.lanes.len(), heads.express.saturating_sub(engaged))
+            } else if choosy {
+                (self.loans.choosy() + 1, heads.express_bare)
             } else {
                 (self.loans.waiting() + 1, self.loans.idle() + heads.express_bare)
             };
@@ -511,7 +525,7 @@ impl<H: Host> Engine<H> {
 
     fn move_express_to_main(&self, scope: H::Scope<'_>) {
         let visit = self.roster.visit();
-        while let Some(entry) = self.express.lanes.pop() {
+        while let Some(entry) = self.express.take_any() {
             if let Err(Closed(task)) = self.main.adopt(entry) {
                 self.decline(scope, task);
             }
@@ -528,6 +542,31 @@ impl<H: Host> Engine<H> {
     /// Which queue a task belongs to.
     pub(super) fn queue_of(&self, word: &TaskWord) -> &Queue<H::Task> {
         if is_express(word.flags()) { &self.express } else { &self.main }
+    }
+
+    // ---- retries ---------------------------------------------------------------------------------
+
+    /// What somebody may take whose resource is `proven` up to this failure; see [`proof`](super::proof).
+    pub(super) fn proof(&self, proven: Failure) -> Proof {
+        if self.is_killed() {
+            // To be turned away.
+            return Proof::ANY;
+        }
+        let held_since = || self.clock.now().checked_sub(self.settings.hold);
+        Proof { proven, held_since: if self.holds_on() { None } else { held_since() } }
+    }
+
+    /// Whether retries are held for as long as it takes: no resource can be made at the moment, so those that idle
+    /// are hardly better. In a closing runner nobody tries again.
+    fn holds_on(&self) -> bool {
+        !self.is_closing() && self.backoff.is_in_trouble()
+    }
+
+    /// How long somebody sleeps at most while retries wait that it may not take.
+    pub(super) fn hold_left(&self, queue: &Queue<H::Task>) -> Option<Tick> {
+        let (oldest, hold) = (queue.lanes.oldest_retry()?, self.settings.hold);
+        let end = oldest.saturating_add(hold);
+        Some(if self.holds_on() { hold } else { end.saturating_sub(self.clock.now()) })
     }
 
     // ---- good resources that have served long enough --------------------------------------------
@@ -610,6 +649,18 @@ impl<H: Host> Engine<H> {
         let queue = self.queue_of(word);
         queue.withdrawn(word, first);
         self.bury(scope, queue);
+        if !first {
+            // Retries are few, and this one would wait for a resource that it does not need any more.
+            let dead = queue.sift_retries(word.class(), |task| self.host.word(task).is_waiting());
+            self.discard_dead(scope, queue, dead);
+        }
+    }
+
+    fn discard_dead(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>, dead: Vec<H::Task>) {
+        queue.unbury(dead.len() as u64);
+        for task in dead {
+            self.host.discard(scope, task);
+        }
     }
 
     /// Counts a tombstone, and clears the lanes of them when there are many.
@@ -619,10 +670,7 @@ impl<H: Host> Engine<H> {
         }
         for class in Class::ALL {
             let dead = queue.lanes.sift(class, |task| !self.host.word(task).is_done());
-            queue.unbury(dead.len() as u64);
-            for task in dead {
-                self.host.discard(scope, task);
-            }
+            self.discard_dead(scope, queue, dead);
         }
         if !queue.lanes.is_empty() {
             queue.bell.ring();
@@ -770,7 +818,7 @@ impl<H: Host> Engine<H> {
     /// Takes whatever waits in the main queue off it, for the caller to `cancel`.
     pub fn cancel_waiting(&self, scope: H::Scope<'_>, cancel: impl Fn(&H::Task)) {
         // All of it first: what is cancelled may have something new submitted.
-        let waiting: Vec<_> = std::iter::from_fn(|| self.main.lanes.pop()).collect();
+        let waiting: Vec<_> = std::iter::from_fn(|| self.main.take_any()).collect();
         for Entry { task, .. } in waiting {
             cancel(&task);
             self.main.unbury(1);
@@ -855,7 +903,7 @@ impl<H: Host> Engine<H> {
 
     fn sweep_queue(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
         while !queue.lanes.is_empty() {
-            if let Some(Entry { task, .. }) = queue.lanes.pop()
+            if let Some(Entry { task, .. }) = queue.take_any()
                 && !self.answer(scope, task)
             {
                 queue.unbury(1);
@@ -907,8 +955,14 @@ impl<H: Host> Engine<H> {
     }
 
     /// A worker without a resource is about to go: the last of its kind answers what waits. False when
-    /// it has to go on, as something came; not if it `failed` to make a resource.
-    pub(super) fn dismiss(&self, scope: H::Scope<'_>, badge: &Arc<Badge<H>>, failed: bool) -> bool {
+    /// it has to go on, as something came; not if it `failed` to make a resource. `owed`: its last retry.
+    pub(super) fn dismiss(
+        &self,
+        scope: H::Scope<'_>,
+        badge: &Arc<Badge<H>>,
+        failed: bool,
+        owed: Failure,
+    ) -> bool {
         let closing = self.is_closing();
         let queue = self.queue_at(badge.post());
         if closing {
@@ -918,14 +972,20 @@ impl<H: Host> Engine<H> {
         // While the runner is open, a base worker goes only if a stand-in took its place, or if it never came up.
         let to_remain = if closing || failed { 0 } else { self.settings.worker_count };
         let needed = closing || !badge.post().is_main();
-        let stays = || needed && !failed && !self.is_killed() && !queue.lanes.is_empty();
+        // A retry that is held is no reason: the worker that comes back for it is there.
+        let waits = || queue.lanes.has_for(|| Proof::NONE);
+        let stays = || needed && !failed && !self.is_killed() && waits();
         let relief = self.renewal.relief_of(badge);
         let Some(last) = self.roster.dismiss(badge, relief.as_deref(), to_remain, stays) else {
             return false;
         };
-        if closing && last && failed && !badge.post().is_main() {
-            self.loans.give_up();
+        if closing && failed && !badge.post().is_main() {
+            if last {
+                self.loans.give_up();
+            }
+            self.loans.lend_any();
         }
+        queue.open(owed);
         // After a kill its own retry may have come into the lanes after the sweep, and does not wait for
         // the others.
         if closing && last || self.is_killed() {

@@ -9,10 +9,11 @@ use super::engine::Engine;
 use super::figures::Recorder;
 use super::host::Host;
 use super::lanes::Entry;
+use super::proof::{self, Failure};
 use super::worker::{Badge, Desk, Next, Post};
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Receiver, Sender, unbounded};
+use crate::sync::{Arc, Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -48,6 +49,15 @@ pub struct Loans<H: Host> {
     in_use: Arc<AtomicUsize>,
     /// The runner is closing, and no resource could be made any more. Set once. `SeqCst`, as above.
     given_up: AtomicBool,
+    /// The runner is closing, and one resource could not be made: retries have any. Set once. `SeqCst`, as above.
+    any: AtomicBool,
+    /// Callers that wait for a loan for a retry. Written by them; `SeqCst`, against the channel.
+    choosy: AtomicUsize,
+    /// Held by the one of them that looks through the idle loans, so that none misses what another has in its hands.
+    choice: Mutex<()>,
+    /// How often they were told that a loan came.
+    news: Mutex<u64>,
+    told: Condvar,
 }
 
 /// One accepted call that runs its task on a loan; over when dropped.
@@ -81,8 +91,22 @@ impl<H: Host> Loans<H> {
     pub(super) fn new() -> Self {
         let (sender, receiver) = unbounded();
         let (waiting, borrowers, in_use) = <(AtomicUsize, AtomicUsize, _)>::default();
-        let given_up = AtomicBool::new(false);
-        Self { sender, receiver, waiting, borrowers, in_use, given_up }
+        let (given_up, any) = <(AtomicBool, AtomicBool)>::default();
+        let (choosy, choice) = (AtomicUsize::new(0), Mutex::new(()));
+        let (news, told) = (Mutex::new(0), Condvar::new());
+        Self {
+            sender,
+            receiver,
+            waiting,
+            borrowers,
+            in_use,
+            given_up,
+            any,
+            choosy,
+            choice,
+            news,
+            told,
+        }
     }
 
     pub(super) fn idle(&self) -> usize {
@@ -106,12 +130,22 @@ impl<H: Host> Loans<H> {
         self.given_up.store(true, Ordering::SeqCst);
     }
 
+    /// Retries have any loan from here on.
+    pub(super) fn lend_any(&self) {
+        self.any.store(true, Ordering::SeqCst);
+        self.tell();
+    }
+
     pub(super) fn are_given_up(&self) -> bool {
         self.given_up.load(Ordering::SeqCst)
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn choosy(&self) -> usize {
+        self.choosy.load(Ordering::SeqCst)
     }
 }
 
@@ -161,6 +195,64 @@ impl<H: Host> Loans<H> {
         self.receiver.try_recv().ok().map(|loan| self.hand_over(loan))
     }
 
+    /// [`take`](Self::take), for this task, which may be a retry.
+    pub fn take_for(
+        &self,
+        engine: &Engine<H>,
+        entry: &Entry<H::Task>,
+        limit: Duration,
+    ) -> Option<Loan<H>> {
+        if entry.failed == proof::NONE {
+            return self.take(limit);
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.choosy.fetch_add(1, Ordering::SeqCst);
+        let news = *self.news.lock();
+        let loan = self.choose(engine, entry).or_else(|| {
+            drop(self.told.wait_while(self.news.lock(), limit, |now| *now == news));
+            self.choose(engine, entry)
+        });
+        self.choosy.fetch_sub(1, Ordering::SeqCst);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        loan
+    }
+
+    /// [`try_take`](Self::try_take), for this task, which may be a retry.
+    pub fn try_take_for(&self, engine: &Engine<H>, entry: &Entry<H::Task>) -> Option<Loan<H>> {
+        if entry.failed == proof::NONE { self.try_take() } else { self.choose(engine, entry) }
+    }
+
+    /// Takes the first idle loan that is proven since the failure of this retry, or can be; see [`proof`].
+    fn choose(&self, engine: &Engine<H>, entry: &Entry<H::Task>) -> Option<Loan<H>> {
+        let any = self.any.load(Ordering::SeqCst)
+            || engine.proof(proof::NONE).covers(entry.failed, entry.since);
+        let choice = self.choice.lock();
+        let mut others = Vec::new();
+        let chosen = loop {
+            match self.receiver.try_recv() {
+                Ok(loan) if any || loan.suits(entry.failed) => break Some(self.hand_over(loan)),
+                Ok(loan) => others.push(loan),
+                Err(_) => break None,
+            }
+        };
+        for loan in others {
+            let sent = self.sender.send(loan);
+            debug_assert!(sent.is_ok());
+        }
+        drop(choice);
+        // Whoever called everything home meanwhile has not seen the others.
+        self.recall_if_over(engine);
+        chosen
+    }
+
+    /// Has those who wait for a loan for a retry look again.
+    fn tell(&self) {
+        if self.choosy.load(Ordering::SeqCst) > 0 {
+            *self.news.lock() += 1;
+            self.told.notify_all();
+        }
+    }
+
     fn hand_over(&self, mut loan: Loan<H>) -> Loan<H> {
         self.in_use.fetch_add(1, Ordering::SeqCst);
         loan.usage = Some(Usage(Arc::clone(&self.in_use)));
@@ -171,6 +263,7 @@ impl<H: Host> Loans<H> {
         loan.usage = None;
         let sent = self.sender.send(loan);
         debug_assert!(sent.is_ok());
+        self.tell();
         // After the send: whoever closes sets the mode first and then calls everything home, so one of
         // the two sees the other.
         self.recall_if_over(engine);
@@ -193,9 +286,8 @@ impl<H: Host> Loan<H> {
         self,
         engine: &Arc<Engine<H>>,
         scope: H::Scope<'_>,
-        task: H::Task,
-        since: u64,
-    ) -> Option<H::Task> {
+        entry: Entry<H::Task>,
+    ) -> Option<Entry<H::Task>> {
         let Some((resource, recorder, care)) = &self.kit else {
             unreachable!("only `drop` takes it");
         };
@@ -205,25 +297,39 @@ impl<H: Host> Loan<H> {
                 && !engine.is_closing()
                 && engine.begin_renewal(scope, &self.badge).is_some()
         };
-        let validate = || engine.host.validate(scope, &self.badge, resource);
-        if worn(now) || care.must_validate(now) && !validate() {
+        let is_valid = || {
+            let latest = engine.failures.latest();
+            let valid = engine.host.validate(scope, &self.badge, resource);
+            if valid {
+                care.validated(now, latest);
+            }
+            valid
+        };
+        let unproven = entry.failed > care.proven() && care.can_validate();
+        if worn(now) || (unproven || care.must_validate(now)) && !is_valid() {
             // It goes home to be renewed; the task, which nobody has touched, goes on to another.
-            return Some(task);
+            return Some(entry);
         }
         let desk = Desk::new(engine, &self.badge, resource, recorder, care);
-        let serve = AssertUnwindSafe(|| desk.serve(scope, Entry { task, since }));
+        let serve = AssertUnwindSafe(|| desk.serve(scope, entry));
         let again = catch_unwind(serve).unwrap_or_else(|panic| {
             engine.collapse(scope, &self.badge, recorder);
             resume_unwind(panic)
         });
-        if again.is_some() {
+        let again = again.map(|task| {
             engine.express.returned();
-        }
+            Entry { task, since: desk.last_end(), failed: engine.failures.another() }
+        });
         let spent = desk.is_spoiled() || worn(engine.clock.now());
         if !spent && self.badge.post() != Post::Temporary {
             self.give_back(engine);
         }
         again
+    }
+
+    /// Whether a retry of this failure may have it.
+    fn suits(&self, failed: Failure) -> bool {
+        self.kit.as_ref().is_some_and(|(_, _, care)| care.can_validate() || failed <= care.proven())
     }
 
     /// Gives a loan back.

@@ -6,29 +6,28 @@ mod outcome;
 mod whole;
 
 use super::bell::{Bell, Woken};
+use super::clock::Tick;
 use super::lanes::{Class, Entry, Lanes};
 use super::permits::{Permits, Verdict};
+use super::proof::{Failure, LONG_AGO, Proof};
 use super::queue::Queue;
 use super::task::{OUTSIDE, TaskWord};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, model};
 
-fn entry(task: u32) -> Entry<u32> {
-    Entry { task, since: 0 }
-}
-
-/// What a worker does: takes tasks, up to `most`, until none can come any more.
-fn work(queue: &Queue<u32>, most: usize) -> Vec<u32> {
+/// What a worker does whose resource is `proven`: takes tasks, up to `most`, until none can come any more.
+fn work(queue: &Queue<u32>, proven: Failure, most: usize) -> Vec<u32> {
+    let proof = || Proof { proven, held_since: None };
     let (mut taken, mut rung) = (Vec::new(), false);
     while taken.len() < most {
-        if let Some(entry) = queue.take(rung) {
+        if let Some(entry) = queue.take(rung, proof) {
             rung = false;
             taken.push(entry.task);
         } else if queue.is_drained() {
             break;
         } else {
-            rung = queue.rest(None, || false) == Woken::Rung;
+            rung = queue.rest(|| None, proof, || false) == Woken::Rung;
         }
     }
     taken
@@ -38,14 +37,14 @@ fn work(queue: &Queue<u32>, most: usize) -> Vec<u32> {
 #[test]
 fn loom_what_the_gate_lets_in_is_there_when_it_has_closed() {
     model(|| {
-        let queue = Arc::new(Queue::new(None));
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
         let submitters = [1, 2].map(|task| {
             let queue = Arc::clone(&queue);
             spawn(move || queue.push(Class::Normal, task, 0).is_ok())
         });
         queue.close();
         assert!(queue.gate.is_sealed());
-        let drained = std::iter::from_fn(|| queue.lanes.pop()).count();
+        let drained = std::iter::from_fn(|| queue.lanes.pop(|| Proof::ANY)).count();
         let accepted = submitters.map(|one| usize::from(one.join().unwrap()));
         assert_eq!(drained, accepted.into_iter().sum());
         assert_eq!(queue.gate.accepted(), drained as u64);
@@ -57,10 +56,10 @@ fn loom_what_the_gate_lets_in_is_there_when_it_has_closed() {
 #[test]
 fn loom_a_task_wakes_a_worker_that_is_falling_asleep() {
     model(|| {
-        let queue = Arc::new(Queue::new(None));
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
         let worker = {
             let queue = Arc::clone(&queue);
-            spawn(move || work(&queue, 1))
+            spawn(move || work(&queue, LONG_AGO, 1))
         };
         queue.push(Class::Normal, 7, 0).unwrap();
         assert_eq!(worker.join().unwrap(), [7]);
@@ -119,10 +118,10 @@ fn loom_the_bell_orders_a_task_against_the_end_of_a_wake_up() {
 #[test]
 fn loom_two_tasks_reach_two_workers_by_one_chain() {
     model(|| {
-        let queue = Arc::new(Queue::new(None));
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
         let workers = [(); 2].map(|()| {
             let queue = Arc::clone(&queue);
-            spawn(move || work(&queue, 1))
+            spawn(move || work(&queue, LONG_AGO, 1))
         });
         for task in [1, 2] {
             queue.push(Class::Normal, task, 0).unwrap();
@@ -137,10 +136,10 @@ fn loom_two_tasks_reach_two_workers_by_one_chain() {
 #[test]
 fn loom_a_close_lets_every_worker_go_whatever_a_late_submitter_does() {
     model(|| {
-        let queue = Arc::new(Queue::new(None));
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
         let worker = {
             let queue = Arc::clone(&queue);
-            spawn(move || work(&queue, usize::MAX))
+            spawn(move || work(&queue, LONG_AGO, usize::MAX))
         };
         let submitter = {
             let queue = Arc::clone(&queue);
@@ -156,10 +155,10 @@ fn loom_a_close_lets_every_worker_go_whatever_a_late_submitter_does() {
 #[test]
 fn loom_a_close_wakes_every_worker_by_one_chain() {
     model(|| {
-        let queue = Arc::new(Queue::new(None));
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
         let workers = [(); 2].map(|()| {
             let queue = Arc::clone(&queue);
-            spawn(move || work(&queue, usize::MAX))
+            spawn(move || work(&queue, LONG_AGO, usize::MAX))
         });
         queue.push(Class::Normal, 7, 0).unwrap();
         queue.close();
@@ -190,7 +189,7 @@ fn loom_a_drain_waits_for_what_a_sift_holds() {
     model(|| {
         let lanes = Arc::new(Lanes::new());
         for task in [1, 2] {
-            lanes.push(Class::Normal, entry(task));
+            lanes.push(Class::Normal, task, 0);
         }
         let sifter = {
             let lanes = Arc::clone(&lanes);
@@ -198,11 +197,80 @@ fn loom_a_drain_waits_for_what_a_sift_holds() {
         };
         let mut drained = Vec::new();
         while !lanes.is_empty() {
-            drained.extend(lanes.pop().map(|entry| entry.task));
+            drained.extend(lanes.pop(|| Proof::ANY).map(|entry| entry.task));
         }
         let dead = sifter.join().unwrap();
         assert!(drained.contains(&2) && lanes.is_empty());
         assert_eq!(drained.len() + dead.len(), 2);
+    });
+}
+
+/// A retry taken by a worker that it is not for, or a worker that sleeps on, for its sake, when its own worker has
+/// taken it as the last of a closing queue.
+#[test]
+fn loom_a_held_retry_is_left_to_its_worker_and_keeps_nobody_asleep() {
+    model(|| {
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
+        let other = {
+            let queue = Arc::clone(&queue);
+            spawn(move || work(&queue, LONG_AGO, usize::MAX))
+        };
+        let failed = LONG_AGO + 1;
+        queue.push_again(Class::Normal, Entry { task: 7, since: 0, failed });
+        // Meanwhile it would make a new resource.
+        queue.close();
+        assert_eq!(work(&queue, failed, usize::MAX), [7]);
+        assert!(other.join().unwrap().is_empty());
+    });
+}
+
+/// A worker that sleeps on when the retry that was not for it is left behind by its own worker.
+#[test]
+fn loom_a_retry_left_behind_wakes_a_worker_that_is_falling_asleep() {
+    model(|| {
+        let queue = Arc::new(Queue::new(None, Tick::MAX));
+        let other = {
+            let queue = Arc::clone(&queue);
+            spawn(move || work(&queue, LONG_AGO, 1))
+        };
+        let failed = LONG_AGO + 1;
+        queue.push_again(Class::Normal, Entry { task: 7, since: 0, failed });
+        queue.open(failed);
+        assert_eq!(other.join().unwrap(), [7]);
+    });
+}
+
+/// A worker that falls asleep as a retry comes that is not for it, and does not know how long it may sleep.
+#[test]
+fn loom_who_sleeps_while_a_retry_is_held_knows_of_it() {
+    let mut model = model::Builder::new();
+    // One more than elsewhere: the sleeper gives its core away once before it comes to the point.
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let queue = Arc::new(Queue::<u32>::new(None, Tick::MAX));
+        let knows = Arc::new(AtomicBool::new(false));
+        let sleeper = {
+            let (queue, knows) = (Arc::clone(&queue), Arc::clone(&knows));
+            let limit = {
+                let queue = Arc::clone(&queue);
+                move || {
+                    if queue.lanes.oldest_retry().is_some() {
+                        knows.store(true, Ordering::SeqCst);
+                    }
+                    None
+                }
+            };
+            // It does not come back before the close: who does not know sleeps on until then.
+            spawn(move || queue.rest(limit, || Proof::NONE, || false))
+        };
+        let failed = LONG_AGO + 1;
+        queue.push_again(Class::Normal, Entry { task: 7, since: 0, failed });
+        while !knows.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        assert!(queue.take_any().is_some());
+        queue.close();
+        sleeper.join().unwrap();
     });
 }
 
@@ -227,7 +295,7 @@ fn loom_a_permit_handed_over_is_not_lost_by_leaving() {
 #[test]
 fn loom_a_close_turns_a_blocked_submitter_away() {
     model(|| {
-        let queue = Arc::new(Queue::<u32>::new(Some(0)));
+        let queue = Arc::new(Queue::<u32>::new(Some(0), Tick::MAX));
         let submitter = {
             let queue = Arc::clone(&queue);
             spawn(move || {
@@ -249,7 +317,7 @@ fn loom_a_close_turns_a_blocked_submitter_away() {
 #[test]
 fn loom_a_permit_for_a_task_in_line_is_used_or_free() {
     model(|| {
-        let queue = Arc::new(Queue::new(Some(0)));
+        let queue = Arc::new(Queue::new(Some(0), Tick::MAX));
         let word = Arc::new(TaskWord::new(Class::Normal, OUTSIDE));
         let permits = queue.permits.as_ref().unwrap();
         let answer = {
@@ -276,7 +344,7 @@ fn loom_a_permit_for_a_task_in_line_is_used_or_free() {
         permits.give_back();
         let inside = canceller.join().unwrap();
         assert!(permits.try_take() && !permits.try_take());
-        let left = std::iter::from_fn(|| queue.lanes.pop()).count();
+        let left = std::iter::from_fn(|| queue.lanes.pop(|| Proof::ANY)).count();
         assert_eq!((queue.gate.accepted(), left), (u64::from(inside), usize::from(inside)));
     });
 }
@@ -285,7 +353,8 @@ fn loom_a_permit_for_a_task_in_line_is_used_or_free() {
 #[test]
 fn loom_a_task_that_lines_up_as_the_runner_closes_is_told_once() {
     model(|| {
-        let (queue, told) = (Arc::new(Queue::<u32>::new(Some(0))), Arc::new(AtomicUsize::new(0)));
+        let (queue, told) =
+            (Arc::new(Queue::<u32>::new(Some(0), Tick::MAX)), Arc::new(AtomicUsize::new(0)));
         let submitter = {
             let (queue, told) = (Arc::clone(&queue), Arc::clone(&told));
             spawn(move || {

@@ -19,6 +19,7 @@ pub mod lanes;
 pub mod launch;
 pub mod loans;
 pub mod permits;
+pub mod proof;
 pub mod queue;
 pub mod renewal;
 pub mod roster;

@@ -5,6 +5,7 @@ use super::clock::Tick;
 use super::gate::Gate;
 use super::lanes::{Class, Entry, Lanes};
 use super::permits::Permits;
+use super::proof::{self, Failure, Proof};
 use super::task::TaskWord;
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,8 @@ pub struct Queue<T> {
     pub(super) bell: Bell,
     /// `None`: no bound, and no cost.
     pub(super) permits: Option<Permits>,
+    /// For how long a retry is held; `None`: for ever.
+    hold: Option<Duration>,
     counts: CachePadded<Counts>,
 }
 
@@ -49,12 +52,13 @@ pub enum Late<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(bound: Option<usize>) -> Self {
+    pub(super) fn new(bound: Option<usize>, hold: Tick) -> Self {
         Self {
             gate: Gate::new(),
             lanes: Lanes::new(),
             bell: Bell::new(),
             permits: bound.map(Permits::new),
+            hold: (hold != Tick::MAX).then(|| Duration::from_nanos(hold)),
             counts: CachePadded::new(Counts::default()),
         }
     }
@@ -78,7 +82,7 @@ impl<T> Queue<T> {
         if class == Class::High {
             self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
         }
-        self.lanes.push(class, Entry { task, since });
+        self.lanes.push(class, task, since);
         let done = also();
         drop(pass);
         self.bell.ring();
@@ -103,7 +107,7 @@ impl<T> Queue<T> {
         if class == Class::High {
             self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
         }
-        self.lanes.push(class, Entry { task, since });
+        self.lanes.push(class, task, since);
         drop(pass);
         self.bell.ring();
         Ok(())
@@ -123,7 +127,7 @@ impl<T> Queue<T> {
         if class == Class::High {
             self.counts.high_entered.fetch_add(items as u64, Ordering::SeqCst);
         }
-        self.lanes.push(class, Entry { task, since });
+        self.lanes.push(class, task, since);
         drop(pass);
         self.bell.ring();
         Ok(())
@@ -131,15 +135,16 @@ impl<T> Queue<T> {
 
     /// Puts the entry of a batch back, in front of its class. Its items are counted already.
     pub(super) fn rejoin(&self, class: Class, task: T, since: Tick) {
-        self.lanes.push_again(class, Entry { task, since });
+        self.lanes.push_again(class, Entry { task, since, failed: proof::LONG_AGO });
         self.bell.ring();
     }
 
-    /// Takes over, before everything else, a task that another queue accepted.
-    pub(super) fn adopt(&self, entry: Entry<T>) -> Result<(), Closed<T>> {
+    /// Takes over, before everything else, a task that another queue accepted and has nobody for.
+    pub(super) fn adopt(&self, mut entry: Entry<T>) -> Result<(), Closed<T>> {
         let Some(pass) = self.gate.enter_again() else {
             return Err(Closed(entry.task));
         };
+        entry.failed = proof::LONG_AGO;
         self.lanes.push_again(Class::High, entry);
         drop(pass);
         self.bell.ring();
@@ -147,37 +152,79 @@ impl<T> Queue<T> {
     }
 
     /// Queues a retry. Its place is still its own: neither gate nor bound is asked.
-    pub(super) fn push_again(&self, class: Class, task: T, since: Tick) {
+    pub(super) fn push_again(&self, class: Class, entry: Entry<T>) {
         self.returned();
         if class == Class::High {
             self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
         }
-        self.lanes.push_again(class, Entry { task, since });
-        self.bell.ring();
+        self.lanes.push_again(class, entry);
+        // Not one for it, who perhaps may not take it: all who would sleep on when it has become anybody's. They
+        // look once, and then sleep until then at most. Who may take it by then is awake, or about to be.
+        self.bell.ring_beyond(self.hold);
     }
 
-    /// Takes the most urgent entry. `rung` is what the [`rest`](Self::rest) before it told, if there was
-    /// one: the wake-up is passed on when there is more.
-    pub(super) fn take(&self, rung: bool) -> Option<Entry<T>> {
-        let entry = self.lanes.pop();
+    /// Makes the retry of this failure anybody's, as the worker that would have come for it leaves.
+    pub(super) fn open(&self, failed: Failure) {
+        if self.lanes.open(failed) {
+            self.bell.ring();
+        }
+    }
+
+    /// Takes the most urgent entry that is for who has this `proof`. `rung` is what the [`rest`](Self::rest) before it
+    /// told, if there was one: the wake-up is passed on when there is more.
+    pub(super) fn take(&self, rung: bool, proof: impl Fn() -> Proof) -> Option<Entry<T>> {
+        let entry = self.lanes.pop(proof);
         if rung {
             // After the pop, so that a lone task wakes one worker and not two.
             self.answered();
         }
+        if entry.as_ref().is_some_and(|entry| entry.failed != proof::NONE) {
+            self.retry_left();
+        }
         entry
     }
 
-    /// Blocks until a task waits or none can come any more, until the caller is `restless`, or the limit passes.
-    /// After `Rung` the caller owes a [`take`](Self::take) or an [`answered`](Self::answered).
-    pub(super) fn rest(&self, limit: Option<Duration>, restless: impl Fn() -> bool) -> Woken {
-        let idle = || self.lanes.is_empty() && !self.is_drained() && !restless();
+    /// Takes an entry to answer it, whoever it waits for.
+    pub(super) fn take_any(&self) -> Option<Entry<T>> {
+        self.take(false, || Proof::ANY)
+    }
+
+    /// Takes out the retries of a class that `live` rejects.
+    pub(super) fn sift_retries(&self, class: Class, live: impl Fn(&T) -> bool) -> Vec<T> {
+        let dead = self.lanes.sift_retries(class, live);
+        if !dead.is_empty() {
+            self.retry_left();
+        }
+        dead
+    }
+
+    /// Workers sleep while retries wait that are not for them; when nothing more can come they are to leave.
+    fn retry_left(&self) {
+        if self.is_drained() {
+            self.bell.ring();
+        }
+    }
+
+    /// Blocks until a task waits for who has this `proof`, or none can come any more, until the caller is `restless`,
+    /// or the limit passes. After `Rung` the caller owes a [`take`](Self::take) or an [`answered`](Self::answered).
+    pub(super) fn rest(
+        &self,
+        limit: impl Fn() -> Option<Duration>,
+        proof: impl Fn() -> Proof,
+        restless: impl Fn() -> bool,
+    ) -> Woken {
+        let idle = || !self.lanes.has_for(&proof) && !self.is_drained() && !restless();
         if self.bell.look_again(idle) {
             return Woken::Rung;
         }
         loop {
-            match self.bell.sleep(limit, idle) {
+            // A retry that is not for the caller makes the limit another.
+            let retries = self.lanes.retries();
+            let nothing_new = || self.lanes.retries() == retries && idle();
+            match self.bell.sleep(limit(), nothing_new) {
                 // Somebody was quicker: sleep again, without having asked to come back.
                 Woken::Rung if idle() => self.answered(),
+                Woken::NotNeeded if idle() => {}
                 woken => return woken,
             }
         }
@@ -185,8 +232,8 @@ impl<T> Queue<T> {
 
     /// Ends a wake-up without taking an entry.
     pub(super) fn answered(&self) {
-        // Of a closed queue everybody is told, one by the other.
-        self.bell.answered(|| !self.lanes.is_empty() || self.gate.is_sealed());
+        // Of the end everybody is told, one by the other. Of retries that are held those who sleep were told.
+        self.bell.answered(|| self.is_drained() || self.lanes.has_for(|| Proof::NONE));
     }
 
     /// Counts a task that waits again.

@@ -34,6 +34,8 @@ pub struct Settings {
     pub burst_interval: Tick,
     /// An idle burst worker leaves after this time.
     pub idle_timeout: Tick,
+    /// A retry that waits for a proven resource has any after this time; see [`proof`](super::proof).
+    pub hold: Tick,
 }
 
 impl Settings {

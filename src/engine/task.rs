@@ -125,6 +125,11 @@ impl TaskWord {
         phase(self.flags())
     }
 
+    /// Whether it waits: for its first start, or for a retry.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.flags() & PHASE, WAITING | AGAIN)
+    }
+
     /// Whether it has ended, one way or the other.
     pub fn is_done(&self) -> bool {
         self.flags() & PHASE >= FINISHED

@@ -11,6 +11,7 @@ use super::figures::{Counter, Recorder};
 use super::host::{Host, Ran, Verdict};
 use super::lanes::{Class, Entry};
 use super::loans;
+use super::proof::{self, Failure, Proof};
 use super::queue::Queue;
 use super::task::{Claim, EXPRESS};
 use crate::sync::atomic::{AtomicU8, Ordering};
@@ -193,6 +194,8 @@ pub struct Desk<'w, H: Host> {
     /// It was hired on demand, and is counted as engaged.
     engaged: Cell<bool>,
     care: &'w Care,
+    /// The failure of the retry that it queued, if it did: its resource is spoiled then.
+    owed: Cell<Failure>,
 }
 
 impl<'w, H: Host> Desk<'w, H> {
@@ -205,7 +208,8 @@ impl<'w, H: Host> Desk<'w, H> {
     ) -> Self {
         let (spoiled, engaged) = (Cell::new(false), Cell::new(false));
         let (last, span) = (Cell::new(0), Cell::new(0));
-        Self { engine, badge, resource, recorder, spoiled, last, span, engaged, care }
+        let owed = Cell::new(proof::NONE);
+        Self { engine, badge, resource, recorder, spoiled, last, span, engaged, care, owed }
     }
 
     /// When the attempt before this one ended, and how long it took; `None` after a wait.
@@ -233,6 +237,11 @@ impl<'w, H: Host> Desk<'w, H> {
         self.engine.clock.now()
     }
 
+    /// When the last attempt or wait ended.
+    pub(super) fn last_end(&self) -> Tick {
+        self.last.get()
+    }
+
     /// Whether the resource is to be replaced.
     pub fn is_spoiled(&self) -> bool {
         self.spoiled.get()
@@ -247,7 +256,7 @@ impl<'w, H: Host> Desk<'w, H> {
     /// to be tried again: then it is marked so, and waits for the caller to queue it.
     pub(super) fn serve(&self, scope: H::Scope<'_>, entry: Entry<H::Task>) -> Option<H::Task> {
         let host = &self.engine.host;
-        let Entry { task, since } = entry;
+        let Entry { task, since, .. } = entry;
         let word = host.word(&task);
         let claim = word.claim();
         if claim == Claim::Lost {
@@ -268,6 +277,19 @@ impl<'w, H: Host> Desk<'w, H> {
         let again = self.attempt(scope, task, first, Some(since));
         self.served(scope, 1);
         again
+    }
+
+    /// Queues a task whose attempt ended just now, to be tried again on another resource.
+    pub(super) fn queue_again(&self, task: H::Task, since: Tick) {
+        let failed = self.engine.failures.another();
+        self.owed.set(failed);
+        let class = self.engine.host.word(&task).class();
+        self.engine.queue_at(self.badge.post).push_again(class, Entry { task, since, failed });
+    }
+
+    /// Says that what began when this was the latest failure has ended well.
+    pub(super) fn prove(&self, latest: Failure) {
+        self.care.prove(latest);
     }
 
     /// Looks after the resource when tasks have ended on it.
@@ -300,7 +322,10 @@ impl<'w, H: Host> Desk<'w, H> {
     pub(super) fn is_wanted_elsewhere(&self, class: Class) -> bool {
         let engine = self.engine;
         let worn = || self.care.is_worn(|| self.last.get(), engine.renewal.generation());
-        self.is_spoiled() || engine.main.lanes.holds_above(class) || worn() && !engine.is_closing()
+        let proof = || engine.proof(self.care.proven());
+        self.is_spoiled()
+            || engine.main.lanes.has_above_for(class, proof)
+            || worn() && !engine.is_closing()
     }
 
     /// When this worker began what it does now: at the end of what it did before.
@@ -365,6 +390,7 @@ impl<'w, H: Host> Desk<'w, H> {
             last if last != 0 && since.is_some() => last,
             _ => clock.now(),
         };
+        let latest = self.engine.failures.latest();
         let shown = host.share(scope, &task);
         badge.running.lock().push(Running { task: shown, since: begin });
         // The mode is looked at after the claim: a task starts when it is claimed, and none starts once a
@@ -374,8 +400,12 @@ impl<'w, H: Host> Desk<'w, H> {
             self.turn_away(scope, &task, first)
         } else {
             match host.run(scope, self, &task) {
-                Ran::Doubtful => self.judge(scope, &task, since.is_some()),
-                Ran::Completed | Ran::Failed => End::Delivered,
+                Ran::Doubtful => self.judge(scope, &task, since.is_some(), latest),
+                Ran::Completed => {
+                    self.care.prove(latest);
+                    End::Delivered
+                }
+                Ran::Failed => End::Delivered,
                 Ran::Late => End::Late,
             }
         };
@@ -422,24 +452,27 @@ impl<'w, H: Host> Desk<'w, H> {
     /// Decides on an error that an item of a batch ended with, of which the host made a running task. True when it
     /// is to be tried again, and the caller to queue it.
     pub(super) fn judge_item(&self, scope: H::Scope<'_>, task: &H::Task, may_retry: bool) -> bool {
-        let end = self.judge(scope, task, may_retry);
+        let end = self.judge(scope, task, may_retry, self.care.proven());
         if end == End::Late {
             self.recorder.count(Counter::Ended);
         }
         end == End::Retry
     }
 
-    /// Decides on an error that a task ended with.
-    fn judge(&self, scope: H::Scope<'_>, task: &H::Task, may_retry: bool) -> End {
+    /// Decides on an error that a task ended with. `latest`: the latest failure before it began.
+    fn judge(&self, scope: H::Scope<'_>, task: &H::Task, may_retry: bool, latest: Failure) -> End {
         let host = &self.engine.host;
         let word = host.word(task);
         let mut retry = false;
         // After a kill nothing is retried, and nobody is asked.
-        if !self.engine.is_killed()
-            && let Verdict::Spoiled { retry: wanted } = host.judge(scope, self, task)
-        {
-            self.spoil();
-            retry = wanted && may_retry && !self.engine.is_killed();
+        if !self.engine.is_killed() {
+            match host.judge(scope, self, task) {
+                Verdict::Healthy => self.care.prove(latest),
+                Verdict::Spoiled { retry: wanted } => {
+                    self.spoil();
+                    retry = wanted && may_retry && !self.engine.is_killed();
+                }
+            }
         }
         // Meanwhile the time limit may have passed, and the outcome be somebody else's.
         if retry {
@@ -504,6 +537,8 @@ pub struct Life<H: Host> {
     badge: Arc<Badge<H>>,
     /// The constructor waits for the first resource, and takes its failure as final.
     launching: bool,
+    /// The failure of the last retry that it queued: it comes back for it with a new resource.
+    owed: Cell<Failure>,
     left: bool,
 }
 
@@ -516,7 +551,8 @@ pub(super) enum Next {
 
 /// What came of the wish for a resource.
 enum Made<R> {
-    Ready(R),
+    /// With the latest failure before it was begun.
+    Ready(R, Failure),
     /// It could not be made, and there will be no other attempt.
     Failed,
     /// There is nothing left to do with it.
@@ -525,7 +561,7 @@ enum Made<R> {
 
 impl<H: Host> Life<H> {
     pub(super) fn new(engine: Arc<Engine<H>>, badge: Arc<Badge<H>>, launching: bool) -> Self {
-        Self { engine, badge, launching, left: false }
+        Self { engine, badge, launching, owed: Cell::new(proof::NONE), left: false }
     }
 
     /// The worker.
@@ -548,7 +584,7 @@ impl<H: Host> Life<H> {
             if let Some(resource) = held.take() {
                 self.engine.host.destroy(scope, &self.badge, resource);
             }
-            self.engine.dismiss(scope, &self.badge, true);
+            self.engine.dismiss(scope, &self.badge, true, self.owed.get());
         }
         if self.engine.is_forsaken() {
             // A task that forked returned in the child too: nothing here is this process's.
@@ -570,9 +606,9 @@ impl<H: Host> Life<H> {
         let mut made = self.first_resource(scope);
         loop {
             let failed = matches!(made, Made::Failed);
-            if let Made::Ready(resource) = made {
+            if let Made::Ready(resource, proven) = made {
                 let random = RandomState::new().build_hasher().finish();
-                let care = Care::new(settings.care, clock.now(), generation, random);
+                let care = Care::new(settings.care, clock.now(), generation, proven, random);
                 let next;
                 if self.badge.post.is_main() || settings.thread_bound {
                     let desk = Desk::new(
@@ -602,7 +638,7 @@ impl<H: Host> Life<H> {
                     continue;
                 }
             }
-            if self.engine.dismiss(scope, &self.badge, failed) {
+            if self.engine.dismiss(scope, &self.badge, failed, self.owed.get()) {
                 return;
             }
             relief = None;
@@ -619,13 +655,14 @@ impl<H: Host> Life<H> {
         if self.engine.is_killed() {
             return Made::NotNeeded;
         }
+        let latest = self.engine.failures.latest();
         match self.engine.host.create(scope, &self.badge) {
             Ok(resource) => {
                 self.badge.set(BEGUN | EQUIPPED);
                 if self.launching {
                     self.engine.launch.one_is_ready();
                 }
-                Made::Ready(resource)
+                Made::Ready(resource, latest)
             }
             Err(fault) if on_demand => {
                 self.engine.host.keep_fault(scope, fault);
@@ -643,13 +680,14 @@ impl<H: Host> Life<H> {
 
     /// Creates until it works; gives up when the runner is closing.
     fn renew(&self, scope: H::Scope<'_>) -> Made<H::Resource> {
-        let Engine { host, clock, backoff, .. } = &*self.engine;
+        let Engine { host, clock, backoff, failures, .. } = &*self.engine;
         loop {
             let turn = host.park(scope, || backoff.wait_for_turn(|| clock.now()));
             let closing = self.engine.is_closing();
             if self.engine.is_killed() || closing && self.is_over() {
                 return Made::NotNeeded;
             }
+            let latest = failures.latest();
             match host.create(scope, &self.badge) {
                 Ok(resource) => {
                     self.badge.set(BEGUN | EQUIPPED);
@@ -657,7 +695,7 @@ impl<H: Host> Life<H> {
                         host.report_trouble(scope, &self.badge, trouble, None);
                     }
                     self.engine.equipped(&self.badge);
-                    return Made::Ready(resource);
+                    return Made::Ready(resource, latest);
                 }
                 Err(fault) => {
                     if let Some(trouble) = backoff.failed(turn, clock.now()) {
@@ -697,12 +735,15 @@ impl<H: Host> Life<H> {
                 }
                 return next;
             }
-            if let Some(entry) = fit.and_then(|_| queue.take(called)) {
+            let proof = || engine.proof(desk.care.proven());
+            if let Some(entry) = fit.and_then(|_| queue.take(called, proof)) {
                 if let Some(task) = desk.serve(scope, entry) {
-                    let class = engine.host.word(&task).class();
-                    queue.push_again(class, task, desk.last.get());
+                    desk.queue_again(task, desk.last.get());
                 }
-                if engine.is_forsaken() || self.is_surplus() {
+                if desk.owed.get() != proof::NONE {
+                    self.owed.set(desk.owed.get());
+                }
+                if engine.is_forsaken() || self.is_surplus(desk, proof) {
                     return Next::Leave;
                 }
                 if desk.is_spoiled() {
@@ -710,9 +751,15 @@ impl<H: Host> Life<H> {
                 }
                 continue;
             }
-            // ---- IDLE: leave, or detach and sleep.
-            if queue.is_drained() {
+            // ---- IDLE: leave, look after the resource for a retry, or detach and sleep.
+            if queue.is_drained() || self.badge.post == Post::Temporary {
                 return Next::Leave;
+            }
+            if desk.care.can_validate() && queue.lanes.look() {
+                if !self.is_valid(scope, desk) {
+                    return Next::Renew;
+                }
+                continue;
             }
             let woken = self.rest(scope, desk, relief.as_ref());
             rung = woken == Woken::Rung;
@@ -732,11 +779,16 @@ impl<H: Host> Life<H> {
         if self.queue().lanes.is_empty() {
             return None;
         }
-        let fit = engine.host.validate(scope, &self.badge, desk.resource);
-        if fit {
-            desk.care.validated(desk.now());
+        Some(self.is_valid(scope, desk))
+    }
+
+    fn is_valid(&self, scope: H::Scope<'_>, desk: &Desk<'_, H>) -> bool {
+        let latest = self.engine.failures.latest();
+        let valid = self.engine.host.validate(scope, &self.badge, desk.resource);
+        if valid {
+            desk.care.validated(desk.now(), latest);
         }
-        Some(fit)
+        valid
     }
 
     /// Detaches and sleeps until there is something to do.
@@ -751,18 +803,24 @@ impl<H: Host> Life<H> {
         let burst = (self.badge.post == Post::Burst).then_some(engine.settings.idle_timeout);
         // An age that is up already waits for its turn, and is told of it by a ring.
         let age = desk.care.due().map(|due| due.saturating_sub(now)).filter(|left| *left > 0);
-        let limit = burst.into_iter().chain(age).min().map(Duration::from_nanos);
+        let limit = || {
+            let hold = engine.hold_left(queue);
+            burst.into_iter().chain(age).chain(hold).min().map(Duration::from_nanos)
+        };
+        let (proven, can_validate) = (desk.care.proven(), desk.care.can_validate());
         let generation = engine.renewal.generation();
         let worn = relief.is_none() && desk.care.is_worn(|| now, generation);
         let relief = relief.cloned();
         // Asked once more while this worker is counted as asleep: what changes later comes with a ring.
         let restless = || {
-            !engine.is_closing()
-                && (relief.as_ref().is_some_and(|new| new.is_equipped())
-                    || engine.renewal.generation() != generation
-                    || worn && engine.renewal.is_open(|| engine.may_renew()))
+            can_validate && queue.lanes.has_unlooked()
+                || !engine.is_closing()
+                    && (relief.as_ref().is_some_and(|new| new.is_equipped())
+                        || engine.renewal.generation() != generation
+                        || worn && engine.renewal.is_open(|| engine.may_renew()))
         };
-        let rest = || (queue.rest(limit, restless), engine.clock.now());
+        let proof = || engine.proof(proven);
+        let rest = || (queue.rest(limit, proof, restless), engine.clock.now());
         let (rested, woken) = engine.host.park(scope, rest);
         let back = engine.clock.now();
         desk.recorder.record_attach(back.saturating_sub(woken));
@@ -791,7 +849,9 @@ impl<H: Host> Life<H> {
         }
         if let Some(new) = relief {
             if new.is_equipped() {
-                return Some(Next::Leave);
+                // First the retry that this one has made its new resource for.
+                let owes = self.queue().lanes.has_retry(self.owed.get());
+                return (!owes).then_some(Next::Leave);
             }
             if engine.renewal.relieves(new) {
                 return None;
@@ -823,10 +883,11 @@ impl<H: Host> Life<H> {
 
     /// Whether this worker is one too many: a temporary one after its task, or one whose overdue task has
     /// ended while a stand-in took its place.
-    fn is_surplus(&self) -> bool {
+    fn is_surplus(&self, desk: &Desk<'_, H>, proof: impl Fn() -> Proof) -> bool {
         let Engine { roster, settings, .. } = &*self.engine;
         match self.badge.post {
-            Post::Temporary => self.queue().lanes.is_empty(),
+            // One that owes a retry comes back for it.
+            Post::Temporary => desk.owed.get() == proof::NONE && !self.queue().lanes.has_for(proof),
             Post::Reserved => false,
             // In a closing runner everybody is of use until the lanes are empty.
             Post::Base | Post::Burst => {

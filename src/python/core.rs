@@ -15,7 +15,7 @@ use super::settle::{self, Callback};
 use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Tick, ticks};
-use crate::engine::lanes::Class;
+use crate::engine::lanes::{Class, Entry};
 use crate::engine::loans::Loan;
 use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
@@ -463,7 +463,7 @@ impl CoreRef<'_> {
                 seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
                 discard(py, task);
             } else {
-                self.run_on_loan(py, task, since)?;
+                self.run_on_loan(py, Entry::fresh(task, since))?;
             }
         } else {
             if let Err(closed) = self.engine.submit_express(py, task, since) {
@@ -476,24 +476,24 @@ impl CoreRef<'_> {
     }
 
     /// Runs an accepted task in this thread, on resources that reserved workers lend.
-    fn run_on_loan(&self, py: Python<'_>, task: Task, since: Tick) -> PyResult<()> {
+    fn run_on_loan(&self, py: Python<'_>, entry: Entry<Task>) -> PyResult<()> {
         let engine = &self.engine;
-        let mut task = Some(task);
-        while let Some(current) = task.take() {
-            let loan = if let Some(loan) = engine.loans.try_take() {
+        let mut next = Some(entry);
+        while let Some(current) = next.take() {
+            let loan = if let Some(loan) = engine.loans.try_take_for(engine, &current) {
                 Ok(Some(loan))
             } else {
                 self.wait_for_loan(py, &current)
             };
             match loan {
-                Ok(Some(loan)) => task = loan.serve(engine, py, current, since),
+                Ok(Some(loan)) => next = loan.serve(engine, py, current),
                 Ok(None) => {
-                    engine.decline(py, current);
+                    engine.decline(py, current.task);
                     return Ok(());
                 }
                 Err(interrupted) => {
                     // Not started, or between two attempts: nobody else would settle it.
-                    engine.decline(py, current);
+                    engine.decline(py, current.task);
                     return Err(interrupted);
                 }
             }
@@ -502,18 +502,18 @@ impl CoreRef<'_> {
     }
 
     /// Waits for a loan; `None` when none will come, or the task has been settled meanwhile.
-    fn wait_for_loan(&self, py: Python<'_>, task: &Task) -> PyResult<Option<Loan<PyHost>>> {
+    fn wait_for_loan(&self, py: Python<'_>, entry: &Entry<Task>) -> PyResult<Option<Loan<PyHost>>> {
         // Short: a worker that could not be started is asked for again.
         const PATIENCE: f64 = 0.05;
         let engine = &self.engine;
         loop {
-            engine.staff_express(py);
+            engine.staff_for(py, entry);
             let found = Mutex::new(None);
             let waited = wait::until(
                 py,
                 Limit::after(Some(PATIENCE)),
                 || found.lock().is_some(),
-                |slice| *found.lock() = engine.loans.take(slice),
+                |slice| *found.lock() = engine.loans.take_for(engine, entry, slice),
             );
             let found = found.lock().take();
             match (found, waited) {
@@ -525,7 +525,7 @@ impl CoreRef<'_> {
                 (None, Err(interrupted)) => return Err(interrupted),
                 (None, Ok(_)) => {}
             }
-            if task.is_settled() || !engine.may_lend() {
+            if entry.task.is_settled() || !engine.may_lend() {
                 return Ok(None);
             }
         }

@@ -95,6 +95,7 @@ impl Executor {
             care: Policy::default(),
             burst_interval: Tick::MAX,
             idle_timeout: Tick::MAX,
+            hold: Tick::MAX,
         };
         let engine = Engine::new(PyHost::standard(hooks, logger), settings);
         let hooks = engine.host.hooks.lend();

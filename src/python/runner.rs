@@ -17,6 +17,7 @@ use crate::engine::clock::{Tick, ticks};
 use crate::engine::figures::ratios;
 use crate::engine::lanes::Class;
 use crate::engine::launch::Launched;
+use crate::engine::proof::HOLD;
 use crate::engine::token::{Hook, Token};
 use crate::engine::worker::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
@@ -338,6 +339,7 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
         },
         burst_interval: seconds("burst_interval")?.unwrap_or(Tick::MAX),
         idle_timeout: seconds("idle_timeout")?.unwrap_or(Tick::MAX),
+        hold: HOLD,
     };
     let max_retries = config.getattr("max_retries")?.extract()?;
     Ok((PyHost::new(hooks, hook("logger")?, max_retries), settings))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tasker import Runner, current_context
+from tasker import Future, Runner, TaskTimeout, current_context
 from tests.native.support import (
     PATIENCE,
     Broken,
+    Call,
+    Gate,
     LogBook,
     Resource,
     Runners,
@@ -296,3 +299,141 @@ def test_every_worker_down_at_once_comes_back(runners: Runners) -> None:
     futures = [runner.submit(all_fail_first) for _ in range(4)]
     assert [future.result(PATIENCE) for future in futures] == [2] * 4
     eventually(lambda: len(runners.factory.made) == 8)
+
+
+# A retry waits for a resource that is proven since its failure.
+
+
+class Outage:
+    """Kills every resource that there is, and has tasks find out."""
+
+    def __init__(self, runners: Runners) -> None:
+        self._factory = runners.factory
+        self._alive_from = 0
+
+    def strike(self) -> None:
+        self._alive_from = len(self._factory.made)
+
+    def use(self, resource: Resource) -> int:
+        """A task function: gives its attempt."""
+        if resource.number < self._alive_from:
+            raise Broken
+        return current_context().attempt
+
+
+@pytest.mark.parametrize("thread_bound", [True, False])
+@pytest.mark.parametrize("call", ["queue_task", "run_task"])
+def test_an_outage_costs_one_attempt_however_many_workers_idle(
+    runners: Runners, call: str, thread_bound: bool
+) -> None:
+    runner = runners.start(
+        worker_count=8, resource_pool_size=8, check_health=is_healthy, thread_bound=thread_bound
+    )
+    outage = Outage(runners)
+    for _ in range(10):
+        outage.strike()
+        assert [getattr(runner, call)(outage.use) for _ in range(16)].count(1) >= 8
+    assert runner.metrics().total_tasks_failed == 0
+    assert 10 <= runner.metrics().total_tasks_retried <= 80
+
+
+@pytest.mark.parametrize("tasks", [8, 100])
+def test_an_outage_that_meets_all_workers_at_once_costs_one_attempt(
+    runners: Runners, tasks: int
+) -> None:
+    runner = runners.start(worker_count=8, check_health=is_healthy)
+    outage = Outage(runners)
+    for _ in range(10):
+        outage.strike()
+        futures = [runner.submit(outage.use) for _ in range(tasks)]
+        assert {future.result(PATIENCE) for future in futures} <= {1, 2}
+    assert runner.metrics().total_tasks_retried >= 10
+
+
+Held = Callable[..., tuple[Runner[Resource], Future[int]]]
+
+
+@pytest.fixture
+def held(runners: Runners, gate: Gate) -> Held:
+    """Starts a runner in which a retry is held: its worker destroys until the gate opens."""
+
+    def destroy(resource: Resource) -> None:
+        gate.hold()
+        runners.factory.destroy(resource)
+
+    def start(**options: Any) -> tuple[Runner[Resource], Future[int]]:
+        runner = runners.start(worker_count=3, on_destroy=destroy, check_health=is_healthy)
+        future = runner.options(**options).submit(Flaky(failures=1))
+        gate.wait_for()
+        assert runner.stats().queued_tasks == 1
+        return runner, future
+
+    return start
+
+
+def test_a_retry_waits_for_its_worker_while_others_idle(held: Held, gate: Gate) -> None:
+    runner, future = held()
+    assert runner.metrics().total_tasks_retried == 1
+    assert not future.done()
+    gate.open()
+    assert future.result(PATIENCE) == 2
+
+
+def test_a_retry_is_taken_where_a_task_has_ended_well_since(held: Held, gate: Gate) -> None:
+    runner, future = held()
+    assert runner.queue_task(lambda resource: resource.number) in {0, 1, 2}
+    assert future.result(PATIENCE) == 2
+    gate.open()
+
+
+def test_stop_finishes_a_held_retry(held: Held, gate: Gate) -> None:
+    runner, future = held()
+    stop = Call(runner.stop)
+    eventually(lambda: runner.state == "stopping")
+    assert not future.done()
+    gate.open()
+    stop.result()
+    assert future.result(0) == 2
+
+
+def test_kill_gives_a_held_retry_its_last_error(held: Held, gate: Gate) -> None:
+    runner, future = held()
+    kill = Call(runner.kill)
+    assert isinstance(future.exception(PATIENCE), Broken)
+    gate.open()
+    assert kill.result() == []
+
+
+def test_a_request_ends_a_held_retry(held: Held, gate: Gate) -> None:
+    runner, future = held()
+    assert future.request_cancel("not needed")
+    assert isinstance(future.exception(PATIENCE), Broken)
+    assert runner.stats().queued_tasks == 0
+    gate.open()
+
+
+def test_a_limit_ends_a_held_retry(held: Held, gate: Gate) -> None:
+    runner, future = held(timeout=0.1)
+    assert isinstance(future.exception(PATIENCE), TaskTimeout)
+    assert runner.stats().queued_tasks == 0
+    gate.open()
+
+
+def test_a_validated_resource_may_have_a_retry(runners: Runners, gate: Gate) -> None:
+    looked_at: list[int] = []
+
+    def validate(resource: Resource) -> bool:
+        looked_at.append(resource.number)
+        return True
+
+    def destroy(resource: Resource) -> None:
+        gate.hold()
+        runners.factory.destroy(resource)
+
+    runner = runners.start(
+        worker_count=3, on_destroy=destroy, check_health=is_healthy, validate=validate
+    )
+    flaky = Flaky(failures=1)
+    assert runner.queue_task(flaky) == 2
+    assert looked_at == flaky.used[1:]
+    gate.open()

@@ -13,7 +13,8 @@ use support::{
 };
 use tasker::engine::backoff::Trouble;
 use tasker::engine::care::Policy;
-use tasker::engine::lanes::Class;
+use tasker::engine::clock::Tick;
+use tasker::engine::lanes::{Class, Entry};
 use tasker::engine::launch::Launched;
 use tasker::engine::permits::Verdict as Room;
 use tasker::engine::task::{EXPRESS, ONCE};
@@ -994,7 +995,7 @@ fn a_stop_waits_for_an_accepted_call_that_has_no_loan_yet() {
     runner.engine.staff_express(());
     let loan = runner.engine.loans.take(FOREVER).expect("a worker was hired");
     let task = express(value(1));
-    assert!(loan.serve(&runner.engine, (), Arc::clone(&task), 0).is_none());
+    assert!(loan.serve(&runner.engine, (), Entry::fresh(Arc::clone(&task), 0)).is_none());
     assert_eq!(task.outcomes(), [Outcome::Value(1)]);
     drop(borrower);
     runner.finish();
@@ -1048,7 +1049,7 @@ fn a_killed_runner_lends_nothing() {
     let borrower = engine.enter_express(engine.clock.now()).expect("open");
     runner.engine.kill(());
     let task = express(value(2));
-    assert!(loan.serve(&runner.engine, (), Arc::clone(&task), 0).is_none());
+    assert!(loan.serve(&runner.engine, (), Entry::fresh(Arc::clone(&task), 0)).is_none());
     assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)]);
     assert_eq!(task.attempts(), 0);
     drop(borrower);
@@ -1512,6 +1513,40 @@ fn a_relief_stands_in_for_the_one_it_relieves() {
 }
 
 #[test]
+fn a_worker_taken_back_after_its_relief_took_its_place_stays() {
+    for first in [0, 1].repeat(rounds(10)) {
+        let (held, gos) = (Latch::new(), [Latch::new(), Latch::new()]);
+        let slow = Arc::clone(&held);
+        let orders = Orders {
+            on_create: Box::new(move |number| {
+                if number > 1 {
+                    slow.wait();
+                }
+                Ok(())
+            }),
+            ..Orders::default()
+        };
+        let runner = Runner::new(Settings { max_worker_count: 3, ..workers(2) }, orders);
+        runner.engine.recycle();
+        eventually("one of them has a relief on its way", || runner.world().creations() == 3);
+        for go in &gos {
+            overrun(&runner, go);
+        }
+        eventually("both are overdue", || runner.stats().heads.overdue == 2);
+        held.open();
+        eventually("the relief is there", || runner.stats().heads.base == 1);
+        gos[first].open();
+        eventually("one was taken back", || runner.stats().heads.overdue == 1);
+        gos[1 - first].open();
+        eventually("there are two", || {
+            let heads = runner.stats().heads;
+            (heads.base, heads.main, heads.equipped) == (2, 2, 2)
+        });
+        runner.finish();
+    }
+}
+
+#[test]
 fn a_relief_without_a_thread_to_be_had_is_done_without() {
     let started = AtomicUsize::new(0);
     let orders = Orders {
@@ -1563,6 +1598,326 @@ fn a_relieved_worker_of_a_stopping_runner_goes_on_serving() {
     busy.open();
     runner.stop();
     assert!(runner.world().made() <= 3, "{} resources", runner.world().made());
+    runner.finish();
+}
+
+// ---- retries wait for a proven resource ----------------------------------------------------------
+
+/// Orders by which every resource made at the start is dead, and says so when it is validated.
+fn dead_at_first(count: u64) -> Orders {
+    Orders { on_validate: Box::new(move |number| number >= count), ..Orders::default() }
+}
+
+/// Finds the resources below this number dead.
+fn needs(first_alive: u64) -> impl Fn(&Seat<'_>, &Arc<Task>) -> End {
+    move |desk, _| match desk.resource().id {
+        id if id < first_alive => End::Bad("dead"),
+        id => End::Value(id),
+    }
+}
+
+#[test]
+fn a_task_loses_one_attempt_however_many_idle_resources_are_dead() {
+    for lending in [false, true] {
+        let settings = Settings { reserve_limit: 8, reserve_at_start: 8, ..workers(8) };
+        let settings = Settings { thread_bound: !lending, ..settings };
+        let runner = Runner::new(settings, dead_at_first(16));
+        for _ in 0..10 {
+            let task = runner.submit(Class::Normal, needs(16));
+            assert!(matches!(task.outcome(), Outcome::Value(_)), "{task:?}");
+            assert!(task.attempts() <= 2, "{task:?}");
+            let task = express(needs(16));
+            assert!(runner.run_task(&task));
+            assert!(matches!(task.outcome(), Outcome::Value(_)), "{task:?}");
+            assert!(task.attempts() <= 2, "{task:?}");
+        }
+        runner.finish();
+    }
+}
+
+#[test]
+fn tasks_that_all_meet_dead_resources_at_once_lose_one_attempt_each() {
+    let runner = Runner::new(workers(8), dead_at_first(8));
+    let meeting = Arc::new(Barrier::new(8));
+    let tasks = [(); 8].map(|()| {
+        let (meeting, look) = (Arc::clone(&meeting), needs(8));
+        runner.submit(Class::Normal, move |desk, task| {
+            if task.attempts() == 1 {
+                meeting.wait();
+            }
+            look(desk, task)
+        })
+    });
+    for task in &tasks {
+        assert!(matches!(task.outcome(), Outcome::Value(8..)), "{task:?}");
+        assert_eq!(task.attempts(), 2);
+    }
+    runner.finish();
+}
+
+/// A runner in which a retry is held: the worker that is to come back for it has not destroyed its resource yet.
+struct Held {
+    runner: Runner,
+    task: Arc<Task>,
+    /// The resource that failed; it is destroyed when `go` opens.
+    bad: u64,
+    go: Arc<Latch>,
+}
+
+/// With these settings, `idle` workers wait beside it. The task fails once.
+fn hold_a_retry(settings: Settings, orders: Orders, flags: u32) -> Held {
+    let (go, destroying) = (Latch::new(), Latch::new());
+    let (slow, seen) = (Arc::clone(&go), Arc::clone(&destroying));
+    let orders = Orders {
+        on_destroy: Box::new(move |_| {
+            seen.open();
+            slow.wait();
+        }),
+        ..orders
+    };
+    let runner = Runner::new(settings, orders);
+    let task = Task::new(Class::Normal, flags, bad_for(1));
+    assert!(runner.submit_task(&task));
+    destroying.wait();
+    Held { runner, bad: task.entered()[0], task, go }
+}
+
+#[test]
+fn a_retry_waits_for_its_worker_while_others_are_idle() {
+    let Held { runner, task, go, bad } = hold_a_retry(workers(3), Orders::default(), 0);
+    assert_eq!((task.attempts(), runner.stats().queued), (1, 1));
+    go.open();
+    assert_eq!((task.outcome(), task.entered()), (Outcome::Value(2), vec![bad, 3]));
+    runner.finish();
+}
+
+#[test]
+fn a_task_that_ends_well_proves_its_resource() {
+    for end in [End::Value(1), End::Error("mine")] {
+        let Held { runner, task, go, bad } = hold_a_retry(workers(2), Orders::default(), 0);
+        let other = runner.submit(Class::Low, move |_, _| end);
+        assert_eq!(task.outcome(), Outcome::Value(2));
+        assert_eq!(task.entered(), [bad, 1 - bad]);
+        assert_eq!(other.entered(), [1 - bad]);
+        go.open();
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_task_that_began_before_the_failure_proves_nothing() {
+    let go = Latch::new();
+    let slow = Arc::clone(&go);
+    let orders = Orders { on_destroy: Box::new(move |_| slow.wait()), ..Orders::default() };
+    let (runner, over) = (Runner::new(workers(2), orders), Latch::new());
+    let before = runner.occupy(&over);
+    let task = runner.submit(Class::Normal, bad_for(1));
+    eventually("its retry is held", || (task.attempts(), runner.stats().queued) == (1, 1));
+    over.open();
+    assert_eq!(before.outcome(), Outcome::Value(0));
+    // It is idle when this one comes, and takes it before the retry.
+    let next = runner.submit(Class::Low, value(7));
+    assert_eq!(next.outcome(), Outcome::Value(7));
+    assert_eq!(task.outcome(), Outcome::Value(2));
+    assert_eq!(next.entered(), before.entered());
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_worker_that_can_validate_looks_after_its_resource_for_a_retry() {
+    for valid in [true, false] {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&looks);
+        let orders = Orders {
+            on_validate: Box::new(move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+                valid
+            }),
+            ..Orders::default()
+        };
+        let care = Policy { validate_after: Some(Tick::MAX), ..Policy::default() };
+        let Held { runner, task, go, bad } = hold_a_retry(caring(2, care), orders, 0);
+        eventually("it was looked at", || looks.load(Ordering::SeqCst) == 1);
+        if valid {
+            assert_eq!((task.outcome(), task.entered()), (Outcome::Value(2), vec![bad, 1 - bad]));
+        }
+        go.open();
+        assert_eq!(task.outcome(), Outcome::Value(2));
+        assert!(valid || task.entered()[1] >= 2, "{task:?}");
+        runner.finish();
+        assert_eq!(looks.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn a_retry_held_for_long_is_run_by_whoever_is_idle() {
+    let settings = Settings { hold: 5_000_000, ..workers(3) };
+    let Held { runner, task, go, bad } = hold_a_retry(settings, Orders::default(), 0);
+    assert_eq!(task.outcome(), Outcome::Value(2));
+    assert!(task.entered()[1] != bad && task.entered()[1] < 3, "{task:?}");
+    // And the one after it, though all sleep.
+    let task = runner.submit(Class::Normal, bad_for(1));
+    assert_eq!(task.outcome(), Outcome::Value(2));
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn all_who_sleep_know_until_when_a_retry_is_held() {
+    let settings = Settings { hold: 20_000_000, ..workers(3) };
+    let Held { runner, task, go, .. } = hold_a_retry(settings, Orders::default(), 0);
+    // One of them is away when the time is up.
+    let over = Latch::new();
+    let occupied = runner.occupy(&over);
+    assert_eq!(task.outcome(), Outcome::Value(2));
+    assert!(occupied.outcomes().is_empty());
+    over.open();
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_retry_is_held_on_while_no_resource_can_be_made() {
+    let (orders, down) = failing();
+    let runner = Runner::new(Settings { hold: 100_000_000, ..workers(2) }, orders);
+    down.store(true, Ordering::SeqCst);
+    let task = runner.submit(Class::Normal, bad_for(1));
+    // The pauses between five attempts are longer than that.
+    eventually("creation goes on failing", || lock(&runner.world().faults).len() >= 5);
+    assert_eq!(task.attempts(), 1, "nobody tries it on what idled meanwhile");
+    down.store(false, Ordering::SeqCst);
+    assert_eq!(task.outcome(), Outcome::Value(2));
+    runner.finish();
+}
+
+#[test]
+fn a_stop_waits_for_a_held_retry_and_wakes_everybody_after_it() {
+    for hold in [Tick::MAX, 5_000_000] {
+        let settings = Settings { hold, ..workers(3) };
+        let Held { runner, task, go, .. } = hold_a_retry(settings, Orders::default(), 0);
+        runner.engine.begin_stop();
+        if hold == Tick::MAX {
+            assert_eq!(runner.engine.members().len(), 3);
+            go.open();
+        }
+        assert_eq!(task.outcome(), Outcome::Value(2));
+        go.open();
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_retry_whose_worker_gives_up_in_a_stop_is_anybodys() {
+    let (orders, down) = failing();
+    let Held { runner, task, go, bad } = hold_a_retry(workers(2), orders, 0);
+    down.store(true, Ordering::SeqCst);
+    runner.engine.begin_stop();
+    go.open();
+    assert_eq!((task.outcome(), task.entered()), (Outcome::Value(2), vec![bad, 1 - bad]));
+    runner.finish();
+}
+
+#[test]
+fn a_kill_gives_a_held_retry_its_last_error() {
+    let Held { runner, task, go, .. } = hold_a_retry(workers(3), Orders::default(), 0);
+    runner.engine.kill(());
+    assert_eq!(task.outcomes(), [Outcome::Error("bad")]);
+    eventually("those who slept have left", || runner.engine.members().len() <= 3);
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_held_retry_whose_limit_passes_keeps_nobody_in_a_stopping_runner() {
+    let Held { runner, task, go, .. } = hold_a_retry(workers(2), Orders::default(), 0);
+    runner.engine.begin_stop();
+    assert_eq!(runner.engine.members().len(), 2);
+    runner.limit(&task, Duration::from_millis(1));
+    assert_eq!(task.outcome(), Outcome::TimedOut);
+    let heads = || runner.stats().heads;
+    eventually("only the one that destroys is left", || heads().equipped == 0);
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_call_on_a_loan_waits_for_a_proven_one() {
+    let (go, destroying) = (Latch::new(), Latch::new());
+    let (slow, seen) = (Arc::clone(&go), Arc::clone(&destroying));
+    let orders = Orders {
+        on_destroy: Box::new(move |_| {
+            seen.open();
+            slow.wait();
+        }),
+        ..Orders::default()
+    };
+    let settings = Settings { reserve_at_start: 2, reserve_limit: 2, ..workers(1) };
+    let runner = Runner::new(lending(settings), orders);
+    thread::scope(|scope| {
+        let task = express(bad_for(1));
+        let call = scope.spawn({
+            let (runner, task) = (&runner, Arc::clone(&task));
+            move || runner.run_task(&task)
+        });
+        destroying.wait();
+        eventually("the other lies idle", || runner.stats().available == 1);
+        assert_eq!(task.attempts(), 1);
+        // A call that ends well on it proves it.
+        let other = express(value(1));
+        assert!(runner.run_task(&other) && call.join().expect("no panic"));
+        assert_eq!(task.outcome(), Outcome::Value(2));
+        assert_eq!(task.entered()[1..], other.entered());
+    });
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_call_on_a_loan_validates_an_idle_one_or_has_any_after_a_while() {
+    let validating = Policy { validate_after: Some(Tick::MAX), ..Policy::default() };
+    for (care, hold) in [(validating, Tick::MAX), (Policy::default(), 5_000_000)] {
+        let go = Latch::new();
+        let slow = Arc::clone(&go);
+        let orders = Orders { on_destroy: Box::new(move |_| slow.wait()), ..Orders::default() };
+        let settings = Settings { reserve_at_start: 2, reserve_limit: 2, hold, ..caring(1, care) };
+        let runner = Runner::new(lending(settings), orders);
+        let task = express(bad_for(1));
+        assert!(runner.run_task(&task));
+        assert_eq!((task.outcome(), task.entered().len()), (Outcome::Value(2), 2));
+        assert!(task.entered().iter().all(|id| *id < 3), "{task:?}");
+        go.open();
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_call_is_lent_any_when_a_stopping_runner_cannot_make_its_resource() {
+    let (orders, down) = failing();
+    let settings = Settings { reserve_at_start: 2, reserve_limit: 2, ..workers(1) };
+    let (runner, begun) = (Runner::new(lending(settings), orders), Latch::new());
+    let inside = Arc::clone(&begun);
+    // It begins before the failure of the other one, and proves nothing.
+    let before = express(move |desk, _| {
+        inside.open();
+        eventually("no other can be made", || !lock(&desk.engine().host.faults).is_empty());
+        End::Value(1)
+    });
+    let task = express(move |desk, task| {
+        if task.attempts() == 1 {
+            down.store(true, Ordering::SeqCst);
+            desk.engine().begin_stop();
+            return End::Bad("bad");
+        }
+        End::Value(2)
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| runner.run_task(&before));
+        begun.wait();
+        assert!(runner.run_task(&task));
+    });
+    assert_eq!((task.outcome(), task.attempts()), (Outcome::Value(2), 2));
+    assert_eq!(task.entered()[1..], before.entered());
     runner.finish();
 }
 

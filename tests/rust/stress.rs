@@ -9,6 +9,7 @@
 #[expect(dead_code, reason = "the other tests use all of it")]
 mod support;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ScopedJoinHandle};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use support::{End, Orders, Runner, Seat, Task, eventually, lock, workers};
 use tasker::engine::Settings;
 use tasker::engine::care::Policy;
+use tasker::engine::clock::Tick;
 use tasker::engine::lanes::Class;
 use tasker::engine::task::{EXPRESS, ONCE};
 
@@ -104,6 +106,7 @@ impl Plan {
                 max_queue_size: dice.chance(50).then(|| dice.pick(1, 20)),
                 burst_interval: 500_000,
                 idle_timeout: 1_000_000,
+                hold: [Tick::MAX, 200_000, 20_000][dice.pick(0, 2)],
                 care: Policy {
                     validate_after: dice.chance(30).then_some(1),
                     resets: dice.chance(30),
@@ -322,6 +325,93 @@ fn nothing_is_lost_whatever_goes_wrong() {
     for seed in rounds(300) {
         let named = Seed(seed);
         Scene::new(Plan::new(seed)).play();
+        drop(named);
+    }
+}
+
+/// A server that every resource depends on: a restart kills those that there are.
+#[derive(Default)]
+struct Server {
+    restarts: AtomicU64,
+    /// How many restarts there had been when a resource was begun, by its number.
+    born: Mutex<HashMap<u64, u64>>,
+}
+
+impl Server {
+    fn connect(&self, number: u64) {
+        let restarts = self.restarts.load(Ordering::SeqCst);
+        lock(&self.born).insert(number, restarts);
+    }
+
+    fn answers(&self, number: u64) -> bool {
+        lock(&self.born)[&number] == self.restarts.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn restarts_cost_a_task_no_more_attempts_than_there_were() {
+    const RESTARTS: u64 = 2;
+    for seed in rounds(60) {
+        let named = Seed(seed);
+        let Plan { settings, producers, tasks, .. } = Plan::new(seed);
+        let mut dice = Dice::new(!seed);
+        let worker_count = dice.pick(2, 8);
+        // For ever: nobody is to need it.
+        let settings = Settings {
+            worker_count,
+            max_worker_count: worker_count + dice.pick(0, 2),
+            hold: Tick::MAX,
+            ..settings
+        };
+        let recycles = dice.chance(30);
+        let server = Arc::new(Server::default());
+        let [creator, validator, tidier] = [(); 3].map(|()| Arc::clone(&server));
+        let orders = Orders {
+            max_retries: usize::try_from(RESTARTS).expect("few"),
+            on_create: Box::new(move |number| {
+                creator.connect(number);
+                Ok(())
+            }),
+            on_validate: Box::new(move |number| validator.answers(number)),
+            on_reset: Box::new(move |number| tidier.answers(number)),
+            ..Orders::default()
+        };
+        let runner = Runner::new(settings, orders);
+        let done = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for producer in 0..producers {
+                let (runner, server, done) = (&runner, &server, &done);
+                scope.spawn(move || {
+                    let mut dice = Dice::new(seed ^ (producer << 8));
+                    for number in 0..tasks {
+                        let (class, is_express) = (Class::ALL[dice.pick(0, 2)], dice.chance(30));
+                        let flags = if is_express { EXPRESS } else { 0 };
+                        let server = Arc::clone(server);
+                        let task = Task::new(class, flags, move |desk, _| {
+                            let alive = server.answers(desk.resource().id);
+                            if alive { End::Value(number) } else { End::Bad("cut off") }
+                        });
+                        let run = if is_express { Runner::run_task } else { Runner::submit_task };
+                        assert!(run(runner, &task), "open");
+                        if dice.chance(50) {
+                            task.outcome();
+                        }
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            for restart in 1..=RESTARTS {
+                let due = producers * tasks * restart / (RESTARTS + 1);
+                eventually("it is time for a restart", || done.load(Ordering::SeqCst) >= due);
+                server.restarts.fetch_add(1, Ordering::SeqCst);
+                if recycles {
+                    runner.engine.recycle();
+                }
+            }
+        });
+        runner.finish();
+        let metrics = runner.engine.metrics();
+        assert_eq!(metrics.failed, 0, "{metrics:?}");
         drop(named);
     }
 }

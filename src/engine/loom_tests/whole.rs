@@ -2,6 +2,7 @@
 
 use super::super::backoff::Trouble;
 use super::super::care::Policy;
+use super::super::clock::Tick;
 use super::super::lanes::Class;
 use super::super::task::{EXPRESS, TaskWord};
 use super::super::worker::{Badge, Desk, Life};
@@ -148,6 +149,7 @@ fn settings(keep_reserved: bool, worker_count: usize) -> Settings {
         care: Policy::default(),
         burst_interval: 100_000_000,
         idle_timeout: 30_000_000_000,
+        hold: Tick::MAX,
     }
 }
 
@@ -168,6 +170,23 @@ fn loom_a_kill_leaves_no_task_behind() {
         assert!(engine.wait_ended(Duration::MAX));
         assert_eq!(engine.mode(), Mode::Stopped);
         assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// A retry that waits in a stopping runner while its worker renews and another goes to sleep, or leaves.
+#[test]
+fn loom_a_stop_leaves_no_retry_behind() {
+    let mut model = model::Builder::new();
+    // Not more: three threads of whole engines have too many interleavings.
+    model.preemption_bound = Some(1);
+    model.check(|| {
+        let engine = engine(true, 2);
+        let job = Job::new(0, true);
+        engine.submit(Class::Normal, Arc::clone(&job), 0).unwrap();
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
+        assert_eq!(engine.metrics().completed, 1);
     });
 }
 

@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use tasker::engine::backoff::Trouble;
-use tasker::engine::clock::ticks;
+use tasker::engine::clock::{Tick, ticks};
 use tasker::engine::deadlines::Key;
-use tasker::engine::lanes::Class;
+use tasker::engine::lanes::{Class, Entry};
 use tasker::engine::launch::Launched;
 use tasker::engine::permits::Verdict as Room;
 use tasker::engine::task::{EXPRESS, ONCE, Phase, Taken, TaskWord};
@@ -464,6 +464,7 @@ pub(crate) fn workers(count: usize) -> Settings {
         care: tasker::engine::care::Policy::default(),
         burst_interval: 100_000_000,
         idle_timeout: 30_000_000_000,
+        hold: Tick::MAX,
     }
 }
 
@@ -582,23 +583,24 @@ impl Runner {
         if !self.accept(task, borrower.is_some()) {
             return false;
         }
-        let mut next = Some(Arc::clone(task));
+        let mut next = Some(Entry::fresh(Arc::clone(task), since));
         while let Some(mine) = next.take() {
             let loan = loop {
-                if let Some(loan) = engine.loans.try_take() {
+                if let Some(loan) = engine.loans.try_take_for(engine, &mine) {
                     break Some(loan);
                 }
                 if !engine.may_lend() {
                     break None;
                 }
-                engine.staff_express(());
-                if let Some(loan) = engine.loans.take(Duration::from_millis(10)) {
+                engine.staff_for((), &mine);
+                let slice = Duration::from_millis(10);
+                if let Some(loan) = engine.loans.take_for(engine, &mine, slice) {
                     break Some(loan);
                 }
             };
             match loan {
-                Some(loan) => next = loan.serve(engine, (), mine, since),
-                None => engine.decline((), mine),
+                Some(loan) => next = loan.serve(engine, (), mine),
+                None => engine.decline((), mine.task),
             }
         }
         true
