@@ -350,6 +350,15 @@ def test_an_outage_that_meets_all_workers_at_once_costs_one_attempt(
     assert runner.metrics().total_tasks_retried >= 10
 
 
+def test_an_outage_costs_an_item_of_map_one_attempt(runners: Runners) -> None:
+    runner = runners.start(worker_count=8, check_health=is_healthy)
+    outage = Outage(runners)
+    for _ in range(10):
+        outage.strike()
+        assert set(runner.map(lambda resource, _: outage.use(resource), range(100))) <= {1, 2}
+    assert runner.metrics().total_tasks_retried >= 10
+
+
 Held = Callable[..., tuple[Runner[Resource], Future[int]]]
 
 
