@@ -73,9 +73,9 @@ pub struct Engine<H: Host> {
     /// Flags above, each set once and never cleared. `SeqCst`: a worker that claims and then looks here,
     /// and a kill that writes here and then sweeps, must not both miss the other.
     mode: CachePadded<AtomicU8>,
-    /// Whether base workers are still to be hired on demand. Cleared under the roster's lock when the last place is
-    /// taken, set again when one was given back; `SeqCst`, against the lanes: see [`start_base`](Self::start_base).
-    vacant: AtomicBool,
+    /// How many base workers are still to be started on demand. Lowered by whoever has started one. Relaxed: it only
+    /// spares those who come when all have been started the look at the roster.
+    vacancies: AtomicUsize,
     /// Workers that are hired on demand and have a task: reserved and temporary ones from its claim to its outcome,
     /// base ones, while some are still to be hired, until they look for the next. Written by them; `SeqCst`, like
     /// the lanes that it is read with.
@@ -191,7 +191,7 @@ impl<H: Host> Engine<H> {
             ledger: Arc::new(Ledger::new()),
             window: Window::new(clock.now()),
             mode: CachePadded::new(AtomicU8::new(0)),
-            vacant: AtomicBool::new(settings.on_demand),
+            vacancies: AtomicUsize::new(if settings.on_demand { settings.worker_count } else { 0 }),
             engaged: AtomicUsize::new(0),
             strays: Strays::default(),
             renewal: Renewal::new(),
@@ -317,8 +317,8 @@ impl<H: Host> Engine<H> {
     }
 
     /// Whether a base worker may have to be hired for the next task.
-    pub(super) fn is_vacant(&self) -> bool {
-        self.vacant.load(Ordering::SeqCst)
+    pub(super) fn has_vacancies(&self) -> bool {
+        self.vacancies.load(Ordering::Relaxed) > 0
     }
 
     /// Hires a base worker if more tasks wait than workers are free, and there is a place.
@@ -331,19 +331,14 @@ impl<H: Host> Engine<H> {
     }
 
     fn base_place(&self) -> Option<Arc<Badge<H>>> {
-        if !self.is_vacant() {
+        if !self.has_vacancies() {
             return None;
         }
         self.roster.hire(&self.settings, Post::Base, false, |heads| {
             // Who took an entry engages itself and then looks for more, so nothing is overlooked in between.
             let engaged = self.engaged.load(Ordering::SeqCst);
-            let needed = self.main.lanes.len() > heads.main.saturating_sub(engaged);
-            let places = self.settings.worker_count.saturating_sub(heads.main);
-            let hired = needed && places > 0;
-            if places <= usize::from(hired) {
-                self.vacant.store(false, Ordering::SeqCst);
-            }
-            hired
+            self.main.lanes.len() > heads.main.saturating_sub(engaged)
+                && heads.main < self.settings.worker_count
         })
     }
 
@@ -353,15 +348,14 @@ impl<H: Host> Engine<H> {
         scope: H::Scope<'_>,
         badge: Arc<Badge<H>>,
     ) -> Result<(), H::Fault> {
-        let Err(fault) = self.start(scope, badge, false) else {
-            return Ok(());
-        };
-        // Its unlived life has given the place back.
-        self.vacant.store(true, Ordering::SeqCst);
-        if self.roster.headcount().main == 0 {
-            return Err(fault);
+        match self.start(scope, badge, false) {
+            Ok(()) => {
+                self.vacancies.fetch_sub(1, Ordering::Relaxed);
+            }
+            // Its unlived life has given the place back.
+            Err(fault) if self.roster.headcount().main == 0 => return Err(fault),
+            Err(fault) => self.host.report_no_thread(scope, fault),
         }
-        self.host.report_no_thread(scope, fault);
         Ok(())
     }
 

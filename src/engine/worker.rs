@@ -271,7 +271,7 @@ impl<'w, H: Host> Desk<'w, H> {
         let first = claim == Claim::First;
         self.engine.queue_of(word).taken(word, first);
         self.recorder.count(if first { Counter::Started } else { Counter::Resumed });
-        if !self.badge.post.is_main() || self.engine.is_vacant() {
+        if !self.badge.post.is_main() || self.engine.has_vacancies() {
             self.engage(scope);
         }
         let again = self.attempt(scope, task, first, Some(since));
