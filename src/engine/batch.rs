@@ -76,7 +76,7 @@ impl Deal {
         self.size.saturating_sub(self.next.load(Ordering::Acquire))
     }
 
-    fn claim(&self) -> Option<usize> {
+    pub(super) fn claim(&self) -> Option<usize> {
         // The look before keeps the number from growing without end.
         if self.left() == 0 {
             return None;
@@ -86,7 +86,7 @@ impl Deal {
     }
 
     /// Claims all that is left, so that nobody starts it.
-    fn withdraw(&self) -> Range<usize> {
+    pub(super) fn withdraw(&self) -> Range<usize> {
         let first = self.next.swap(usize::MAX / 2, Ordering::AcqRel);
         first.min(self.size)..self.size
     }
@@ -298,9 +298,10 @@ impl<H: Host> Desk<'_, H> {
 
     fn invite_others(&self, scope: H::Scope<'_>, task: &H::Task, deal: &Deal) {
         let others = deal.left().saturating_sub(1) as u64;
-        if others == 0 || self.engine().main.bell.sleepers() == 0 {
+        if others == 0 {
             return;
         }
+        // Also when nobody sleeps: who is just about to would not hear of it later.
         let worth = |span: Tick| span >= LONG || span.saturating_mul(others) >= MUCH;
         if deal.pace.get().is_none_or(worth) {
             self.engine().invite(scope, task);

@@ -470,6 +470,14 @@ def test_slow_items_run_on_all_workers(runners: Runners, gate: Gate) -> None:
     assert call.result() == list(range(8))
 
 
+def test_waiting_items_bring_burst_workers(runners: Runners, gate: Gate) -> None:
+    runner = runners.start(max_worker_count=3, burst_interval=0.01)
+    call: Call[list[int]] = Call(list, runner.map(gate.hold_then_return, range(9)))
+    gate.wait_for(3)
+    gate.open()
+    assert call.result() == list(range(9))
+
+
 @pytest.mark.parametrize("fields", [{}, {"task_timeout": 60}])
 def test_items_are_retried_on_a_fresh_resource(runners: Runners, fields: dict[str, Any]) -> None:
     runner = runners.start(worker_count=2, check_health=is_healthy, **fields)

@@ -2268,3 +2268,145 @@ fn a_panic_on_a_loan_breaks_the_runner_and_sends_the_loan_home() {
 fn rounds(count: usize) -> usize {
     if cfg!(miri) { count.div_ceil(50) } else { count }
 }
+
+// ---- batches -----------------------------------------------------------------------------------
+
+fn items(
+    count: u64,
+    work: impl Fn(&Seat<'_>, u64) -> End + Clone + Send + Sync + 'static,
+) -> Vec<Arc<Task>> {
+    let item = |number| {
+        let work = work.clone();
+        Task::new(Class::Normal, 0, move |desk, _| work(desk, number))
+    };
+    (0..count).map(item).collect()
+}
+
+#[test]
+fn each_item_of_a_batch_is_counted_and_ends_once() {
+    let runner = runner(3);
+    let batches: Vec<_> = (0..20).map(|_| items(500, |_, number| End::Value(number))).collect();
+    for batch in &batches {
+        runner.submit_batch(Class::Normal, batch);
+    }
+    runner.stop();
+    for (number, item) in batches.iter().flat_map(|batch| (0..).zip(batch)) {
+        assert_eq!(item.outcome(), Outcome::Value(number));
+    }
+    let metrics = runner.engine.metrics();
+    assert_eq!((metrics.arrived, metrics.completed), (10_000, 10_000));
+    runner.finish();
+}
+
+#[test]
+fn a_batch_of_unknown_pace_is_shared_by_all_idle_workers() {
+    let runner = runner(4);
+    let together = Arc::new(Barrier::new(4));
+    let meet = Arc::clone(&together);
+    let batch = items(4, move |_, number| {
+        // Nobody passes alone.
+        meet.wait();
+        End::Value(number)
+    });
+    runner.submit_batch(Class::Normal, &batch);
+    runner.finish();
+}
+
+#[test]
+fn whoever_is_invited_goes_on_behind_a_worker_that_is_stuck() {
+    let (runner, go) = (runner(2), Latch::new());
+    let (stuck, hold) = (Latch::new(), Arc::clone(&go));
+    let entered = Arc::clone(&stuck);
+    let batch = items(3_000, move |_, number| {
+        if number == 2_000 {
+            entered.open();
+            hold.wait();
+        }
+        End::Value(number)
+    });
+    let ticket = runner.submit_batch(Class::Normal, &batch);
+    stuck.wait();
+    runner.engine.invite((), &ticket);
+    assert_eq!(batch[2_999].outcome(), Outcome::Value(2_999));
+    assert_eq!(runner.stats().running, 1);
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn a_kill_answers_the_items_behind_one_that_runs() {
+    let (runner, go, stuck) = (runner(1), Latch::new(), Latch::new());
+    let (hold, entered) = (Arc::clone(&go), Arc::clone(&stuck));
+    let batch = items(100, move |_, number| {
+        entered.open();
+        hold.wait();
+        End::Value(number)
+    });
+    runner.submit_batch(Class::Normal, &batch);
+    stuck.wait();
+    runner.engine.kill(());
+    for item in &batch[1..] {
+        assert_eq!(item.outcomes(), [Outcome::Refused(Refusal::Killed)]);
+    }
+    assert_eq!(runner.engine.metrics().dropped, 99);
+    go.open();
+    assert_eq!(batch[0].outcome(), Outcome::Value(0));
+    runner.finish();
+}
+
+#[test]
+fn cancelled_items_leave_the_queue_and_a_tombstone_at_most() {
+    let (runner, go) = (runner(1), Latch::new());
+    runner.occupy(&go);
+    let batch = items(50, |_, number| End::Value(number));
+    let ticket = runner.submit_batch(Class::Normal, &batch);
+    assert_eq!(runner.stats().queued, 50);
+    assert_eq!(runner.cancel_items(&ticket), 50);
+    assert_eq!(runner.cancel_items(&ticket), 0);
+    assert_eq!(runner.stats().queued, 0);
+    go.open();
+    runner.finish();
+}
+
+#[test]
+fn an_item_that_spoils_its_resource_is_tried_again_and_the_batch_goes_on_with_another() {
+    let runner = runner(1);
+    let batch: Vec<_> = (0..40)
+        .map(|number| match number % 10 {
+            3 => Task::new(Class::Normal, 0, bad_for(1)),
+            _ => Task::new(Class::Normal, 0, value(number)),
+        })
+        .collect();
+    runner.submit_batch(Class::Normal, &batch);
+    runner.stop();
+    for item in batch.iter().skip(3).step_by(10) {
+        assert_eq!(item.outcome(), Outcome::Value(2));
+        assert_eq!(item.attempts(), 2);
+    }
+    assert_eq!(runner.world().made(), 5);
+    assert_eq!(runner.engine.metrics().retried, 4);
+    runner.finish();
+}
+
+#[test]
+fn what_is_more_urgent_comes_between_the_items_of_a_batch() {
+    let (runner, go, order) = (runner(1), Latch::new(), list());
+    let (hold, entered, inner) = (Arc::clone(&go), Latch::new(), Arc::clone(&order));
+    let inside = Arc::clone(&entered);
+    let batch = items(10, move |_, number| {
+        if number == 0 {
+            inside.open();
+            hold.wait();
+        }
+        lock(&inner).push(number);
+        End::Value(number)
+    });
+    runner.submit_batch(Class::Normal, &batch);
+    entered.wait();
+    let urgent = runner.submit(Class::High, note(&order, 100));
+    go.open();
+    urgent.outcome();
+    runner.stop();
+    assert_eq!(lock(&order)[..3], [0, 100, 1]);
+    runner.finish();
+}

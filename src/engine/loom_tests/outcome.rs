@@ -1,5 +1,6 @@
 //! The races over one task: who starts it, who gives it its outcome, and who hears of it.
 
+use super::super::batch::{Deal, Pace};
 use super::super::lanes::Class;
 use super::super::task::{BATCH, Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
@@ -142,5 +143,23 @@ fn loom_an_invitation_to_a_batch_that_is_dealt_out_is_a_tombstone() {
         let pushed = u32::from(inviter.join().unwrap());
         assert_eq!(buried, pushed);
         assert_eq!(word.claim(), Claim::Lost);
+    });
+}
+
+/// An item that two workers start, or that is started although it was taken back.
+#[test]
+fn loom_each_item_of_a_batch_is_claimed_by_one() {
+    model(|| {
+        let deal = Arc::new(Deal::new(3, 0, Arc::new(Pace::new())));
+        let worker = {
+            let deal = Arc::clone(&deal);
+            spawn(move || [deal.claim(), deal.claim()])
+        };
+        let mut claimed: Vec<_> = deal.claim().into_iter().collect();
+        claimed.extend(deal.withdraw());
+        claimed.extend(worker.join().unwrap().into_iter().flatten());
+        claimed.sort_unstable();
+        assert_eq!(claimed, [0, 1, 2]);
+        assert_eq!(deal.claim(), None);
     });
 }

@@ -7,17 +7,19 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use tasker::engine::backoff::Trouble;
+use tasker::engine::batch::{Deal, Pace};
 use tasker::engine::clock::{Tick, ticks};
 use tasker::engine::deadlines::Key;
 use tasker::engine::lanes::{Class, Entry};
 use tasker::engine::launch::Launched;
 use tasker::engine::permits::Verdict as Room;
-use tasker::engine::task::{EXPRESS, ONCE, Phase, Taken, TaskWord};
+use tasker::engine::task::{BATCH, EXPRESS, ONCE, Phase, Taken, TaskWord};
 use tasker::engine::worker::{Badge, Desk, Life};
 use tasker::engine::{Engine, Host, Mode, Ran, Refusal, Settings, Stats, Verdict};
 
@@ -64,6 +66,8 @@ pub(crate) struct Task {
     watch: Mutex<Option<Key>>,
     /// The resources that it was entered with, in order.
     entered: Mutex<Vec<u64>>,
+    /// What it stands for, if it is a batch: items that are tasks themselves.
+    items: Option<(Deal, Vec<Arc<Task>>)>,
 }
 
 impl Task {
@@ -72,16 +76,27 @@ impl Task {
         flags: u32,
         work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self { work: Mutex::new(Some(Box::new(work))), ..Self::bare(class, flags) })
+    }
+
+    /// A batch of these tasks, of which nobody else has heard yet.
+    pub(crate) fn batch(class: Class, items: Vec<Arc<Self>>) -> Arc<Self> {
+        let deal = Deal::new(items.len(), 0, Arc::new(Pace::new()));
+        Arc::new(Self { items: Some((deal, items)), ..Self::bare(class, BATCH) })
+    }
+
+    fn bare(class: Class, flags: u32) -> Self {
+        Self {
             word: TaskWord::new(class, flags),
-            work: Mutex::new(Some(Box::new(work))),
+            work: Mutex::default(),
             judged: Mutex::default(),
             last_error: Mutex::default(),
             outcome: Mutex::default(),
             settled: Condvar::new(),
             watch: Mutex::default(),
             entered: Mutex::default(),
-        })
+            items: None,
+        }
     }
 
     /// Blocks until the task has its outcome.
@@ -297,6 +312,29 @@ impl World {
         }
     }
 
+    /// Runs an item of a batch; what is not plain about it is decided as for a task.
+    fn run_item(desk: &Desk<'_, Self>, item: &Arc<Task>) {
+        assert!(item.word.claim_fresh(), "an item is claimed once");
+        let work = lock(&item.work).take().expect("a claimed item has its payload");
+        lock(&item.entered).push(desk.resource().id);
+        let text = match work(desk, item) {
+            End::Value(value) => {
+                drop(work);
+                assert!(item.word.settle_running(), "nobody else settles an item");
+                desk.item_ended(true);
+                item.publish(Outcome::Value(value));
+                return;
+            }
+            End::Error(text) => text,
+            End::Bad(text) => {
+                *lock(&item.last_error) = Some(text);
+                text
+            }
+        };
+        *lock(&item.judged) = Some((work, text));
+        desk.item_failed((), Arc::clone(item));
+    }
+
     fn stop_watching(&self, task: &Task) {
         let watch = lock(&task.watch).take();
         if let Some(key) = watch {
@@ -361,6 +399,32 @@ impl Host for World {
 
     fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>) -> Ran {
         self.attempt(desk, task)
+    }
+
+    fn deal<'t>(&self, task: &'t Arc<Task>) -> Option<&'t Deal> {
+        task.items.as_ref().map(|(deal, _)| deal)
+    }
+
+    fn run_items(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>, most: u64) -> u64 {
+        let (deal, items) = task.items.as_ref().expect("a batch");
+        let mut ran = 0;
+        while ran < most
+            && !desk.is_spoiled()
+            && let Some(item) = desk.start_item((), task, deal)
+        {
+            ran += 1;
+            Self::run_item(desk, &items[item]);
+        }
+        ran
+    }
+
+    fn refuse_items(&self, (): (), task: &Arc<Task>, items: Range<usize>, why: Refusal) {
+        let (_, all) = task.items.as_ref().expect("a batch");
+        for item in &all[items] {
+            assert_eq!(item.word.withdraw(), Some(Taken::Fresh));
+            item.drop_payload();
+            item.publish(Outcome::Refused(why));
+        }
     }
 
     fn judge(&self, (): (), _desk: &Desk<'_, Self>, task: &Arc<Task>) -> Verdict {
@@ -542,6 +606,27 @@ impl Runner {
     /// Submits a task unless the queue is full. False: full, or refused.
     pub(crate) fn try_submit_task(&self, task: &Arc<Task>) -> bool {
         self.engine.try_permit() && self.hand_in(task)
+    }
+
+    /// Submits tasks as one batch, which is not refused. The queue has no bound.
+    pub(crate) fn submit_batch(&self, class: Class, items: &[Arc<Task>]) -> Arc<Task> {
+        let batch = Task::batch(class, items.to_vec());
+        let (mine, since) = (Arc::clone(&batch), self.engine.clock.now());
+        assert!(self.engine.submit_batch(class, mine, since, items.len()).is_ok(), "accepted");
+        lock(&self.accepted).extend(items.iter().cloned());
+        batch
+    }
+
+    /// Cancels the items of a batch that nobody has started; tells how many.
+    pub(crate) fn cancel_items(&self, batch: &Arc<Task>) -> usize {
+        let (_, items) = batch.items.as_ref().expect("a batch");
+        let claimed = self.engine.cancel_items((), batch);
+        for item in &items[claimed.clone()] {
+            assert!(item.word.cancel(|_| true).is_some());
+            item.drop_payload();
+            item.put(Outcome::Cancelled);
+        }
+        claimed.len()
     }
 
     /// Submits a closure, which is not refused.
