@@ -8,6 +8,7 @@ mod bench {
     use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
     use std::hint::black_box;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread::{self, Thread};
     use std::time::{Duration, Instant};
     use tasker::engine::backoff::Trouble;
@@ -269,7 +270,34 @@ mod bench {
         group.finish();
     }
 
-    criterion_group!(benches, lanes, bulk, dispatch, lifecycle, looking);
+    /// What no dispatch between two threads can be quicker than where they share a core: two changes of threads.
+    fn hand_over(c: &mut Criterion) {
+        let mut group = c.benchmark_group("hand-over");
+        group.bench_function("two threads that yield to each other", |bencher| {
+            bencher.iter_custom(|times| {
+                let turn = Arc::new(AtomicU64::new(0));
+                let take_turns = move |mine: u64, turn: &AtomicU64| {
+                    for round in 0..times {
+                        while turn.load(Ordering::Acquire) != 2 * round + mine {
+                            thread::yield_now();
+                        }
+                        turn.store(2 * round + mine + 1, Ordering::Release);
+                    }
+                };
+                let other = {
+                    let turn = Arc::clone(&turn);
+                    thread::spawn(move || take_turns(1, &turn))
+                };
+                let begin = Instant::now();
+                take_turns(0, &turn);
+                let _ended = other.join();
+                begin.elapsed()
+            });
+        });
+        group.finish();
+    }
+
+    criterion_group!(benches, lanes, bulk, dispatch, hand_over, lifecycle, looking);
 }
 
 fn main() {
