@@ -17,9 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benches.python import callgrind
+from benches.python import callgrind, report
 
 ROOT = Path(__file__).parents[2]
+BEGIN = "<!-- anatomy: begin, written by benches/python/instructions.py -->"
+END = "<!-- anatomy: end -->"
 FEW, MANY = 2_000, 42_000
 REPEATS = 2
 """How often each program runs: the least counts, for threads do not meet the same way twice."""
@@ -110,8 +112,8 @@ def check(environment: dict[str, str]) -> int:
     return above
 
 
-def anatomy(environment: dict[str, str]) -> None:
-    """Prints where a task that is submitted and waited for spends its time, as a table."""
+def anatomy(environment: dict[str, str]) -> str:
+    """Where a task that is submitted and waited for spends its time, as a table."""
     counts = measure("submit", environment)
     total = counts.by_library.total()
     duration = nanoseconds(environment)
@@ -121,10 +123,11 @@ def anatomy(environment: dict[str, str]) -> None:
 
     stages = {stage: cost(first) - cost(less) for stage, (first, less) in STAGES.items()}
     stages["the caller's own loop, and the rest"] = total - sum(stages.values())
-    print("| stage | instructions | share | ns |", "| --- | ---: | ---: | ---: |", sep="\n")
-    for stage, count in stages.items():
-        print(f"| {stage} | {count:,} | {count / total:.0%} | {count / total * duration:.0f} |")
-    print(f"| one task | {total:,} | 100% | {duration:.0f} |")
+    lines = ["| stage | instructions | share | ns |", "| --- | ---: | ---: | ---: |"]
+    for stage, count in [*stages.items(), ("one task", total)]:
+        share = count / total
+        lines.append(f"| {stage} | {count:,} | {share:.0%} | {share * duration:.0f} |")
+    return "\n".join(lines)
 
 
 def nanoseconds(environment: dict[str, str]) -> float:
@@ -157,6 +160,9 @@ def main() -> None:
     """Measures what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--anatomy", action="store_true", help="where a task spends them")
+    parser.add_argument(
+        "--write-docs", action="store_true", help=f"put the anatomy into {report.PAGE.name}"
+    )
     options = parser.parse_args()
     if not callgrind.is_available():
         print("instructions: not counted, for valgrind is not installed")
@@ -166,7 +172,10 @@ def main() -> None:
     if options.anatomy:
         with tempfile.TemporaryDirectory() as folder:
             build_with_symbols(Path(folder))
-            anatomy({**environment, "PYTHONPATH": folder})
+            table = anatomy({**environment, "PYTHONPATH": folder})
+        print(table)
+        if options.write_docs:
+            report.put_between(BEGIN, END, table)
     elif check(environment):
         sys.exit("instructions: a task costs more than it may")
     else:

@@ -37,17 +37,21 @@ def as_json(setting: dict[str, str], rows: Iterable[Row]) -> dict[str, Any]:
     }
 
 
+def put_between(begin: str, end: str, text: str) -> None:
+    """Replaces what stands between two marks in the page on performance."""
+    before, found, rest = PAGE.read_text("utf-8").partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not found or not found_too:
+        raise ValueError(f"{PAGE.name} lacks the marks {begin} and {end}")
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", "utf-8")
+
+
 def write_page(setting: dict[str, str], rows: Iterable[Row]) -> None:
-    """Puts the figures between the two marks in the page on performance."""
-    before, begin, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} lacks the marks {BEGIN} and {END}")
+    """Puts the figures into the page on performance."""
     parts = [setting_list(setting)]
     for workload, group in groupby(rows, attrgetter("workload")):
         parts.append(section(workload, group))
-    figures = "\n\n".join(parts)
-    PAGE.write_text(f"{before}{begin}\n\n{figures}\n\n{end}{after}", "utf-8")
+    put_between(BEGIN, END, "\n\n".join(parts))
 
 
 def setting_list(setting: dict[str, str]) -> str:
