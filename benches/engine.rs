@@ -229,13 +229,15 @@ mod bench {
         stop(&engine);
         let engine = start(1, false);
         engine.staff_express(());
-        let first = engine.loans.take(FOREVER).expect("a worker was hired");
+        let entry = Entry::fresh(Job::new(EXPRESS), 0);
+        let first = engine.loans.take(&engine, &entry, FOREVER).expect("a worker was hired");
         first.give_back(&engine);
         group.bench_function("on a loan", |bencher| {
             bencher.iter(|| {
                 let borrower = engine.enter_express(0).expect("open");
-                let loan = engine.loans.try_take().expect("idle");
-                loan.serve(&engine, (), Entry::fresh(Job::new(EXPRESS), 0));
+                let entry = Entry::fresh(Job::new(EXPRESS), 0);
+                let loan = engine.loans.try_take(&engine, &entry).expect("idle");
+                loan.serve(&engine, (), entry, true);
                 drop(borrower);
             });
         });

@@ -86,6 +86,10 @@ impl Condvar {
         Self(imp::Condvar::new())
     }
 
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
@@ -157,12 +161,6 @@ pub(crate) mod channel {
         }
     }
 
-    #[derive(Debug)]
-    pub(crate) enum RecvTimeoutError {
-        #[expect(dead_code, reason = "loom has no clock")]
-        Timeout,
-    }
-
     pub(crate) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
         let shared =
             Arc::new(Shared { queue: Mutex::new(VecDeque::new()), arrived: Condvar::new() });
@@ -190,10 +188,6 @@ pub(crate) mod channel {
                 }
                 queue = self.0.arrived.wait_timeout(queue, Duration::ZERO);
             }
-        }
-
-        pub(crate) fn recv_timeout(&self, _limit: Duration) -> Result<T, RecvTimeoutError> {
-            Ok(self.recv().expect("never disconnected"))
         }
 
         pub(crate) fn is_empty(&self) -> bool {

@@ -1,8 +1,9 @@
 //! `run_task` without a thread hop: a reserved worker lends its resource to the calling thread.
 //!
-//! The resource is made and destroyed on its worker's thread. In between it lies in a channel of idle
-//! loans; a caller takes one, runs its task, and puts it back, or sends it home when the resource went bad
-//! or the runner is closing. Holding the loan is holding the resource: nobody else can reach it.
+//! The resource is made and destroyed on its worker's thread. In between it lies in a line of idle loans; a
+//! caller takes the one that rested longest, so that none is forgotten, runs its task, and puts it back, or sends it
+//! home when the resource went bad or the runner is closing. Holding the loan is holding the resource: nobody else can
+//! reach it.
 
 use super::care::Care;
 use super::engine::Engine;
@@ -12,8 +13,9 @@ use super::lanes::Entry;
 use super::proof::{self, Failure};
 use super::worker::{Badge, Desk, Next, Post};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::channel::{Receiver, Sender, unbounded};
+use crate::sync::channel::{Sender, unbounded};
 use crate::sync::{Arc, Condvar, Mutex};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -23,25 +25,21 @@ pub struct Loan<H: Host> {
     kit: Option<(H::Resource, Recorder, Care)>,
     badge: Arc<Badge<H>>,
     home: Sender<H::Resource>,
-    /// Set while it is neither idle nor at home.
-    usage: Option<Usage>,
-}
-
-/// Counts one loan in use; no more when dropped.
-struct Usage(Arc<AtomicUsize>);
-
-impl Drop for Usage {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
+    in_use: Arc<AtomicUsize>,
+    /// It is neither idle nor at home, and counted in `in_use`.
+    used: bool,
 }
 
 /// The idle loans of one engine.
 pub struct Loans<H: Host> {
-    sender: Sender<Loan<H>>,
-    receiver: Receiver<Loan<H>>,
-    /// Callers in [`take`](Self::take). Written by them; `SeqCst`, like the channel.
+    /// The longest idle in front. No loan is dropped under this lock.
+    idle: Mutex<VecDeque<Box<Loan<H>>>>,
+    /// A loan came, or more of them will do.
+    came: Condvar,
+    /// Callers that wait for a loan. Written by them before they look, read by who brings one after it is there.
     waiting: AtomicUsize,
+    /// Those among them that wait for one for a retry. As above.
+    choosy: AtomicUsize,
     /// Accepted calls that have not had their outcome. Raised inside the gate, so once that is sealed it only
     /// falls; `SeqCst`, against the mode.
     borrowers: AtomicUsize,
@@ -51,13 +49,6 @@ pub struct Loans<H: Host> {
     given_up: AtomicBool,
     /// The runner is closing, and one resource could not be made: retries have any. Set once. `SeqCst`, as above.
     any: AtomicBool,
-    /// Callers that wait for a loan for a retry. Written by them; `SeqCst`, against the channel.
-    choosy: AtomicUsize,
-    /// Held by the one of them that looks through the idle loans, so that none misses what another has in its hands.
-    choice: Mutex<()>,
-    /// How often they were told that a loan came.
-    news: Mutex<u64>,
-    told: Condvar,
 }
 
 /// One accepted call that runs its task on a loan; over when dropped.
@@ -89,28 +80,20 @@ impl<H: Host> std::fmt::Debug for Borrower<'_, H> {
 
 impl<H: Host> Loans<H> {
     pub(super) fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        let (waiting, borrowers, in_use) = <(AtomicUsize, AtomicUsize, _)>::default();
-        let (given_up, any) = <(AtomicBool, AtomicBool)>::default();
-        let (choosy, choice) = (AtomicUsize::new(0), Mutex::new(()));
-        let (news, told) = (Mutex::new(0), Condvar::new());
         Self {
-            sender,
-            receiver,
-            waiting,
-            borrowers,
-            in_use,
-            given_up,
-            any,
-            choosy,
-            choice,
-            news,
-            told,
+            idle: Mutex::new(VecDeque::new()),
+            came: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+            choosy: AtomicUsize::new(0),
+            borrowers: AtomicUsize::new(0),
+            in_use: Arc::new(AtomicUsize::new(0)),
+            given_up: AtomicBool::new(false),
+            any: AtomicBool::new(false),
         }
     }
 
     pub(super) fn idle(&self) -> usize {
-        self.receiver.len()
+        self.idle.lock().len()
     }
 
     /// Whether the runner is closing and every accepted call has its loan. One that wants another for a retry finds
@@ -133,7 +116,9 @@ impl<H: Host> Loans<H> {
     /// Retries have any loan from here on.
     pub(super) fn lend_any(&self) {
         self.any.store(true, Ordering::SeqCst);
-        self.tell();
+        // Under the lock, or one that has just looked would miss it.
+        drop(self.idle.lock());
+        self.came.notify_all();
     }
 
     pub(super) fn are_given_up(&self) -> bool {
@@ -171,7 +156,9 @@ pub(super) fn lend<H: Host>(
 ) -> (H::Resource, Next) {
     let (home, door) = unbounded();
     let kit = Some((resource, engine.ledger.enlist(), care));
-    engine.loans.put(engine, Loan { kit, badge: Arc::clone(badge), home, usage: None });
+    let in_use = Arc::clone(&engine.loans.in_use);
+    let loan = Loan { kit, badge: Arc::clone(badge), home, in_use, used: false };
+    engine.loans.put(engine, Box::new(loan));
     let back = engine.host.park(scope, || door.recv());
     let leave = engine.loans.is_over(engine) || badge.post() == Post::Temporary;
     (
@@ -181,100 +168,71 @@ pub(super) fn lend<H: Host>(
 }
 
 impl<H: Host> Loans<H> {
-    /// Takes an idle loan, waiting up to `limit` for one. A caller that goes on waiting calls
-    /// [`Engine::staff_express`] before each wait: the worker it waited for may have left.
-    pub fn take(&self, limit: Duration) -> Option<Loan<H>> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let loan = self.receiver.recv_timeout(limit).ok();
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        loan.map(|loan| self.hand_over(loan))
-    }
-
-    /// Takes an idle loan if there is one.
-    pub fn try_take(&self) -> Option<Loan<H>> {
-        self.receiver.try_recv().ok().map(|loan| self.hand_over(loan))
-    }
-
-    /// [`take`](Self::take), for this task, which may be a retry.
-    pub fn take_for(
+    /// Takes an idle loan that will do for this task, waiting up to `limit` for one. A caller that goes on waiting calls
+    /// [`Engine::staff_for`] before each wait: the worker it waited for may have left.
+    pub fn take(
         &self,
         engine: &Engine<H>,
         entry: &Entry<H::Task>,
         limit: Duration,
-    ) -> Option<Loan<H>> {
-        if entry.failed == proof::NONE {
-            return self.take(limit);
-        }
+    ) -> Option<Box<Loan<H>>> {
+        let choosy = usize::from(entry.failed != proof::NONE);
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.choosy.fetch_add(1, Ordering::SeqCst);
-        let news = *self.news.lock();
-        let loan = self.choose(engine, entry).or_else(|| {
-            drop(self.told.wait_while(self.news.lock(), limit, |now| *now == news));
-            self.choose(engine, entry)
+        self.choosy.fetch_add(choosy, Ordering::SeqCst);
+        let loan = self.try_take(engine, entry).or_else(|| {
+            let none = |idle: &mut VecDeque<_>| self.find(engine, entry, idle).is_none();
+            drop(self.came.wait_while(self.idle.lock(), limit, none));
+            self.try_take(engine, entry)
         });
-        self.choosy.fetch_sub(1, Ordering::SeqCst);
+        self.choosy.fetch_sub(choosy, Ordering::SeqCst);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         loan
     }
 
-    /// [`try_take`](Self::try_take), for this task, which may be a retry.
-    pub fn try_take_for(&self, engine: &Engine<H>, entry: &Entry<H::Task>) -> Option<Loan<H>> {
-        if entry.failed == proof::NONE { self.try_take() } else { self.choose(engine, entry) }
+    /// Takes an idle loan that will do for this task, if there is one.
+    pub fn try_take(&self, engine: &Engine<H>, entry: &Entry<H::Task>) -> Option<Box<Loan<H>>> {
+        let mut idle = self.idle.lock();
+        let place = self.find(engine, entry, &idle)?;
+        let mut loan = idle.remove(place)?;
+        // Under the lock: a call whose loan is not idle any more has it in use.
+        self.in_use.fetch_add(1, Ordering::SeqCst);
+        drop(idle);
+        loan.used = true;
+        Some(loan)
     }
 
-    /// Takes the first idle loan that is proven since the failure of this retry, or can be; see [`proof`].
-    fn choose(&self, engine: &Engine<H>, entry: &Entry<H::Task>) -> Option<Loan<H>> {
+    /// The first loan; for a retry, of those that are proven since its failure or can be, see [`proof`].
+    fn find(
+        &self,
+        engine: &Engine<H>,
+        entry: &Entry<H::Task>,
+        idle: &VecDeque<Box<Loan<H>>>,
+    ) -> Option<usize> {
+        if entry.failed == proof::NONE {
+            return (!idle.is_empty()).then_some(0);
+        }
         let any = self.any.load(Ordering::SeqCst)
             || engine.proof(proof::NONE).covers(entry.failed, entry.since);
-        let choice = self.choice.lock();
-        let mut others = Vec::new();
-        let chosen = loop {
-            match self.receiver.try_recv() {
-                Ok(loan) if any || loan.suits(entry.failed) => break Some(self.hand_over(loan)),
-                Ok(loan) => others.push(loan),
-                Err(_) => break None,
-            }
-        };
-        for loan in others {
-            let sent = self.sender.send(loan);
-            debug_assert!(sent.is_ok());
+        idle.iter().position(|loan| any || loan.suits(entry.failed))
+    }
+
+    fn put(&self, engine: &Engine<H>, mut loan: Box<Loan<H>>) {
+        loan.end_use();
+        self.idle.lock().push_back(loan);
+        if self.waiting() > 0 {
+            // Not every loan will do for a retry.
+            if self.choosy() > 0 { self.came.notify_all() } else { self.came.notify_one() }
         }
-        drop(choice);
-        // Whoever called everything home meanwhile has not seen the others.
-        self.recall_if_over(engine);
-        chosen
-    }
-
-    /// Has those who wait for a loan for a retry look again.
-    fn tell(&self) {
-        if self.choosy.load(Ordering::SeqCst) > 0 {
-            *self.news.lock() += 1;
-            self.told.notify_all();
-        }
-    }
-
-    fn hand_over(&self, mut loan: Loan<H>) -> Loan<H> {
-        self.in_use.fetch_add(1, Ordering::SeqCst);
-        loan.usage = Some(Usage(Arc::clone(&self.in_use)));
-        loan
-    }
-
-    fn put(&self, engine: &Engine<H>, mut loan: Loan<H>) {
-        loan.usage = None;
-        let sent = self.sender.send(loan);
-        debug_assert!(sent.is_ok());
-        self.tell();
-        // After the send: whoever closes sets the mode first and then calls everything home, so one of
-        // the two sees the other.
+        // After the push: whoever closes sets the mode first and then calls everything home, so one of the two sees
+        // the other.
         self.recall_if_over(engine);
     }
 
     /// Sends every idle loan home, once nobody will ask for one.
     pub(super) fn recall_if_over(&self, engine: &Engine<H>) {
         if self.is_over(engine) {
-            while let Some(loan) = self.try_take() {
-                drop(loan);
-            }
+            let all = std::mem::take(&mut *self.idle.lock());
+            drop(all);
         }
     }
 }
@@ -282,18 +240,22 @@ impl<H: Host> Loans<H> {
 impl<H: Host> Loan<H> {
     /// Runs one task on it in the calling thread, then gives the loan back. The task comes back when it
     /// is to be tried again.
+    ///
+    /// `at_once`: the call found it idle, so that its wait ended when it began.
     pub fn serve(
-        self,
+        self: Box<Self>,
         engine: &Arc<Engine<H>>,
         scope: H::Scope<'_>,
         entry: Entry<H::Task>,
+        at_once: bool,
     ) -> Option<Entry<H::Task>> {
         let Some((resource, recorder, care)) = &self.kit else {
             unreachable!("only `drop` takes it");
         };
-        let now = engine.clock.now();
-        let worn = |now| {
-            care.is_worn(|| now, engine.renewal.generation())
+        // The clock is read for those alone who limit an age or validate.
+        let now = || engine.clock.now();
+        let worn = || {
+            care.is_worn(now, engine.renewal.generation())
                 && !engine.is_closing()
                 && engine.begin_renewal(scope, &self.badge).is_some()
         };
@@ -301,16 +263,19 @@ impl<H: Host> Loan<H> {
             let latest = engine.failures.latest();
             let valid = engine.host.validate(scope, &self.badge, resource);
             if valid {
-                care.validated(now, latest);
+                care.validated(now(), latest);
             }
             valid
         };
-        let unproven = entry.failed > care.proven() && care.can_validate();
-        if worn(now) || (unproven || care.must_validate(now)) && !is_valid() {
+        let doubtful = || entry.failed > care.proven() || care.must_validate(now());
+        if worn() || care.can_validate() && doubtful() && !is_valid() {
             // It goes home to be renewed; the task, which nobody has touched, goes on to another.
             return Some(entry);
         }
         let desk = Desk::new(engine, &self.badge, resource, recorder, care);
+        if at_once {
+            desk.begin_at(entry.since);
+        }
         let serve = AssertUnwindSafe(|| desk.serve(scope, entry));
         let again = catch_unwind(serve).unwrap_or_else(|panic| {
             engine.collapse(scope, &self.badge, recorder);
@@ -320,7 +285,7 @@ impl<H: Host> Loan<H> {
             engine.express.returned();
             Entry { task, since: desk.last_end(), failed: engine.failures.another() }
         });
-        let spent = desk.is_spoiled() || worn(engine.clock.now());
+        let spent = desk.is_spoiled() || worn();
         if !spent && self.badge.post() != Post::Temporary {
             self.give_back(engine);
         }
@@ -333,15 +298,23 @@ impl<H: Host> Loan<H> {
     }
 
     /// Gives a loan back.
-    pub fn give_back(self, engine: &Engine<H>) {
+    pub fn give_back(self: Box<Self>, engine: &Engine<H>) {
         engine.loans.put(engine, self);
+    }
+}
+
+impl<H: Host> Loan<H> {
+    fn end_use(&mut self) {
+        if std::mem::take(&mut self.used) {
+            self.in_use.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
 impl<H: Host> Drop for Loan<H> {
     fn drop(&mut self) {
         // First: its worker looks whether somebody wants it again.
-        self.usage = None;
+        self.end_use();
         if let Some((resource, recorder, _care)) = self.kit.take() {
             // First: once its worker is gone, the ledger is complete.
             drop(recorder);

@@ -217,6 +217,11 @@ impl<'w, H: Host> Desk<'w, H> {
         (self.span.get() != 0).then(|| (self.last.get(), self.span.get()))
     }
 
+    /// Says that the next task's time begins then.
+    pub(super) fn begin_at(&self, now: Tick) {
+        self.last.set(now);
+    }
+
     /// The engine it works for.
     pub fn engine(&self) -> &'w Arc<Engine<H>> {
         self.engine

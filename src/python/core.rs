@@ -479,14 +479,18 @@ impl CoreRef<'_> {
     fn run_on_loan(&self, py: Python<'_>, entry: Entry<Task>) -> PyResult<()> {
         let engine = &self.engine;
         let mut next = Some(entry);
+        let mut at_once = true;
         while let Some(current) = next.take() {
-            let loan = if let Some(loan) = engine.loans.try_take_for(engine, &current) {
+            let loan = if let Some(loan) = engine.loans.try_take(engine, &current) {
                 Ok(Some(loan))
             } else {
+                at_once = false;
                 self.wait_for_loan(py, &current)
             };
             match loan {
-                Ok(Some(loan)) => next = loan.serve(engine, py, current),
+                Ok(Some(loan)) => {
+                    next = loan.serve(engine, py, current, std::mem::take(&mut at_once));
+                }
                 Ok(None) => {
                     engine.decline(py, current.task);
                     return Ok(());
@@ -502,7 +506,11 @@ impl CoreRef<'_> {
     }
 
     /// Waits for a loan; `None` when none will come, or the task has been settled meanwhile.
-    fn wait_for_loan(&self, py: Python<'_>, entry: &Entry<Task>) -> PyResult<Option<Loan<PyHost>>> {
+    fn wait_for_loan(
+        &self,
+        py: Python<'_>,
+        entry: &Entry<Task>,
+    ) -> PyResult<Option<Box<Loan<PyHost>>>> {
         // Short: a worker that could not be started is asked for again.
         const PATIENCE: f64 = 0.05;
         let engine = &self.engine;
@@ -513,7 +521,7 @@ impl CoreRef<'_> {
                 py,
                 Limit::after(Some(PATIENCE)),
                 || found.lock().is_some(),
-                |slice| *found.lock() = engine.loans.take_for(engine, entry, slice),
+                |slice| *found.lock() = engine.loans.take(engine, entry, slice),
             );
             let found = found.lock().take();
             match (found, waited) {

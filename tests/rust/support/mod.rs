@@ -669,22 +669,24 @@ impl Runner {
             return false;
         }
         let mut next = Some(Entry::fresh(Arc::clone(task), since));
+        let mut at_once = true;
         while let Some(mine) = next.take() {
             let loan = loop {
-                if let Some(loan) = engine.loans.try_take_for(engine, &mine) {
+                if let Some(loan) = engine.loans.try_take(engine, &mine) {
                     break Some(loan);
                 }
+                at_once = false;
                 if !engine.may_lend() {
                     break None;
                 }
                 engine.staff_for((), &mine);
                 let slice = Duration::from_millis(10);
-                if let Some(loan) = engine.loans.take_for(engine, &mine, slice) {
+                if let Some(loan) = engine.loans.take(engine, &mine, slice) {
                     break Some(loan);
                 }
             };
             match loan {
-                Some(loan) => next = loan.serve(engine, (), mine),
+                Some(loan) => next = loan.serve(engine, (), mine, std::mem::take(&mut at_once)),
                 None => engine.decline((), mine.task),
             }
         }
