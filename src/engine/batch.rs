@@ -61,6 +61,8 @@ pub struct Deal {
     /// The first item that nobody has claimed. Beyond `size` by as many as came too late.
     next: AtomicUsize,
     size: usize,
+    /// Whoever claims or withdraws holds a lock of the host's, which is guard enough.
+    guarded: bool,
     since: Tick,
     pace: Arc<Pace>,
 }
@@ -68,7 +70,14 @@ pub struct Deal {
 impl Deal {
     /// The items of a batch that is queued now.
     pub fn new(size: usize, since: Tick, pace: Arc<Pace>) -> Self {
-        Self { next: AtomicUsize::new(0), size, since, pace }
+        Self { next: AtomicUsize::new(0), size, guarded: false, since, pace }
+    }
+
+    /// The same where a scope of the host's is proof of holding a lock: no two threads claim at a time, and no atomic
+    /// addition is needed, which would cost a quick item a tenth of all that is done for it.
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        Self { guarded: true, ..self }
     }
 
     /// How many items nobody has claimed.
@@ -81,7 +90,13 @@ impl Deal {
         if self.left() == 0 {
             return None;
         }
-        let item = self.next.fetch_add(1, Ordering::AcqRel);
+        let item = if self.guarded {
+            let item = self.next.load(Ordering::Relaxed);
+            self.next.store(item + 1, Ordering::Release);
+            item
+        } else {
+            self.next.fetch_add(1, Ordering::AcqRel)
+        };
         (item < self.size).then_some(item)
     }
 
@@ -325,6 +340,14 @@ mod tests {
         assert_eq!(deal.withdraw(), 2..4);
         assert_eq!((deal.claim(), deal.left()), (None, 0));
         assert!(deal.withdraw().is_empty());
+    }
+
+    #[test]
+    fn under_a_lock_of_the_hosts_items_are_claimed_once_too() {
+        let deal = deal(3).guarded();
+        assert_eq!([deal.claim(), deal.claim()], [Some(0), Some(1)]);
+        assert_eq!(deal.withdraw(), 2..3);
+        assert_eq!((deal.claim(), deal.left()), (None, 0));
     }
 
     #[test]

@@ -231,8 +231,12 @@ impl Batch {
     ) -> PyResult<Py<Self>> {
         let slots: Box<[Slot]> = items.map(Slot::new).collect();
         let since = make.core.get().engine.clock.now();
+        let deal = Deal::new(slots.len(), since, Arc::clone(&make.course.pace));
+        // The interpreter's lock is held wherever items are claimed.
+        #[cfg(not(Py_GIL_DISABLED))]
+        let deal = deal.guarded();
         let batch = Self {
-            deal: Deal::new(slots.len(), since, Arc::clone(&make.course.pace)),
+            deal,
             undone: AtomicUsize::new(slots.len()),
             slots,
             first: make.first,
@@ -335,6 +339,7 @@ impl Batch {
     }
 
     /// Puts the outcome of an item into its slot.
+    #[inline]
     fn put(&self, py: Python<'_>, index: usize, kind: usize, object: Py<PyAny>) {
         let before = self.slots[index].replace(py, object.into_ptr() as usize | kind);
         if let Some((numbers, _)) = &self.course.finished {

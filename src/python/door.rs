@@ -229,6 +229,7 @@ impl<'a> Callee<'a> {
 }
 
 /// The next item of an iterator; `None` at its end.
+#[inline]
 pub(super) fn next(py: Python<'_>, iterator: &Py<PyAny>) -> Result<Option<Py<PyAny>>, Py<PyAny>> {
     // SAFETY: a live object; what `iter()` gives has this slot.
     let step = unsafe { (*ffi::Py_TYPE(iterator.as_ptr())).tp_iternext };

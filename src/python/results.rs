@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 /// As much work as a batch is meant to be, and as is queued ahead unless the caller says how many items.
 const AHEAD: Tick = 1_000_000;
 /// How often the look-ahead may double before a reader that has to wait does so.
-const DOUBLINGS: u32 = 2;
+const DOUBLINGS: u32 = 3;
 /// The input is read on when there is room for so much work: the workers are to find enough, and not each item alone.
 const ENOUGH: Tick = 500_000;
 /// The reading of a slow input stops after this, so that what is there is queued.
