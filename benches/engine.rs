@@ -12,14 +12,16 @@ mod bench {
     use std::thread::{self, Thread};
     use std::time::{Duration, Instant};
     use tasker::engine::backoff::Trouble;
+    use tasker::engine::badge::Badge;
     use tasker::engine::care::Policy;
     use tasker::engine::clock::Tick;
+    use tasker::engine::desk::Desk;
     use tasker::engine::gate::Gate;
     use tasker::engine::lanes::{Class, Entry, Lanes};
     use tasker::engine::launch::Launched;
     use tasker::engine::proof::Proof;
     use tasker::engine::task::{EXPRESS, OBSERVED, TaskWord};
-    use tasker::engine::worker::{Badge, Desk, Life};
+    use tasker::engine::worker::Life;
     use tasker::engine::{Engine, Host, Ran, Refusal, Settings, Verdict};
 
     const FOREVER: Duration = Duration::from_secs(60);

@@ -5,14 +5,15 @@
 //! the entry back invites one more worker. An item counts as a task of its own from the submit on: in the gate, in the
 //! bound, in the tallies. What is not plain about an item (a retry, a judgement) the host makes a task of.
 
+use super::badge::Running;
 use super::clock::Tick;
+use super::desk::Desk;
 use super::engine::Engine;
 use super::figures::Counter;
 use super::host::Host;
 use super::lanes::Class;
 use super::queue::Closed;
 use super::task::{Claim, Taken, TaskWord};
-use super::worker::{Desk, Running};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::ops::Range;

@@ -4,9 +4,11 @@
 //! holds no lock when it calls a verb, and calls them on the thread that the verb's documentation names.
 
 use super::backoff::Trouble;
+use super::badge::Badge;
 use super::batch::Deal;
+use super::desk::Desk;
 use super::task::TaskWord;
-use super::worker::{Badge, Desk, Life};
+use super::worker::Life;
 use crate::sync::Arc;
 use std::ops::Range;
 

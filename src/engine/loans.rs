@@ -5,13 +5,15 @@
 //! home when the resource went bad or the runner is closing. Holding the loan is holding the resource: nobody else can
 //! reach it.
 
+use super::badge::{Badge, Post};
 use super::care::Care;
+use super::desk::Desk;
 use super::engine::Engine;
 use super::figures::Recorder;
 use super::host::Host;
 use super::lanes::Entry;
 use super::proof::{self, Failure};
-use super::worker::{Badge, Desk, Next, Post};
+use super::worker::Next;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::channel::{Sender, unbounded};
 use crate::sync::{Arc, Condvar, Mutex};

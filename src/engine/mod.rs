@@ -1,15 +1,19 @@
 //! Threads that own resources, and the queue in front of them. No Python, no `unsafe`.
 //!
-//! A task's way: [`Engine::submit`] → [`queue`] (gate, lanes, bell) → [`worker`] (claim, run, settle) →
+//! A task's way: [`Engine::submit`] → [`queue`] (gate, lanes, bell) → [`worker`] (takes it) → [`desk`] (claim, run, settle) →
 //! the host's future. `DESIGN.md` beside this file has the states, the counters and the shutdown protocol.
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod badge;
 pub mod batch;
 pub mod bell;
+mod books;
 pub mod care;
 pub mod clock;
 pub mod deadlines;
+pub mod desk;
+mod ending;
 #[expect(clippy::module_inception, reason = "the engine of the engine is what the folder is about")]
 mod engine;
 pub mod figures;
@@ -25,6 +29,7 @@ pub mod renewal;
 pub mod roster;
 pub mod scaler;
 pub mod settings;
+mod staffing;
 pub mod task;
 pub mod token;
 pub mod worker;
@@ -32,6 +37,7 @@ pub mod worker;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub use engine::{Engine, Metrics, Mode, Stats, Unserved};
+pub use books::{Metrics, Stats};
+pub use engine::{Engine, Mode, Unserved};
 pub use host::{Host, Ran, Refusal, Verdict};
 pub use settings::Settings;

@@ -4,8 +4,8 @@
 //! resource. Otherwise the old one destroys and creates on its own thread. Either way one worker at most is without
 //! a resource for this reason, and none while another is without one for any other.
 
+use super::badge::Badge;
 use super::host::Host;
-use super::worker::Badge;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 

@@ -4,9 +4,9 @@
 //! count may exceed the number of running threads but never falls below it: no limit is overrun, and an
 //! empty roster means that nothing of ours is left.
 
+use super::badge::{Badge, Post};
 use super::host::Host;
 use super::settings::Settings;
-use super::worker::{Badge, Post};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! What the engine needs to know, checked by whoever builds it.
 
+use super::badge::Post;
 use super::care::Policy;
 use super::clock::Tick;
-use super::worker::Post;
 
 /// Settings of one engine. The facade validates what users give; this only carries it.
 #[derive(Debug, Clone)]

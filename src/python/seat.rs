@@ -8,7 +8,7 @@ use super::future::Future;
 use super::host::PyHost;
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
-use crate::engine::worker::Desk;
+use crate::engine::desk::Desk;
 use crate::sync::Arc;
 use crate::sync::thread::Thread;
 use pyo3::prelude::*;

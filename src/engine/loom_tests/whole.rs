@@ -1,11 +1,13 @@
 //! The races of whole engines: what is told to be over is over, and nothing accepted is left behind.
 
 use super::super::backoff::Trouble;
+use super::super::badge::Badge;
 use super::super::care::Policy;
 use super::super::clock::Tick;
+use super::super::desk::Desk;
 use super::super::lanes::Class;
 use super::super::task::{EXPRESS, TaskWord};
-use super::super::worker::{Badge, Desk, Life};
+use super::super::worker::Life;
 use super::super::{Engine, Host, Mode, Ran, Refusal, Settings, Verdict};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::spawn;

@@ -13,14 +13,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use tasker::engine::backoff::Trouble;
+use tasker::engine::badge::Badge;
 use tasker::engine::batch::{Deal, Pace};
 use tasker::engine::clock::{Tick, ticks};
 use tasker::engine::deadlines::Key;
+use tasker::engine::desk::Desk;
 use tasker::engine::lanes::{Class, Entry};
 use tasker::engine::launch::Launched;
 use tasker::engine::permits::Verdict as Room;
 use tasker::engine::task::{BATCH, EXPRESS, ONCE, Phase, Taken, TaskWord};
-use tasker::engine::worker::{Badge, Desk, Life};
+use tasker::engine::worker::Life;
 use tasker::engine::{Engine, Host, Mode, Ran, Refusal, Settings, Stats, Verdict};
 
 /// Longer than any of these tests takes; a wait that ends by it is a hang.
