@@ -33,7 +33,7 @@ pub(super) enum Relief<H: Host> {
 }
 
 impl<H: Host> Engine<H> {
-    /// Hires the first workers. [`Launch::wait`] tells when all have their resource.
+    /// Hires the first workers. [`Launch::wait`](super::launch::Launch::wait) tells when all have their resource.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! A worker: makes its resource, serves tasks with it, renews it when it goes bad, destroys it.
 //!
 //! The loop has one way out of each round: serve, renew, or leave. Every task of every queue, fresh or
-//! retried, running or draining, goes through [`Desk::serve`].
+//! retried, running or draining, goes through `Desk::serve`.
 
 use super::badge::{BEGUN, Badge, EQUIPPED, Post};
 use super::bell::Woken;

@@ -581,7 +581,7 @@ pub(super) fn run(
         context: context.as_ref(),
     };
     let mut ran = 0;
-    while ran < most && !desk.is_spoiled() {
+    while ran < most && (ran == 0 || !desk.is_spoiled()) {
         let (more, failed) = seat::with(|seat| seat.at_desk(desk, || stride.run(seat, most - ran)));
         ran += more;
         let Some((index, error)) = failed else {
