@@ -2313,6 +2313,10 @@ fn a_batch_of_unknown_pace_is_shared_by_all_idle_workers() {
         End::Value(number)
     });
     runner.submit_batch(Class::Normal, &batch);
+    // Before the end, at which those who find nothing leave.
+    for (item, number) in batch.iter().zip(0..) {
+        assert_eq!(item.outcome(), Outcome::Value(number));
+    }
     runner.finish();
 }
 
