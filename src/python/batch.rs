@@ -581,6 +581,8 @@ pub(super) fn run(
         context: context.as_ref(),
     };
     let mut ran = 0;
+    // A worker that finds its resource bad renews it before the next item. But inside a task it cannot, and the one
+    // item that it is asked for has nobody else to run it.
     while ran < most && (ran == 0 || !desk.is_spoiled()) {
         let (more, failed) = seat::with(|seat| seat.at_desk(desk, || stride.run(seat, most - ran)));
         ran += more;

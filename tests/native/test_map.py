@@ -917,3 +917,18 @@ def test_items_wait_while_no_resource_can_be_made(runners: Runners, log: LogBook
     time.sleep(MOMENT)
     trouble.clear()
     assert call.result() == list(range(50))
+
+
+@pytest.mark.parametrize("how", ["queue_task", "map"])
+def test_it_goes_on_inside_a_task_whose_resource_was_found_bad(runners: Runners, how: str) -> None:
+    runner = runners.start(check_health=is_healthy)
+
+    def fail(_resource: Resource, *_item: int) -> None:
+        raise Broken
+
+    def outer(_resource: Resource) -> list[int]:
+        with contextlib.suppress(Broken):
+            runner.queue_task(fail) if how == "queue_task" else list(runner.map(fail, [0]))
+        return list(runner.map(lambda _, item: item, range(5)))
+
+    assert runner.submit(outer).result(PATIENCE) == [0, 1, 2, 3, 4]
