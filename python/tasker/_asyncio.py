@@ -45,7 +45,9 @@ class Promise(asyncio.Future[T]):
     def let_go(self) -> None:
         """Cancels the task if it has not started, and takes no notice of it otherwise."""
         self._task.cancel()
-        super().cancel()
+        if not super().cancel() and not self.cancelled():
+            # asyncio reports an error that nobody has looked at.
+            self.exception()
 
 
 async def off_loop(call: Callable[[], T], name: str) -> T:

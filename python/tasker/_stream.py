@@ -194,7 +194,8 @@ class _AsTheyFinish(_Flight[T]):
         return self._ready.popleft().result()
 
     def abandon(self) -> None:
-        self._ready.clear()
+        while self._ready:
+            self._ready.popleft().let_go()
         while self._pending:
             self._pending.pop().let_go()
 

@@ -393,3 +393,34 @@ def test_an_input_under_way_is_given_up_with_the_iteration(runners: Runners, run
         assert ended.is_set()
 
     run(main())
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_errors_behind_the_one_that_ended_it_are_not_reported(
+    runners: Runners, run: Run, gate: Gate, ordered: bool
+) -> None:
+    runner = runners.start(worker_count=2)
+    reported: list[object] = []
+
+    def fail(_resource: Resource, item: int) -> None:
+        if item == 0:
+            gate.hold()
+        raise Broken
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        results = runner.amap(fail, range(4), buffersize=4, ordered=ordered)
+        first = asyncio.ensure_future(anext(results))
+        await until(lambda: runner.metrics().total_tasks_failed == 3)
+        gate.open()
+        with pytest.raises(Broken):
+            await first
+        await results.aclose()
+        await until(lambda: runner.metrics().total_tasks_failed == 4)
+        gc.collect()
+        await asyncio.sleep(0)
+        gc.collect()
+
+    run(main())
+    assert reported == []
