@@ -222,6 +222,9 @@ class RunnerExecutor(_Executor):
             RuntimeError: This executor was shut down, or, as `RunnerStopped`, its runner.
             QueueFull: The queue is full and the call may not wait.
         """
+        if self._is_forsaken():
+            # The lock may be held by a thread that is gone. Refused there.
+            return super().submit(fn, *args, **kwargs)
         with self._changed:
             if self._closed:
                 message = "cannot schedule new futures after shutdown"
@@ -258,13 +261,15 @@ class RunnerExecutor(_Executor):
             wait: Whether to return only when the calls made through this executor are done.
             cancel_futures: Whether to cancel those of them that have not started.
         """
+        if self._is_forsaken():
+            return
         with self._changed:
             self._closed = True
             pending = list(self._pending)
         if cancel_futures:
             for future in pending:
                 future.cancel()
-        if wait and not self._must_not_wait():
+        if wait and not self._is_own_thread():
             with self._changed:
                 self._changed.wait_for(lambda: not (self._entering or self._pending))
 

@@ -147,9 +147,14 @@ impl Executor {
         }
     }
 
-    /// Whether a wait for tasks would be one for the caller itself, or for what a fork has left behind.
-    fn _must_not_wait(&self) -> PyResult<bool> {
-        self.engine().map(|engine| seat::works_for(engine) || engine.is_forsaken())
+    /// Whether a wait for tasks would be one for the caller itself.
+    fn _is_own_thread(&self) -> PyResult<bool> {
+        self.engine().map(seat::works_for)
+    }
+
+    /// Whether a fork has left it behind.
+    fn _is_forsaken(&self) -> PyResult<bool> {
+        self.engine().map(|engine| engine.is_forsaken())
     }
 
     fn _is_closed(&self) -> PyResult<bool> {

@@ -116,6 +116,36 @@ def test_in_a_child_the_executor_of_an_inherited_runner_is_dead_and_holds_nobody
 
 
 @posix_only
+def test_a_fork_in_the_middle_of_a_call_holds_up_nobody_in_the_child() -> None:
+    def program() -> None:
+        def child() -> None:
+            try:
+                executor.submit(int)
+            except RunnerBroken:
+                say("refused")
+            executor.shutdown()
+
+        with Runner(config()) as runner:
+            executor, inside, release = runner.executor(), threading.Event(), threading.Event()
+
+            def call() -> None:
+                # What a call does for a few instructions, made to last.
+                with executor._changed:
+                    inside.set()
+                    release.wait()
+
+            caller = threading.Thread(target=call)
+            caller.start()
+            inside.wait()
+            say(forked(child))
+            release.set()
+            caller.join()
+
+    output = run(program, options=("-W", "ignore::DeprecationWarning"))
+    assert output == ["refused", "0"]
+
+
+@posix_only
 def test_a_task_that_forks_inside_a_pool_returns_in_the_parent_alone() -> None:
     def program() -> None:
         def fork() -> str:
