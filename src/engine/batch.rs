@@ -113,7 +113,8 @@ impl Deal {
 }
 
 impl<H: Host> Engine<H> {
-    /// Accepts a batch. The caller holds a permit for each item.
+    /// Accepts a batch. The caller holds a permit for each item. Not where workers are hired on demand: one that deals
+    /// items out is not counted as engaged.
     ///
     /// # Errors
     ///
@@ -125,6 +126,7 @@ impl<H: Host> Engine<H> {
         since: Tick,
         items: usize,
     ) -> Result<(), Closed<H::Task>> {
+        debug_assert!(!self.settings.on_demand, "nobody would be hired for it");
         self.note(since);
         let pushed = self.main.push_batch(class, task, since, items).inspect_err(|_| {
             if let Some(permits) = &self.main.permits {

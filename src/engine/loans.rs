@@ -67,8 +67,12 @@ impl<H: Host> Drop for Borrower<'_, H> {
     fn drop(&mut self) {
         let engine = self.0;
         let before = engine.loans.borrowers.fetch_sub(1, Ordering::SeqCst);
+        if engine.is_forsaken() {
+            // A task that forked returned in the child too: the locks may be held by threads that are gone.
+            return;
+        }
         engine.loans.recall_if_over(engine);
-        if before == 1 && engine.is_closing() && !engine.is_forsaken() {
+        if before == 1 && engine.is_closing() {
             engine.borrowers_gone();
         }
     }
@@ -182,7 +186,8 @@ impl<H: Host> Loans<H> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         self.choosy.fetch_add(choosy, Ordering::SeqCst);
         let loan = self.try_take(engine, entry).or_else(|| {
-            let none = |idle: &mut VecDeque<_>| self.find(engine, entry, idle).is_none();
+            let is_held = is_held(engine, entry);
+            let none = |idle: &mut VecDeque<_>| self.find(entry, is_held, idle).is_none();
             drop(self.came.wait_while(self.idle.lock(), limit, none));
             self.try_take(engine, entry)
         });
@@ -193,8 +198,9 @@ impl<H: Host> Loans<H> {
 
     /// Takes an idle loan that will do for this task, if there is one.
     pub fn try_take(&self, engine: &Engine<H>, entry: &Entry<H::Task>) -> Option<Box<Loan<H>>> {
+        let is_held = is_held(engine, entry);
         let mut idle = self.idle.lock();
-        let place = self.find(engine, entry, &idle)?;
+        let place = self.find(entry, is_held, &idle)?;
         let mut loan = idle.remove(place)?;
         // Under the lock: a call whose loan is not idle any more has it in use.
         self.in_use.fetch_add(1, Ordering::SeqCst);
@@ -203,18 +209,14 @@ impl<H: Host> Loans<H> {
         Some(loan)
     }
 
-    /// The first loan; for a retry, of those that are proven since its failure or can be, see [`proof`].
+    /// The first loan; for a retry that is held, of those that are proven since its failure or can be, see [`proof`].
     fn find(
         &self,
-        engine: &Engine<H>,
         entry: &Entry<H::Task>,
+        is_held: bool,
         idle: &VecDeque<Box<Loan<H>>>,
     ) -> Option<usize> {
-        if entry.failed == proof::NONE {
-            return (!idle.is_empty()).then_some(0);
-        }
-        let any = self.any.load(Ordering::SeqCst)
-            || engine.proof(proof::NONE).covers(entry.failed, entry.since);
+        let any = !is_held || self.any.load(Ordering::SeqCst);
         idle.iter().position(|loan| any || loan.suits(entry.failed))
     }
 
@@ -237,6 +239,13 @@ impl<H: Host> Loans<H> {
             drop(all);
         }
     }
+}
+
+/// Whether a task is a retry that still waits for a proven loan. Asked before the lock is taken: it looks at the clock,
+/// and under another lock.
+fn is_held<H: Host>(engine: &Engine<H>, entry: &Entry<H::Task>) -> bool {
+    let covered = || engine.proof(proof::NONE).covers(entry.failed, entry.since);
+    entry.failed != proof::NONE && !covered()
 }
 
 impl<H: Host> Loan<H> {
@@ -283,6 +292,10 @@ impl<H: Host> Loan<H> {
             engine.collapse(scope, &self.badge, recorder);
             resume_unwind(panic)
         });
+        if engine.is_forsaken() {
+            std::mem::forget(self);
+            return None;
+        }
         let again = again.map(|task| {
             engine.express.returned();
             Entry { task, since: desk.last_end(), failed: engine.failures.another() }

@@ -153,7 +153,7 @@ impl<H: Host> Engine<H> {
             };
             let last = std::mem::replace(&mut *sample, next);
             Load {
-                elapsed: now - last.at,
+                elapsed: now.saturating_sub(last.at),
                 // A submitter that comes too late is counted for a moment.
                 arrived: sample.arrived.saturating_sub(last.arrived),
                 ended: sample.ended - last.ended,
