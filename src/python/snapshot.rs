@@ -1,8 +1,8 @@
 //! The submitter's `contextvars` context, as it was at the submit.
 //!
 //! Most programs set no context variable, and an empty context need not be kept: each attempt gets an empty one of its
-//! own. That saves a third of the memory of a waiting task, and with it a third of the page faults, which cost as much
-//! as the copy itself.
+//! own. That saves a quarter of the memory of a waiting task, and as many page faults, which cost as much as the copy
+//! itself.
 
 use super::door;
 use super::future::{track, untrack};
