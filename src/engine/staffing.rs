@@ -288,7 +288,7 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// A renewal is over, if this worker had the turn; see [`Renewal::end_turn`].
+    /// A renewal is over, if this worker had the turn; see [`end_turn`](super::renewal::Renewal::end_turn).
     pub(super) fn renewal_ended(&self, badge: &Arc<Badge<H>>, for_good: bool) {
         self.renewal.end_turn(badge, for_good);
         if self.renewal.is_wanted() {
