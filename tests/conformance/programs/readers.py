@@ -6,12 +6,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 local = threading.local()
+opened: list[sqlite3.Connection] = []
 done: list[int] = []
 
 
 def connect(rows: int) -> None:
     """Fills a database for this thread."""
-    local.database = sqlite3.connect(":memory:")
+    local.database = sqlite3.connect(":memory:", check_same_thread=False)
+    opened.append(local.database)
     local.database.execute("create table numbers (n integer)")
     local.database.executemany("insert into numbers values (?)", ((n,) for n in range(rows)))
 
@@ -49,3 +51,6 @@ try:
     executor.submit(count_above, 0)
 except RuntimeError as error:
     print(error)
+executor.shutdown()
+for database in opened:
+    database.close()
