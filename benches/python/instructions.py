@@ -67,16 +67,23 @@ LIMITS = {"submit": 2_800, "run_task": 3_300, "map": 600}
 
 # What the first functions cost with all below them, less what the second ones do, which are there.
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "submit: make the future, take the context": (("core::CoreRef::draft",), ()),
-    "submit: check, clock, gate, lane, bell": (("verbs::enter",), ("core::CoreRef::draft",)),
-    "worker: take it from its lane": (("lanes::Lanes<T>::pop",), ()),
+    "submit: make the future, take the context": (
+        ("future::Future::draft", "snapshot::Snapshot::take"),
+        (),
+    ),
+    "submit: gate, lane, bell": (("engine::Engine<H>::submit",), ()),
+    "submit: arguments, checks, clock": (
+        ("verbs::enter",),
+        ("future::Future::draft", "snapshot::Snapshot::take", "engine::Engine<H>::submit"),
+    ),
+    "worker: take it from its lane": (("worker::Life<H>::work",), ("desk::Desk<H>::serve",)),
     "worker: claim, show as running, figures, let go": (
-        ("worker::Desk<H>::serve",),
-        ("door::call", "settle::publish", "worker::Desk<H>::delivered"),
+        ("desk::Desk<H>::serve",),
+        ("door::call", "settle::publish", "desk::Desk<H>::delivered"),
     ),
     "worker: call the function": (("door::call",), ()),
     "worker: count and publish the outcome": (
-        ("settle::publish", "worker::Desk<H>::delivered"),
+        ("settle::publish", "desk::Desk<H>::delivered"),
         (),
     ),
     "caller: result()": (("future::Future::__pymethod_result__",), ()),
@@ -119,7 +126,14 @@ def anatomy(environment: dict[str, str]) -> str:
     duration = nanoseconds(environment)
 
     def cost(functions: tuple[str, ...]) -> int:
-        return sum(count for name, count in counts.by_function.items() if name.endswith(functions))
+        found = [
+            (name, count) for name, count in counts.by_function.items() if name.endswith(functions)
+        ]
+        for function in functions:
+            if not any(name.endswith(function) for name, _ in found):
+                # Renamed, or inlined by another compiler.
+                raise LookupError(f"{function} is not called by its name in this build")
+        return sum(count for _, count in found)
 
     stages = {stage: cost(first) - cost(less) for stage, (first, less) in STAGES.items()}
     stages["the caller's own loop, and the rest"] = total - sum(stages.values())
