@@ -34,8 +34,8 @@ def start(target: Callable[[], object], name: str) -> threading.Thread | _Bare:
     thread = threading.Thread(target=target, name=name, daemon=True, **arguments)
     # `start` waits until the thread has come up, a change of threads for each. Whoever starts many
     # waits for all of them at once, by their first act.
-    if hasattr(thread, "_started"):
-        thread._started = _Unwaited()  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(started := getattr(thread, "_started", None), threading.Event):
+        started.__class__ = _Unwaited
     thread.start()
     return thread
 

@@ -1,7 +1,11 @@
 //! The start: the constructor waits until every first resource is made, or one of them failed.
 
+use crate::sync::thread;
 use crate::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often a waiting thread offers its core while no worker comes up, before it blocks.
+const OFFERS: usize = if cfg!(loom) { 0 } else { 500 };
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -26,6 +30,16 @@ pub enum Launched {
     Ready,
     /// One could not be made.
     Failed,
+}
+
+impl<F> State<F> {
+    fn launched(&self) -> Launched {
+        match (self.failed, self.missing) {
+            (true, _) => Launched::Failed,
+            (false, 0) => Launched::Ready,
+            _ => Launched::Pending,
+        }
+    }
 }
 
 impl<F> Launch<F> {
@@ -62,15 +76,31 @@ impl<F> Launch<F> {
         self.changed.notify_all();
     }
 
-    /// Blocks until the start is decided or the limit passes.
+    /// How far the start is.
+    pub fn look(&self) -> Launched {
+        self.state.lock().launched()
+    }
+
+    /// Waits until the start is decided or the limit passes.
+    ///
+    /// As long as one worker comes up after the other it only offers its core: they wake each other, and each would
+    /// find a core that has gone to sleep, which takes longer to wake than a worker to come up.
     pub fn wait(&self, limit: Duration) -> Launched {
-        let pending = |state: &mut State<F>| !state.failed && state.missing > 0;
-        let state = self.changed.wait_while(self.state.lock(), limit, pending);
-        match (state.failed, state.missing) {
-            (true, _) => Launched::Failed,
-            (false, 0) => Launched::Ready,
-            _ => Launched::Pending,
+        let end = Instant::now().checked_add(limit);
+        let (mut missing, mut offers) = (usize::MAX, 0);
+        while offers < OFFERS && end.is_none_or(|end| Instant::now() < end) {
+            let state = self.state.lock();
+            if state.launched() != Launched::Pending {
+                return state.launched();
+            }
+            offers = if state.missing == missing { offers + 1 } else { 0 };
+            missing = state.missing;
+            drop(state);
+            thread::yield_now();
         }
+        let left = end.map_or(limit, |end| end.saturating_duration_since(Instant::now()));
+        let pending = |state: &mut State<F>| state.launched() == Launched::Pending;
+        self.changed.wait_while(self.state.lock(), left, pending).launched()
     }
 
     /// Why the start failed.

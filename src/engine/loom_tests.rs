@@ -27,7 +27,7 @@ fn work(queue: &Queue<u32>, proven: Failure, most: usize) -> Vec<u32> {
         } else if queue.is_drained() {
             break;
         } else {
-            rung = queue.rest(|| None, proof, || false) == Woken::Rung;
+            rung = queue.rest(true, || None, proof, || false) == Woken::Rung;
         }
     }
     taken
@@ -261,7 +261,7 @@ fn loom_who_sleeps_while_a_retry_is_held_knows_of_it() {
                 }
             };
             // It does not come back before the close: who does not know sleeps on until then.
-            spawn(move || queue.rest(limit, || Proof::NONE, || false))
+            spawn(move || queue.rest(true, limit, || Proof::NONE, || false))
         };
         let failed = LONG_AGO + 1;
         queue.push_again(Class::Normal, Entry { task: 7, since: 0, failed });

@@ -207,14 +207,16 @@ impl<T> Queue<T> {
 
     /// Blocks until a task waits for who has this `proof`, or none can come any more, until the caller is `restless`,
     /// or the limit passes. After `Rung` the caller owes a [`take`](Self::take) or an [`answered`](Self::answered).
+    /// `warm`: it was at work just now, and the next task may be as near.
     pub(super) fn rest(
         &self,
+        warm: bool,
         limit: impl Fn() -> Option<Duration>,
         proof: impl Fn() -> Proof,
         restless: impl Fn() -> bool,
     ) -> Woken {
         let idle = || !self.lanes.has_for(&proof) && !self.is_drained() && !restless();
-        if self.bell.look_again(idle) {
+        if warm && self.bell.look_again(idle) {
             return Woken::Rung;
         }
         loop {

@@ -309,7 +309,8 @@ impl<H: Host> Life<H> {
                         || worn && engine.renewal.is_open(|| engine.may_renew()))
         };
         let proof = || engine.proof(proven);
-        let rest = || (queue.rest(limit, proof, restless), engine.clock.now());
+        let warm = desk.last.get() != 0;
+        let rest = || (queue.rest(warm, limit, proof, restless), engine.clock.now());
         let (rested, woken) = engine.host.park(scope, rest);
         let back = engine.clock.now();
         desk.recorder.record_attach(back.saturating_sub(woken));

@@ -380,12 +380,12 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
     let launched = wait::until(
         py,
         Limit::after(timeout),
-        || engine.launch.wait(Duration::ZERO) != Launched::Pending,
+        || engine.launch.look() != Launched::Pending,
         |slice| {
             engine.launch.wait(slice);
         },
     );
-    match (launched, engine.launch.wait(Duration::ZERO)) {
+    match (launched, engine.launch.look()) {
         (Ok(_), Launched::Ready) => Ok(()),
         (Ok(_), Launched::Failed) if abandon.is_some_and(|abandon| abandon.cancelled_flag()) => {
             Err(failed("the start was abandoned", None, 0.0))
