@@ -19,6 +19,7 @@ mod bench {
     use tasker::engine::gate::Gate;
     use tasker::engine::lanes::{Class, Entry, Lanes};
     use tasker::engine::launch::Launched;
+    use tasker::engine::loans::Claiming;
     use tasker::engine::proof::Proof;
     use tasker::engine::task::{EXPRESS, OBSERVED, TaskWord};
     use tasker::engine::worker::Life;
@@ -236,11 +237,9 @@ mod bench {
         first.give_back(&engine);
         group.bench_function("on a loan", |bencher| {
             bencher.iter(|| {
-                let borrower = engine.enter_express(0).expect("open");
                 let entry = Entry::fresh(Job::new(EXPRESS), 0);
-                let loan = engine.loans.try_take(&engine, &entry).expect("idle");
-                loan.serve(&engine, (), entry, true);
-                drop(borrower);
+                let loan = engine.accept_on_loan(0).expect("idle");
+                loan.serve(&engine, (), entry, Claiming::Unshared);
             });
         });
         stop(&engine);

@@ -105,7 +105,7 @@ impl<H: Host> Engine<H> {
     }
 
     pub(super) fn arrived(&self) -> u64 {
-        self.main.gate.accepted() + self.express.gate.accepted()
+        self.main.gate.accepted() + self.express.gate.accepted() + self.loans.accepted()
     }
 
     pub(super) fn finished(&self) -> u64 {
@@ -138,7 +138,7 @@ impl<H: Host> Engine<H> {
 
     /// How many tasks wait, from what was read before.
     pub(super) fn queued(&self, withdrawn: u64, totals: &Totals) -> u64 {
-        let entered = self.main.entered() + self.express.entered();
+        let entered = self.main.entered() + self.express.entered() + self.loans.accepted();
         entered.saturating_sub(withdrawn + totals[Counter::Started] + totals[Counter::Resumed])
     }
 

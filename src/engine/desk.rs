@@ -107,10 +107,32 @@ impl<'w, H: Host> Desk<'w, H> {
             self.serve_batch(scope, task);
             return None;
         }
-        let first = claim == Claim::First;
-        self.engine.queue_of(word).taken(word, first);
+        self.serve_claimed(scope, task, since, claim == Claim::First)
+    }
+
+    /// [`serve`](Self::serve) for a new task that nobody else knows of.
+    pub(super) fn serve_unshared(
+        &self,
+        scope: H::Scope<'_>,
+        entry: Entry<H::Task>,
+    ) -> Option<H::Task> {
+        self.engine.host.word(&entry.task).start_unshared();
+        self.serve_claimed(scope, entry.task, entry.since, true)
+    }
+
+    fn serve_claimed(
+        &self,
+        scope: H::Scope<'_>,
+        task: H::Task,
+        since: Tick,
+        first: bool,
+    ) -> Option<H::Task> {
+        let engine = self.engine;
+        let word = engine.host.word(&task);
+        engine.queue_of(word).taken(word, first);
         self.recorder.count(if first { Counter::Started } else { Counter::Resumed });
-        if !self.badge.post().is_main() || self.engine.has_vacancies() {
+        let is_main = self.badge.post().is_main();
+        if if is_main { engine.has_vacancies() } else { engine.settings.thread_bound } {
             self.engage(scope);
         }
         let again = self.attempt(scope, task, first, Some(since));
@@ -338,7 +360,7 @@ impl<'w, H: Host> Desk<'w, H> {
             if !engine.main.lanes.is_empty() {
                 engine.staff_base(scope);
             }
-        } else if engine.settings.thread_bound && !engine.express.lanes.is_empty() {
+        } else if !engine.express.lanes.is_empty() {
             engine.staff_express(scope);
         }
     }

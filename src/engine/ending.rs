@@ -8,7 +8,7 @@ use super::lanes::Entry;
 use super::proof::{Failure, Proof};
 use super::queue::Queue;
 use super::task::{Taken, TaskWord};
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Arc, thread};
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl<H: Host> Engine<H> {
     /// Blocks until nothing is left or the limit passes; true when nothing is. Not to be called from inside
     /// a task, or a verb of the host's: it would wait for itself.
     pub fn wait_ended(&self, limit: Duration) -> bool {
-        let ended = self.roster.wait_empty(limit, || !self.loans.is_wanted());
+        let ended = self.roster.wait_empty(limit, || !self.loans.is_sought());
         if ended {
             self.finish_if_over();
         }
@@ -72,20 +72,22 @@ impl<H: Host> Engine<H> {
             self.ring_everybody();
         }
         self.backoff.close();
+        // Against the one of a seeker that is gone.
+        fence(Ordering::SeqCst);
         self.loans.recall_if_over(self);
         then();
         drop(visit);
         self.finish_if_over();
     }
 
-    /// The last accepted call that wanted a loan is over.
-    pub(super) fn borrowers_gone(&self) {
+    /// No accepted call seeks a loan any more.
+    pub(super) fn seekers_gone(&self) {
         self.roster.changed();
         self.finish_if_over();
     }
 
     pub(super) fn finish_if_over(&self) {
-        if self.is_closing() && self.roster.is_empty() && !self.loans.is_wanted() {
+        if self.is_closing() && self.roster.is_empty() && !self.loans.is_sought() {
             self.mode.fetch_or(ENDED, Ordering::SeqCst);
             self.deadlines.close();
         }

@@ -12,7 +12,7 @@ use super::figures::{Ledger, Window};
 use super::host::Host;
 use super::lanes::Class;
 use super::launch::Launch;
-use super::loans::{Borrower, Loans};
+use super::loans::{Loan, Loans, Seeker};
 use super::proof::{Failure, Failures, Proof};
 use super::queue::{Closed, Late, Queue};
 use super::renewal::Renewal;
@@ -208,10 +208,17 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
-    /// Accepts a `run_task` that the caller is going to run itself, unless the runner is closing.
-    pub fn enter_express(&self, since: Tick) -> Option<Borrower<'_, H>> {
+    /// Accepts a `run_task` that the caller is going to run itself, if a loan is idle and the runner open.
+    pub fn accept_on_loan(&self, since: Tick) -> Option<Box<Loan<H>>> {
         self.note(since);
-        self.express.gate.enter().map(|_pass| Borrower::new(self))
+        self.loans.accept(self)
+    }
+
+    /// Accepts a `run_task` that the caller is going to run itself when it has found a loan, unless the runner is
+    /// closing.
+    pub fn accept_seeker(&self, since: Tick) -> Option<Seeker<'_, H>> {
+        self.note(since);
+        self.express.gate.enter().map(|_pass| Seeker::new(self, false))
     }
 
     /// The queue that a worker serves.

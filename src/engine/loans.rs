@@ -14,7 +14,7 @@ use super::host::Host;
 use super::lanes::Entry;
 use super::proof::{self, Failure};
 use super::worker::Next;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::channel::{Sender, unbounded};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::collections::VecDeque;
@@ -27,9 +27,6 @@ pub struct Loan<H: Host> {
     kit: Option<(H::Resource, Recorder, Care)>,
     badge: Arc<Badge<H>>,
     home: Sender<H::Resource>,
-    in_use: Arc<AtomicUsize>,
-    /// It is neither idle nor at home, and counted in `in_use`.
-    used: bool,
 }
 
 /// The idle loans of one engine.
@@ -38,49 +35,61 @@ pub struct Loans<H: Host> {
     idle: Mutex<VecDeque<Box<Loan<H>>>>,
     /// A loan came, or more of them will do.
     came: Condvar,
-    /// Callers that wait for a loan. Written by them before they look, read by who brings one after it is there.
-    waiting: AtomicUsize,
-    /// Those among them that wait for one for a retry. As above.
+    /// Calls that were accepted by taking a loan. Written under the lock of `idle`, before the task starts.
+    accepted: AtomicU64,
+    /// Accepted calls that have no loan. Raised inside the gate, or by a call that is about to let its loan go; written
+    /// before its caller looks for an idle one, read by who brings one after it is there. `SeqCst`, against the mode.
+    seekers: AtomicUsize,
+    /// Those among them that want one for a retry. As above.
     choosy: AtomicUsize,
-    /// Accepted calls that have not had their outcome. Raised inside the gate, so once that is sealed it only
-    /// falls; `SeqCst`, against the mode.
-    borrowers: AtomicUsize,
-    /// Loans that are neither idle nor at home. `SeqCst`, as above.
-    in_use: Arc<AtomicUsize>,
     /// The runner is closing, and no resource could be made any more. Set once. `SeqCst`, as above.
     given_up: AtomicBool,
     /// The runner is closing, and one resource could not be made: retries have any. Set once. `SeqCst`, as above.
     any: AtomicBool,
 }
 
-/// One accepted call that runs its task on a loan; over when dropped.
-pub struct Borrower<'e, H: Host>(&'e Engine<H>);
+/// How a task on a loan gets its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claiming {
+    /// Nobody but its caller knows of it, who found the loan idle.
+    Unshared,
+    /// In a race with others that may end it.
+    Shared,
+}
 
-impl<'e, H: Host> Borrower<'e, H> {
-    pub(super) fn new(engine: &'e Engine<H>) -> Self {
-        engine.loans.borrowers.fetch_add(1, Ordering::SeqCst);
-        Self(engine)
+/// One accepted call that has no loan. To be dropped when it has one, or its outcome.
+pub struct Seeker<'e, H: Host> {
+    engine: &'e Engine<H>,
+    choosy: bool,
+}
+
+impl<'e, H: Host> Seeker<'e, H> {
+    /// `choosy`: not every loan will do, as it is for a retry.
+    pub(super) fn new(engine: &'e Engine<H>, choosy: bool) -> Self {
+        engine.loans.seekers.fetch_add(1, Ordering::SeqCst);
+        engine.loans.choosy.fetch_add(usize::from(choosy), Ordering::SeqCst);
+        Self { engine, choosy }
     }
 }
 
-impl<H: Host> Drop for Borrower<'_, H> {
+impl<H: Host> Drop for Seeker<'_, H> {
     fn drop(&mut self) {
-        let engine = self.0;
-        let before = engine.loans.borrowers.fetch_sub(1, Ordering::SeqCst);
-        if engine.is_forsaken() {
-            // A task that forked returned in the child too: the locks may be held by threads that are gone.
-            return;
-        }
-        engine.loans.recall_if_over(engine);
-        if before == 1 && engine.is_closing() {
-            engine.borrowers_gone();
+        let engine = self.engine;
+        engine.loans.choosy.fetch_sub(usize::from(self.choosy), Ordering::SeqCst);
+        let before = engine.loans.seekers.fetch_sub(1, Ordering::SeqCst);
+        // Against the one in `close`, which seals and then looks for seekers: either it sees that this one is gone, or
+        // whoever puts this one's loan back sees the seal.
+        fence(Ordering::SeqCst);
+        if before == 1 && engine.is_closing() && !engine.is_forsaken() {
+            engine.loans.recall_if_over(engine);
+            engine.seekers_gone();
         }
     }
 }
 
-impl<H: Host> std::fmt::Debug for Borrower<'_, H> {
+impl<H: Host> std::fmt::Debug for Seeker<'_, H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Borrower")
+        f.debug_struct("Seeker").field("choosy", &self.choosy).finish_non_exhaustive()
     }
 }
 
@@ -89,10 +98,9 @@ impl<H: Host> Loans<H> {
         Self {
             idle: Mutex::new(VecDeque::new()),
             came: Condvar::new(),
-            waiting: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            seekers: AtomicUsize::new(0),
             choosy: AtomicUsize::new(0),
-            borrowers: AtomicUsize::new(0),
-            in_use: Arc::new(AtomicUsize::new(0)),
             given_up: AtomicBool::new(false),
             any: AtomicBool::new(false),
         }
@@ -102,17 +110,19 @@ impl<H: Host> Loans<H> {
         self.idle.lock().len()
     }
 
-    /// Whether the runner is closing and every accepted call has its loan. One that wants another for a retry finds
-    /// a worker hired for it.
-    pub(super) fn is_over(&self, engine: &Engine<H>) -> bool {
-        let borrowers = || self.borrowers.load(Ordering::SeqCst);
-        let in_use = || self.in_use.load(Ordering::SeqCst);
-        engine.is_killed() || engine.express.is_drained() && borrowers() <= in_use()
+    /// How many calls were accepted by taking a loan.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Whether an accepted call has not had its outcome yet.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.borrowers.load(Ordering::SeqCst) > 0
+    /// Whether the runner is closing and every accepted call has its loan.
+    pub(super) fn is_over(&self, engine: &Engine<H>) -> bool {
+        engine.is_killed() || engine.express.is_drained() && !self.is_sought()
+    }
+
+    /// Whether an accepted call has neither a loan nor its outcome.
+    pub(super) fn is_sought(&self) -> bool {
+        self.seekers() > 0
     }
 
     pub(super) fn give_up(&self) {
@@ -131,8 +141,8 @@ impl<H: Host> Loans<H> {
         self.given_up.load(Ordering::SeqCst)
     }
 
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+    pub(super) fn seekers(&self) -> usize {
+        self.seekers.load(Ordering::SeqCst)
     }
 
     pub(super) fn choosy(&self) -> usize {
@@ -162,9 +172,7 @@ pub(super) fn lend<H: Host>(
 ) -> (H::Resource, Next) {
     let (home, door) = unbounded();
     let kit = Some((resource, engine.ledger.enlist(), care));
-    let in_use = Arc::clone(&engine.loans.in_use);
-    let loan = Loan { kit, badge: Arc::clone(badge), home, in_use, used: false };
-    engine.loans.put(engine, Box::new(loan));
+    engine.loans.put(engine, Box::new(Loan { kit, badge: Arc::clone(badge), home }));
     let back = engine.host.park(scope, || door.recv());
     let leave = engine.loans.is_over(engine) || badge.post() == Post::Temporary;
     (
@@ -174,6 +182,23 @@ pub(super) fn lend<H: Host>(
 }
 
 impl<H: Host> Loans<H> {
+    /// Takes the longest idle loan for a new call, which is accepted by that. `None`: there is none, or the runner is
+    /// closing.
+    ///
+    /// One step against a close, as the gate is: whoever closes sets the mode first and then calls the idle loans home,
+    /// under the same lock; one that is taken before keeps its worker, and so the runner, from ending.
+    pub fn accept(&self, engine: &Engine<H>) -> Option<Box<Loan<H>>> {
+        let mut idle = self.idle.lock();
+        if engine.is_closing() {
+            return None;
+        }
+        let loan = idle.pop_front()?;
+        // Not an addition in one step: nobody else writes it now.
+        let accepted = self.accepted.load(Ordering::Relaxed) + 1;
+        self.accepted.store(accepted, Ordering::Release);
+        Some(loan)
+    }
+
     /// Takes an idle loan that will do for this task, waiting up to `limit` for one. A caller that goes on waiting calls
     /// [`Engine::staff_for`] before each wait: the worker it waited for may have left.
     pub fn take(
@@ -182,18 +207,12 @@ impl<H: Host> Loans<H> {
         entry: &Entry<H::Task>,
         limit: Duration,
     ) -> Option<Box<Loan<H>>> {
-        let choosy = usize::from(entry.failed != proof::NONE);
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.choosy.fetch_add(choosy, Ordering::SeqCst);
-        let loan = self.try_take(engine, entry).or_else(|| {
+        self.try_take(engine, entry).or_else(|| {
             let is_held = is_held(engine, entry);
             let none = |idle: &mut VecDeque<_>| self.find(entry, is_held, idle).is_none();
             drop(self.came.wait_while(self.idle.lock(), limit, none));
             self.try_take(engine, entry)
-        });
-        self.choosy.fetch_sub(choosy, Ordering::SeqCst);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        loan
+        })
     }
 
     /// Takes an idle loan that will do for this task, if there is one.
@@ -201,12 +220,7 @@ impl<H: Host> Loans<H> {
         let is_held = is_held(engine, entry);
         let mut idle = self.idle.lock();
         let place = self.find(entry, is_held, &idle)?;
-        let mut loan = idle.remove(place)?;
-        // Under the lock: a call whose loan is not idle any more has it in use.
-        self.in_use.fetch_add(1, Ordering::SeqCst);
-        drop(idle);
-        loan.used = true;
-        Some(loan)
+        idle.remove(place)
     }
 
     /// The first loan; for a retry that is held, of those that are proven since its failure or can be, see [`proof`].
@@ -220,10 +234,9 @@ impl<H: Host> Loans<H> {
         idle.iter().position(|loan| any || loan.suits(entry.failed))
     }
 
-    fn put(&self, engine: &Engine<H>, mut loan: Box<Loan<H>>) {
-        loan.end_use();
+    fn put(&self, engine: &Engine<H>, loan: Box<Loan<H>>) {
         self.idle.lock().push_back(loan);
-        if self.waiting() > 0 {
+        if self.is_sought() {
             // Not every loan will do for a retry.
             if self.choosy() > 0 { self.came.notify_all() } else { self.came.notify_one() }
         }
@@ -250,16 +263,14 @@ fn is_held<H: Host>(engine: &Engine<H>, entry: &Entry<H::Task>) -> bool {
 
 impl<H: Host> Loan<H> {
     /// Runs one task on it in the calling thread, then gives the loan back. The task comes back when it
-    /// is to be tried again.
-    ///
-    /// `at_once`: the call found it idle, so that its wait ended when it began.
-    pub fn serve(
+    /// is to be tried on another, as one that seeks it.
+    pub fn serve<'e>(
         self: Box<Self>,
-        engine: &Arc<Engine<H>>,
+        engine: &'e Arc<Engine<H>>,
         scope: H::Scope<'_>,
         entry: Entry<H::Task>,
-        at_once: bool,
-    ) -> Option<Entry<H::Task>> {
+        claim: Claiming,
+    ) -> Option<(Entry<H::Task>, Seeker<'e, H>)> {
         let Some((resource, recorder, care)) = &self.kit else {
             unreachable!("only `drop` takes it");
         };
@@ -281,13 +292,18 @@ impl<H: Host> Loan<H> {
         let doubtful = || entry.failed > care.proven() || care.must_validate(now());
         if worn() || care.can_validate() && doubtful() && !is_valid() {
             // It goes home to be renewed; the task, which nobody has touched, goes on to another.
-            return Some(entry);
+            let seeker = Seeker::new(engine, entry.failed != proof::NONE);
+            return Some((entry, seeker));
         }
         let desk = Desk::new(engine, &self.badge, resource, recorder, care);
-        if at_once {
-            desk.begin_at(entry.since);
-        }
-        let serve = AssertUnwindSafe(|| desk.serve(scope, entry));
+        let serve = AssertUnwindSafe(|| match claim {
+            Claiming::Unshared => {
+                // The call found it idle, so that its wait ended when it began.
+                desk.begin_at(entry.since);
+                desk.serve_unshared(scope, entry)
+            }
+            Claiming::Shared => desk.serve(scope, entry),
+        });
         let again = catch_unwind(serve).unwrap_or_else(|panic| {
             engine.collapse(scope, &self.badge, recorder);
             resume_unwind(panic)
@@ -298,7 +314,8 @@ impl<H: Host> Loan<H> {
         }
         let again = again.map(|task| {
             engine.express.returned();
-            Entry { task, since: desk.last_end(), failed: engine.failures.another() }
+            let failed = engine.failures.another();
+            (Entry { task, since: desk.last_end(), failed }, Seeker::new(engine, true))
         });
         let spent = desk.is_spoiled() || worn();
         if !spent && self.badge.post() != Post::Temporary {
@@ -318,18 +335,8 @@ impl<H: Host> Loan<H> {
     }
 }
 
-impl<H: Host> Loan<H> {
-    fn end_use(&mut self) {
-        if std::mem::take(&mut self.used) {
-            self.in_use.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
 impl<H: Host> Drop for Loan<H> {
     fn drop(&mut self) {
-        // First: its worker looks whether somebody wants it again.
-        self.end_use();
         if let Some((resource, recorder, _care)) = self.kit.take() {
             // First: once its worker is gone, the ledger is complete.
             drop(recorder);

@@ -142,7 +142,8 @@ impl<H: Host> Engine<H> {
         // Not the length of the lanes: one entry of a batch stands for many items.
         let withdrawn = self.main.withdrawals() + self.express.withdrawals();
         let (now, totals) = (self.clock.now(), self.ledger.totals());
-        let waiting = self.queued(withdrawn, &totals).saturating_sub(self.express.waiting());
+        let elsewhere = self.express.waiting() + self.loans.seekers() as u64;
+        let waiting = self.queued(withdrawn, &totals).saturating_sub(elsewhere);
         let load = {
             let mut sample = self.sample.lock();
             let next = Sample {
@@ -211,9 +212,9 @@ impl<H: Host> Engine<H> {
                 let engaged = self.engaged.load(Ordering::SeqCst);
                 (self.express.lanes.len(), heads.express.saturating_sub(engaged))
             } else if choosy {
-                (self.loans.choosy() + 1, heads.express_bare)
+                (self.loans.choosy(), heads.express_bare)
             } else {
-                (self.loans.waiting() + 1, self.loans.idle() + heads.express_bare)
+                (self.loans.seekers(), self.loans.idle() + heads.express_bare)
             };
             wanted > free && heads.express < reserve_limit
         })

@@ -144,6 +144,13 @@ impl TaskWord {
         }
     }
 
+    /// Starts a new task that nobody else knows of, at the price of a store.
+    pub fn start_unshared(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        debug_assert_eq!(word & PHASE, WAITING);
+        self.word.store((word & !PHASE) | RUNNING, Ordering::Release);
+    }
+
     /// Starts it only if it was never started: a worker that would wait for it runs it instead.
     pub fn claim_fresh(&self) -> bool {
         self.advance(|p| p == WAITING, RUNNING).is_some()

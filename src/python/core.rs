@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::{Class, Entry};
-use crate::engine::loans::Loan;
+use crate::engine::loans::{Claiming, Loan};
 use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
 use crate::engine::{Engine, Unserved};
@@ -448,24 +448,27 @@ impl CoreRef<'_> {
         self.check_open(&call.function)?;
         let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
-        let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
+        let inside = seat::desk_of(&self.engine, |_| ()).is_some();
+        let here = inside || !self.engine.settings.thread_bound;
+        let context = self
+            .copy_contextvars
+            .then(|| if here { Ok(Snapshot::CURRENT) } else { Snapshot::take(py) })
+            .transpose()?;
         let future = self.draft(call, context, options, true)?;
         let due = Self::put_limit(&future, since, limit);
-        let task = Task::new(future.clone_ref(py));
-        let inside = seat::desk_of(&self.engine, |_| ()).is_some();
-        if inside || !self.engine.settings.thread_bound {
-            let Some(_borrower) = self.engine.enter_express(since) else {
-                discard(py, task);
+        if inside {
+            // Counted as accepted, and over before this desk's task is.
+            let Some(_seeker) = self.engine.accept_seeker(since) else {
                 return Err(self.refuse());
             };
             self.watch(py, &future, due);
-            if inside {
-                seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
-                discard(py, task);
-            } else {
-                self.run_on_loan(py, Entry::fresh(task, since))?;
-            }
+            let task = Task::new(future.clone_ref(py));
+            seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
+            discard(py, task);
+        } else if here {
+            self.run_on_loan(py, &future, since, due)?;
         } else {
+            let task = Task::new(future.clone_ref(py));
             if let Err(closed) = self.engine.submit_express(py, task, since) {
                 discard(py, closed.0);
                 return Err(self.refuse());
@@ -475,38 +478,45 @@ impl CoreRef<'_> {
         outcome(future.bind(py))
     }
 
-    /// Runs an accepted task in this thread, on resources that reserved workers lend.
-    fn run_on_loan(&self, py: Python<'_>, entry: Entry<Task>) -> PyResult<()> {
+    /// Runs a task in this thread, on resources that reserved workers lend.
+    fn run_on_loan(
+        &self,
+        py: Python<'_>,
+        future: &Py<Future>,
+        since: Tick,
+        due: Option<Tick>,
+    ) -> PyResult<()> {
         let engine = &self.engine;
-        let mut next = Some(entry);
-        let mut at_once = true;
-        while let Some(current) = next.take() {
-            let loan = if let Some(loan) = engine.loans.try_take(engine, &current) {
-                Ok(Some(loan))
-            } else {
-                at_once = false;
-                self.wait_for_loan(py, &current)
-            };
-            match loan {
-                Ok(Some(loan)) => {
-                    next = loan.serve(engine, py, current, std::mem::take(&mut at_once));
-                }
-                Ok(None) => {
-                    engine.decline(py, current.task);
-                    return Ok(());
-                }
-                Err(interrupted) => {
-                    // Not started, or between two attempts: nobody else would settle it.
-                    engine.decline(py, current.task);
-                    return Err(interrupted);
-                }
+        let mut loan = engine.accept_on_loan(since);
+        let mut seeker = None;
+        if loan.is_none() {
+            seeker = engine.accept_seeker(since);
+            if seeker.is_none() {
+                return Err(self.refuse());
             }
         }
-        Ok(())
+        self.watch(py, future, due);
+        let unshared = loan.is_some() && due.is_none();
+        let mut claim = if unshared { Claiming::Unshared } else { Claiming::Shared };
+        let mut entry = Entry::fresh(Task::new(future.clone_ref(py)), since);
+        loop {
+            let found =
+                loan.take().map_or_else(|| self.find_loan(py, &entry), |loan| Ok(Some(loan)));
+            let Ok(Some(loan)) = found else {
+                // Not started, or between two attempts: nobody else would settle it.
+                engine.decline(py, entry.task);
+                return found.map(|_| ());
+            };
+            drop(seeker.take());
+            let Some((again, seeks)) = loan.serve(engine, py, entry, claim) else {
+                return Ok(());
+            };
+            (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
+        }
     }
 
-    /// Waits for a loan; `None` when none will come, or the task has been settled meanwhile.
-    fn wait_for_loan(
+    /// Finds a loan, waiting for one if need be; `None` when none will come, or the task has been settled meanwhile.
+    fn find_loan(
         &self,
         py: Python<'_>,
         entry: &Entry<Task>,
@@ -514,6 +524,9 @@ impl CoreRef<'_> {
         // Short: a worker that could not be started is asked for again.
         const PATIENCE: f64 = 0.05;
         let engine = &self.engine;
+        if let Some(loan) = engine.loans.try_take(engine, entry) {
+            return Ok(Some(loan));
+        }
         loop {
             engine.staff_for(py, entry);
             let found = Mutex::new(None);

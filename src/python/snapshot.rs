@@ -9,11 +9,25 @@ use super::future::{track, untrack};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// See the module's documentation. `None`: it was empty.
+/// See the module's documentation.
 #[derive(Default)]
-pub(super) struct Snapshot(Option<Py<PyAny>>);
+pub(super) struct Snapshot(Kind);
+
+#[derive(Default)]
+enum Kind {
+    /// It was empty.
+    #[default]
+    Empty,
+    /// A copy.
+    Kept(Py<PyAny>),
+    /// That of the thread which runs the task: it submitted it too, and its context is the same for as long.
+    Current,
+}
 
 impl Snapshot {
+    /// The context of the thread that runs the task, as it submitted it itself.
+    pub(super) const CURRENT: Self = Self(Kind::Current);
+
     /// The context of this thread.
     pub(super) fn take(py: Python<'_>) -> PyResult<Self> {
         // SAFETY: attached; gives an owned reference, or null with an exception.
@@ -30,26 +44,28 @@ impl Snapshot {
 
     fn keep(copy: Bound<'_, PyAny>) -> PyResult<Self> {
         if copy.len()? == 0 {
-            return Ok(Self(None));
+            return Ok(Self(Kind::Empty));
         }
         let copy = copy.unbind();
         // Like its future it cannot be garbage while it waits.
         untrack(&copy);
-        Ok(Self(Some(copy)))
+        Ok(Self(Kind::Kept(copy)))
     }
 
     /// A context to run an attempt in. The last attempt gets the snapshot itself.
     pub(super) fn open(&mut self, py: Python<'_>, last: bool) -> PyResult<Py<PyAny>> {
-        if last && let Some(snapshot) = self.0.take() {
+        if last && let Some(snapshot) = self.take_kept() {
             // It is about to be used, and may become part of a cycle.
             track(&snapshot);
             return Ok(snapshot);
         }
         let context = match &self.0 {
             // SAFETY: attached.
-            None => unsafe { ffi::PyContext_New() },
+            Kind::Empty => unsafe { ffi::PyContext_New() },
             // SAFETY: a live context object.
-            Some(snapshot) => unsafe { ffi::PyContext_Copy(snapshot.as_ptr()) },
+            Kind::Kept(snapshot) => unsafe { ffi::PyContext_Copy(snapshot.as_ptr()) },
+            // SAFETY: attached.
+            Kind::Current => unsafe { ffi::PyContext_CopyCurrent() },
         };
         // SAFETY: an owned reference, or null with an exception.
         unsafe { Bound::from_owned_ptr_or_err(py, context) }.map(Bound::unbind)
@@ -57,21 +73,34 @@ impl Snapshot {
 
     /// Lets go of it.
     pub(super) fn release(&mut self, py: Python<'_>) {
-        if let Some(context) = self.0.take() {
+        if let Some(context) = self.take_kept() {
             // Before it dies: a context takes itself off the collector's list then, without looking whether it is on it.
             track(&context);
             door::release(py, context);
         }
     }
 
+    fn take_kept(&mut self) -> Option<Py<PyAny>> {
+        match std::mem::take(&mut self.0) {
+            Kind::Kept(context) => Some(context),
+            other => {
+                self.0 = other;
+                None
+            }
+        }
+    }
+
     pub(super) fn peek(&self) -> Option<&Py<PyAny>> {
-        self.0.as_ref()
+        match &self.0 {
+            Kind::Kept(context) => Some(context),
+            Kind::Empty | Kind::Current => None,
+        }
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        if self.0.is_some() {
+        if self.peek().is_some() {
             Python::attach(|py| self.release(py));
         }
     }

@@ -16,6 +16,7 @@ use tasker::engine::care::Policy;
 use tasker::engine::clock::Tick;
 use tasker::engine::lanes::{Class, Entry};
 use tasker::engine::launch::Launched;
+use tasker::engine::loans::Claiming;
 use tasker::engine::permits::Verdict as Room;
 use tasker::engine::task::{EXPRESS, ONCE};
 use tasker::engine::{Host, Mode, Refusal, Settings};
@@ -988,17 +989,17 @@ fn a_stop_calls_idle_loans_home_and_waits_for_those_in_use() {
 #[test]
 fn a_stop_waits_for_an_accepted_call_that_has_no_loan_yet() {
     let runner = Runner::new(lending(workers(1)), Orders::default());
-    let borrower = runner.engine.enter_express(runner.engine.clock.now()).expect("accepted");
+    let seeker = runner.engine.accept_seeker(runner.engine.clock.now()).expect("accepted");
     runner.engine.begin_stop();
     eventually("the base worker left", || runner.engine.members().is_empty());
     assert!(!runner.engine.wait_ended(Duration::ZERO));
     runner.engine.staff_express(());
     let task = express(value(1));
     let entry = Entry::fresh(Arc::clone(&task), 0);
-    let loan = runner.engine.loans.take(&runner.engine, &entry, FOREVER);
-    assert!(loan.expect("a worker was hired").serve(&runner.engine, (), entry, false).is_none());
+    let loan = runner.engine.loans.take(&runner.engine, &entry, FOREVER).expect("one was hired");
+    drop(seeker);
+    assert!(loan.serve(&runner.engine, (), entry, Claiming::Shared).is_none());
     assert_eq!(task.outcomes(), [Outcome::Value(1)]);
-    drop(borrower);
     runner.finish();
 }
 
@@ -1048,13 +1049,12 @@ fn a_killed_runner_lends_nothing() {
     let engine = Arc::clone(&runner.engine);
     let task = express(value(2));
     let entry = Entry::fresh(Arc::clone(&task), engine.clock.now());
-    let loan = engine.loans.try_take(&engine, &entry).expect("idle");
-    let borrower = engine.enter_express(entry.since).expect("open");
+    let loan = engine.accept_on_loan(entry.since).expect("idle");
     runner.engine.kill(());
-    assert!(loan.serve(&runner.engine, (), entry, false).is_none());
+    assert!(engine.accept_on_loan(entry.since).is_none() && engine.accept_seeker(0).is_none());
+    assert!(loan.serve(&runner.engine, (), entry, Claiming::Unshared).is_none());
     assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)]);
     assert_eq!(task.attempts(), 0);
-    drop(borrower);
     runner.finish();
 }
 

@@ -5,7 +5,8 @@ use super::super::badge::Badge;
 use super::super::care::Policy;
 use super::super::clock::Tick;
 use super::super::desk::Desk;
-use super::super::lanes::Class;
+use super::super::lanes::{Class, Entry};
+use super::super::loans::Claiming;
 use super::super::task::{EXPRESS, TaskWord};
 use super::super::worker::Life;
 use super::super::{Engine, Host, Mode, Ran, Refusal, Settings, Verdict};
@@ -215,6 +216,56 @@ fn loom_a_stop_leaves_no_express_task_behind() {
             assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         }
         assert!(engine.members().is_empty());
+    });
+}
+
+/// Runs a job in this thread as `run_task` does where resources are lent. Whether it was accepted.
+fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>) -> bool {
+    let (mut loan, mut seeker) = (engine.accept_on_loan(0), None);
+    let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
+    if loan.is_none() {
+        seeker = engine.accept_seeker(0);
+        if seeker.is_none() {
+            return false;
+        }
+    }
+    let mut entry = Entry::fresh(Arc::clone(job), 0);
+    loop {
+        let found = loan.take().unwrap_or_else(|| {
+            engine.staff_for((), &entry);
+            engine.loans.take(engine, &entry, Duration::MAX).unwrap()
+        });
+        drop(seeker.take());
+        let Some((again, seeks)) = found.serve(engine, (), entry, claim) else {
+            return true;
+        };
+        (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
+    }
+}
+
+/// A call that takes the idle loan as the runner closes, or wants another while its worker leaves.
+#[test]
+fn loom_a_stop_and_a_call_on_a_loan_agree() {
+    let mut model = model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let lending = Settings { thread_bound: false, reserve_at_start: 1, ..settings(true, 0) };
+        let engine = start(lending);
+        let caller = {
+            let engine = Arc::clone(&engine);
+            spawn(move || {
+                let job = Job::new(EXPRESS, true);
+                (run_on_loan(&engine, &job), job)
+            })
+        };
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
+        let completed = engine.metrics().completed;
+        let (accepted, job) = caller.join().unwrap();
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        assert_eq!(completed, u64::from(accepted));
+        assert!(engine.members().is_empty());
+        assert_eq!(engine.stats().queued, 0);
     });
 }
 

@@ -20,6 +20,7 @@ use tasker::engine::deadlines::Key;
 use tasker::engine::desk::Desk;
 use tasker::engine::lanes::{Class, Entry};
 use tasker::engine::launch::Launched;
+use tasker::engine::loans::{Claiming, Loan};
 use tasker::engine::permits::Verdict as Room;
 use tasker::engine::task::{BATCH, EXPRESS, ONCE, Phase, Taken, TaskWord};
 use tasker::engine::worker::Life;
@@ -666,33 +667,42 @@ impl Runner {
                 true
             };
         }
-        let borrower = engine.enter_express(since);
-        if !self.accept(task, borrower.is_some()) {
+        let mut loan = engine.accept_on_loan(since);
+        let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
+        let mut seeker = None;
+        if loan.is_none() {
+            seeker = engine.accept_seeker(since);
+        }
+        if !self.accept(task, loan.is_some() || seeker.is_some()) {
             return false;
         }
-        let mut next = Some(Entry::fresh(Arc::clone(task), since));
-        let mut at_once = true;
-        while let Some(mine) = next.take() {
-            let loan = loop {
-                if let Some(loan) = engine.loans.try_take(engine, &mine) {
-                    break Some(loan);
-                }
-                at_once = false;
-                if !engine.may_lend() {
-                    break None;
-                }
-                engine.staff_for((), &mine);
-                let slice = Duration::from_millis(10);
-                if let Some(loan) = engine.loans.take(engine, &mine, slice) {
-                    break Some(loan);
-                }
+        let mut mine = Entry::fresh(Arc::clone(task), since);
+        while let Some(found) = loan.take().or_else(|| self.find_loan(&mine)) {
+            drop(seeker.take());
+            let Some((again, seeks)) = found.serve(engine, (), mine, claim) else {
+                return true;
             };
-            match loan {
-                Some(loan) => next = loan.serve(engine, (), mine, std::mem::take(&mut at_once)),
-                None => engine.decline((), mine.task),
+            (mine, seeker, claim) = (again, Some(seeks), Claiming::Shared);
+        }
+        engine.decline((), mine.task);
+        true
+    }
+
+    /// Waits for a loan; `None` when none will come.
+    fn find_loan(&self, entry: &Entry<Arc<Task>>) -> Option<Box<Loan<World>>> {
+        let engine = &self.engine;
+        loop {
+            if let Some(loan) = engine.loans.try_take(engine, entry) {
+                return Some(loan);
+            }
+            if !engine.may_lend() {
+                return None;
+            }
+            engine.staff_for((), entry);
+            if let Some(loan) = engine.loans.take(engine, entry, Duration::from_millis(10)) {
+                return Some(loan);
             }
         }
-        true
     }
 
     /// Cancels a task if it was never started.
