@@ -13,6 +13,7 @@ use super::outbox;
 use super::seat;
 use super::settle::{self, Callback};
 use super::snapshot::Snapshot;
+use super::spare;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::{Class, Entry};
@@ -475,7 +476,9 @@ impl CoreRef<'_> {
             }
             self.watch(py, &future, due);
         }
-        outcome(future.bind(py))
+        let outcome = outcome(future.bind(py));
+        spare::keep(py, future);
+        outcome
     }
 
     /// Runs a task in this thread, on resources that reserved workers lend.

@@ -12,6 +12,7 @@ use super::options::Options;
 use super::outbox;
 use super::settle::{self, Callback, Slot};
 use super::snapshot::Snapshot;
+use super::spare;
 use super::wait::{self, Limit};
 use crate::engine::clock::Tick;
 use crate::engine::desk::Desk;
@@ -116,9 +117,21 @@ impl Future {
             origin: Some(Origin { core: draft.core, options: draft.options }),
             ..Self::bare()
         };
+        if let Some(spare) = spare::take(py) {
+            Self::renew(py, &spare, Some(future));
+            return Ok(spare);
+        }
         let object = allocate(py, future)?;
         untrack(object.as_any());
         Ok(object)
+    }
+
+    /// Makes another future of one that only the caller holds; `None`: a bare one.
+    pub(super) fn renew(_py: Python<'_>, object: &Py<Self>, native: Option<Self>) {
+        let place = object.as_ptr();
+        let offset = std::ptr::from_ref(object.get()) as usize - place as usize;
+        // SAFETY: the native part of the object, by the object's own pointer; nobody else has a reference to either.
+        unsafe { *place.byte_add(offset).cast::<Self>() = native.unwrap_or_else(Self::bare) };
     }
 
     /// Makes a future of no runner that has its outcome.

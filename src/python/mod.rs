@@ -26,6 +26,7 @@ mod runner;
 mod seat;
 mod settle;
 mod snapshot;
+mod spare;
 mod thread;
 mod variables;
 mod verbs;

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -241,3 +244,67 @@ def test_many_callers_each_get_their_own_result(runners: Runners, thread_bound: 
 def test_the_priority_of_a_view_makes_no_difference(runners: Runners) -> None:
     view = runners.start().options(priority=Priority.LOW)
     assert view.run_task(lambda _: "done") == "done"
+
+
+class Thing:
+    """Something that can be watched."""
+
+
+@EVERYWHERE
+def test_a_call_leaves_nothing_of_itself_behind(runners: Runners, thread_bound: bool) -> None:
+    runner = runners.start(thread_bound=thread_bound)
+    argument, result, error = Thing(), Thing(), Broken("as asked")
+    watched = [weakref.ref(thing) for thing in (argument, result, error)]
+
+    def fail(_: Resource, error: Broken) -> None:
+        raise error
+
+    assert runner.run_task(lambda _, given, kept: kept, argument, kept=result) is result
+    with pytest.raises(Broken) as raised:
+        runner.run_task(fail, error)
+    assert raised.value is error
+    del argument, result, error, raised
+    # An error and the frame that raised it know each other.
+    eventually(lambda: gc.collect() >= 0 and not any(ref() for ref in watched))
+
+
+@EVERYWHERE
+def test_calls_inside_each_other_and_after_each_other_keep_their_results_apart(
+    runners: Runners, thread_bound: bool
+) -> None:
+    runner = runners.start(resource_pool_size=3, thread_bound=thread_bound)
+    other = runners.start(resource_pool_size=2, thread_bound=thread_bound)
+
+    def down(_: Resource, depth: int) -> list[int]:
+        inner = (other if depth % 2 else runner).run_task(down, depth - 1) if depth else []
+        return [*inner, depth]
+
+    for _ in range(3):
+        assert runner.run_task(down, 4) == [0, 1, 2, 3, 4]
+        assert [runner.run_task(lambda _, n: n, n) for n in range(5)] == [0, 1, 2, 3, 4]
+        with pytest.raises(ZeroDivisionError):
+            runner.run_task(lambda _: 1 // 0)
+        assert runner.run_task(lambda _: None) is None
+
+
+@EVERYWHERE
+def test_each_attempt_has_a_fresh_copy_of_the_callers_variables(
+    runners: Runners, thread_bound: bool
+) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    runner = runners.start(
+        check_health=is_healthy, max_retries=2, resource_pool_size=1, thread_bound=thread_bound
+    )
+    seen = []
+
+    def look(_: Resource) -> str:
+        seen.append(variable.get())
+        variable.set(f"set by attempt {len(seen)}")
+        if len(seen) < 3:
+            raise Broken
+        return variable.get()
+
+    variable.set("the caller's")
+    assert runner.run_task(look) == "set by attempt 3"
+    assert seen == ["the caller's"] * 3
+    assert variable.get() == "the caller's"
