@@ -12,6 +12,14 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often a waiting thread offers its core before it blocks.
 const OFFERS: usize = 4;
 
+/// A wait that took no longer makes the next one look short.
+const SHORT: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// Whether this thread expects its next wait to be short.
+    static HOPES: Cell<bool> = const { Cell::new(true) };
+}
+
 /// When a wait ends.
 #[derive(Clone, Copy)]
 pub(super) struct Limit(Option<Instant>);
@@ -62,11 +70,14 @@ pub(super) fn until(
 
 /// Offers the core a few times, detached: what is waited for is often a few microseconds away, and wants this core.
 /// True when it is `ready` then.
+///
+/// Not when the last wait of this thread was a long one: to come back for nothing takes a turn of the interpreter, for
+/// which a thread waits five milliseconds while workers compute, and everybody behind it as much longer.
 pub(super) fn offer(py: Python<'_>, limit: Limit, ready: impl Fn() -> bool + Sync) -> bool {
-    if limit.left() == Some(Duration::ZERO) {
+    if !HOPES.get() || limit.left() == Some(Duration::ZERO) {
         return false;
     }
-    py.detach(|| {
+    let came = py.detach(|| {
         super::seat::wake_now();
         for _ in 0..OFFERS {
             if ready() {
@@ -75,7 +86,9 @@ pub(super) fn offer(py: Python<'_>, limit: Limit, ready: impl Fn() -> bool + Syn
             thread::yield_now();
         }
         ready()
-    })
+    });
+    HOPES.set(came);
+    came
 }
 
 /// [`until`], parked: whoever changes what `ready` looks at unparks this thread.
@@ -84,7 +97,10 @@ pub(super) fn parked_until(
     limit: Limit,
     ready: impl Fn() -> bool + Sync,
 ) -> PyResult<bool> {
-    until(py, limit, ready, thread::park_timeout)
+    let begun = Instant::now();
+    let waited = until(py, limit, ready, thread::park_timeout);
+    HOPES.set(begun.elapsed() < SHORT);
+    waited
 }
 
 /// Whether signal handlers run on this thread.
