@@ -33,11 +33,17 @@ pub struct Care {
 }
 
 impl Care {
-    /// The record of a resource made now. `proven`: the latest failure before that began. `random` is any number.
-    pub fn new(policy: Policy, now: Tick, generation: u64, proven: Failure, random: u64) -> Self {
+    /// The record of a resource made now. `proven`: the latest failure before that began. `random` gives any number.
+    pub fn new(
+        policy: Policy,
+        now: Tick,
+        generation: u64,
+        proven: Failure,
+        random: impl FnOnce() -> u64,
+    ) -> Self {
         let due = policy.max_age.map(|age| {
             let tenth = age / 10;
-            now.saturating_add(age - tenth).saturating_add(random % (2 * tenth).max(1))
+            now.saturating_add(age - tenth).saturating_add(random() % (2 * tenth).max(1))
         });
         let (tasks, used, proven) = (Cell::new(0), Cell::new(now), Cell::new(proven));
         Self { policy, due, generation, tasks, used, proven }
@@ -108,7 +114,7 @@ mod tests {
     use super::*;
 
     fn care(policy: Policy, random: u64) -> Care {
-        Care::new(policy, 1_000, 7, 1, random)
+        Care::new(policy, 1_000, 7, 1, || random)
     }
 
     #[test]

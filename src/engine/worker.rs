@@ -96,7 +96,7 @@ impl<H: Host> Life<H> {
         loop {
             let failed = matches!(made, Made::Failed);
             if let Made::Ready(resource, proven) = made {
-                let random = RandomState::new().build_hasher().finish();
+                let random = || RandomState::new().build_hasher().finish();
                 let care = Care::new(settings.care, clock.now(), generation, proven, random);
                 let next;
                 if self.badge.post().is_main() || settings.thread_bound {
