@@ -231,9 +231,11 @@ mod bench {
         });
         stop(&engine);
         let engine = start(1, false);
-        engine.staff_express(());
+        let seeker = engine.accept_seeker(0).expect("open");
         let entry = Entry::fresh(Job::new(EXPRESS), 0);
+        engine.staff_for((), &entry);
         let first = engine.loans.take(&engine, &entry, FOREVER).expect("a worker was hired");
+        drop(seeker);
         first.give_back(&engine);
         group.bench_function("on a loan", |bencher| {
             bencher.iter(|| {
