@@ -231,7 +231,7 @@ mod bench {
         });
         stop(&engine);
         let engine = start(1, false);
-        let seeker = engine.accept_seeker(0).expect("open");
+        let seeker = engine.accept_seeker().expect("open");
         let entry = Entry::fresh(Job::new(EXPRESS), 0);
         engine.staff_for((), &entry);
         let first = engine.loans.take(&engine, &entry, FOREVER).expect("a worker was hired");

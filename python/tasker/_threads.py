@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
+# Others may put a class of their own in its place, and then each thread is waited for.
+_Event = threading.Event
+
 
 def start(target: Callable[[], object], name: str) -> threading.Thread | _Bare:
     """Starts a daemon thread in an empty `contextvars` context.
@@ -34,7 +37,8 @@ def start(target: Callable[[], object], name: str) -> threading.Thread | _Bare:
     thread = threading.Thread(target=target, name=name, daemon=True, **arguments)
     # `start` waits until the thread has come up, a change of threads for each. Whoever starts many
     # waits for all of them at once, by their first act.
-    if isinstance(started := getattr(thread, "_started", None), threading.Event):
+    started = getattr(thread, "_started", None)
+    if type(started) is _Event:
         started.__class__ = _Unwaited
     thread.start()
     return thread
@@ -62,7 +66,7 @@ def _format(frame: FrameType) -> tuple[str, ...]:
     return tuple(traceback.format_list(list(own)))
 
 
-class _Unwaited(threading.Event):
+class _Unwaited(_Event):
     """A thread's mark of having started, which `Thread.start` does not wait for."""
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -132,7 +132,9 @@ impl<'w, H: Host> Desk<'w, H> {
         engine.queue_of(word).taken(word, first);
         self.recorder.count(if first { Counter::Started } else { Counter::Resumed });
         let is_main = self.badge.post().is_main();
-        if if is_main { engine.has_vacancies() } else { engine.settings.thread_bound } {
+        let hired_on_demand =
+            if is_main { engine.has_vacancies() } else { engine.settings.thread_bound };
+        if hired_on_demand {
             self.engage(scope);
         }
         let again = self.attempt(scope, task, first, Some(since));

@@ -214,11 +214,17 @@ impl<H: Host> Engine<H> {
         self.loans.accept(self)
     }
 
-    /// Accepts a `run_task` that the caller is going to run itself when it has found a loan, unless the runner is
-    /// closing.
-    pub fn accept_seeker(&self, since: Tick) -> Option<Seeker<'_, H>> {
-        self.note(since);
+    /// Accepts a `run_task` for which [`accept_on_loan`](Self::accept_on_loan) found no loan, and that the caller is
+    /// going to run itself when it has one, unless the runner is closing.
+    pub fn accept_seeker(&self) -> Option<Seeker<'_, H>> {
         self.express.gate.enter().map(|_pass| Seeker::new(self, false))
+    }
+
+    /// Accepts a `run_task` from inside a task, whose worker stays until both are over; false when the runner is
+    /// closing.
+    pub fn accept_inside(&self, since: Tick) -> bool {
+        self.note(since);
+        self.express.gate.enter().is_some()
     }
 
     /// The queue that a worker serves.

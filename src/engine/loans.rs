@@ -291,6 +291,11 @@ impl<H: Host> Loan<H> {
         };
         let doubtful = || entry.failed > care.proven() || care.must_validate(now());
         if worn() || care.can_validate() && doubtful() && !is_valid() {
+            if engine.is_forsaken() {
+                // The hook forked: nothing here is the child's.
+                std::mem::forget(self);
+                return None;
+            }
             // It goes home to be renewed; the task, which nobody has touched, goes on to another.
             let seeker = Seeker::new(engine, entry.failed != proof::NONE);
             return Some((entry, seeker));

@@ -17,7 +17,7 @@ use super::spare;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::lanes::{Class, Entry};
-use crate::engine::loans::{Claiming, Loan};
+use crate::engine::loans::{Claiming, Loan, Seeker};
 use crate::engine::permits::{Ticket, Verdict};
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
 use crate::engine::{Engine, Unserved};
@@ -451,17 +451,17 @@ impl CoreRef<'_> {
         let since = self.engine.clock.now();
         let inside = seat::desk_of(&self.engine, |_| ()).is_some();
         let here = inside || !self.engine.settings.thread_bound;
-        let context = self
-            .copy_contextvars
-            .then(|| if here { Ok(Snapshot::CURRENT) } else { Snapshot::take(py) })
-            .transpose()?;
+        // Unless a hook can change the context before the task is called, or called again.
+        let is_current = inside || here && !self.engine.host.looks_at_resources();
+        let take = || if is_current { Ok(Snapshot::CURRENT) } else { Snapshot::take(py) };
+        let context = self.copy_contextvars.then(take).transpose()?;
         let future = self.draft(call, context, options, true)?;
         let due = Self::put_limit(&future, since, limit);
         if inside {
-            // Counted as accepted, and over before this desk's task is.
-            let Some(_seeker) = self.engine.accept_seeker(since) else {
+            if !self.engine.accept_inside(since) {
+                discard(py, Task::new(future));
                 return Err(self.refuse());
-            };
+            }
             self.watch(py, &future, due);
             let task = Task::new(future.clone_ref(py));
             seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
@@ -493,66 +493,75 @@ impl CoreRef<'_> {
         let mut loan = engine.accept_on_loan(since);
         let mut seeker = None;
         if loan.is_none() {
-            seeker = engine.accept_seeker(since);
+            seeker = engine.accept_seeker();
             if seeker.is_none() {
                 return Err(self.refuse());
             }
+            // It may wait, and a signal handler change the context meanwhile.
+            future.get().keep_context(py)?;
         }
         self.watch(py, future, due);
         let unshared = loan.is_some() && due.is_none();
         let mut claim = if unshared { Claiming::Unshared } else { Claiming::Shared };
         let mut entry = Entry::fresh(Task::new(future.clone_ref(py)), since);
         loop {
-            let found =
-                loan.take().map_or_else(|| self.find_loan(py, &entry), |loan| Ok(Some(loan)));
-            let Ok(Some(loan)) = found else {
-                // Not started, or between two attempts: nobody else would settle it.
-                engine.decline(py, entry.task);
-                return found.map(|_| ());
+            let found = loan.take().map(|loan| (Some(loan), Ok(())));
+            let (found, ended) = found.unwrap_or_else(|| self.find_loan(py, &entry, &mut seeker));
+            let found = match (found, ended) {
+                (Some(found), Ok(())) => found,
+                (unused, ended) => {
+                    // Not started, or between two attempts: nobody else would settle it.
+                    engine.decline(py, entry.task);
+                    // After it: the loan keeps the runner from ending.
+                    unused.into_iter().for_each(|loan| loan.give_back(engine));
+                    return ended;
+                }
             };
             drop(seeker.take());
-            let Some((again, seeks)) = loan.serve(engine, py, entry, claim) else {
+            let Some((again, seeks)) = found.serve(engine, py, entry, claim) else {
                 return Ok(());
             };
             (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
         }
     }
 
-    /// Finds a loan, waiting for one if need be; `None` when none will come, or the task has been settled meanwhile.
-    fn find_loan(
-        &self,
+    /// Finds a loan for one that seeks it, waiting if need be; none when none will come, when the task has been settled
+    /// meanwhile, or when the wait was interrupted.
+    fn find_loan<'e>(
+        &'e self,
         py: Python<'_>,
         entry: &Entry<Task>,
-    ) -> PyResult<Option<Box<Loan<PyHost>>>> {
+        seeker: &mut Option<Seeker<'e, PyHost>>,
+    ) -> (Option<Box<Loan<PyHost>>>, PyResult<()>) {
         // Short: a worker that could not be started is asked for again.
         const PATIENCE: f64 = 0.05;
         let engine = &self.engine;
-        if let Some(loan) = engine.loans.try_take(engine, entry) {
-            return Ok(Some(loan));
-        }
-        loop {
+        let mut found = engine.loans.try_take(engine, entry);
+        while found.is_none() && !entry.task.is_settled() && engine.may_lend() {
             engine.staff_for(py, entry);
-            let found = Mutex::new(None);
+            let taken = Mutex::new((None, seeker.take()));
             let waited = wait::until(
                 py,
                 Limit::after(Some(PATIENCE)),
-                || found.lock().is_some(),
-                |slice| *found.lock() = engine.loans.take(engine, entry, slice),
+                || taken.lock().0.is_some(),
+                |slice| {
+                    let loan = engine.loans.take(engine, entry, slice);
+                    let mut taken = taken.lock();
+                    // At once, and not after the wait for the interpreter: others would hire for it.
+                    let seeker = if loan.is_some() { taken.1.take() } else { None };
+                    taken.0 = loan;
+                    drop(taken);
+                    drop(seeker);
+                },
             );
-            let found = found.lock().take();
-            match (found, waited) {
-                (Some(loan), Ok(_)) => return Ok(Some(loan)),
-                (Some(loan), Err(interrupted)) => {
-                    loan.give_back(engine);
-                    return Err(interrupted);
-                }
-                (None, Err(interrupted)) => return Err(interrupted),
-                (None, Ok(_)) => {}
-            }
-            if entry.task.is_settled() || !engine.may_lend() {
-                return Ok(None);
+            let mut taken = taken.lock();
+            (found, *seeker) = (taken.0.take(), taken.1.take());
+            drop(taken);
+            if let Err(interrupted) = waited {
+                return (found, Err(interrupted));
             }
         }
+        (found, Ok(()))
     }
 }
 

@@ -179,6 +179,16 @@ impl Future {
         unsafe { &mut *self.payload.get() }
     }
 
+    /// Takes a copy of the current context for a task that nobody else knows of, where it would have run in that.
+    pub(super) fn keep_context(&self, py: Python<'_>) -> PyResult<()> {
+        // SAFETY: nobody else knows of the task, so the caller owns the payload.
+        let payload = unsafe { self.payload() };
+        if payload.own_context {
+            payload.context = Snapshot::take(py)?;
+        }
+        Ok(())
+    }
+
     /// Lets go of the payload.
     pub(super) unsafe fn drop_payload(&self, py: Python<'_>) {
         // SAFETY: the caller owns the payload.

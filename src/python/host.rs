@@ -92,6 +92,8 @@ pub(super) struct PyHost {
     max_retries: u32,
     /// `check_health` was given: a failed task is judged before its error is delivered.
     judges: bool,
+    /// `validate` was given.
+    validates: bool,
     /// The `threading.Thread` objects of live workers, to be joined.
     threads: Mutex<Vec<Py<PyAny>>>,
     dropped: Mutex<Vec<Dropped>>,
@@ -109,6 +111,7 @@ impl PyHost {
     pub(super) fn new(hooks: Hooks, logger: Option<Py<PyAny>>, max_retries: u32) -> Self {
         Self {
             judges: hooks.check_health.is_some(),
+            validates: hooks.validate.is_some(),
             hooks: Keeping::new(hooks),
             logger,
             max_retries,
@@ -128,6 +131,11 @@ impl PyHost {
 
     pub(super) fn is_standard(&self) -> bool {
         self.standard
+    }
+
+    /// Whether a hook is called with a resource, or an error that may be its fault, before a task or between attempts.
+    pub(super) fn looks_at_resources(&self) -> bool {
+        self.judges || self.validates
     }
 
     pub(super) fn is_uninitialised(&self) -> bool {

@@ -20,12 +20,12 @@ enum Kind {
     Empty,
     /// A copy.
     Kept(Py<PyAny>),
-    /// That of the thread which runs the task: it submitted it too, and its context is the same for as long.
+    /// That of the thread which runs the task: it submitted it just now, and nothing came in between.
     Current,
 }
 
 impl Snapshot {
-    /// The context of the thread that runs the task, as it submitted it itself.
+    /// The context of the thread that runs the task, for one that it submitted itself and runs at once.
     pub(super) const CURRENT: Self = Self(Kind::Current);
 
     /// The context of this thread.

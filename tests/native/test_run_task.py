@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import random
 import threading
 import weakref
+from typing import Any
 
 import pytest
 
-from tasker import Priority, TaskTimeout, current_context
+from tasker import Priority, RunnerStopped, TaskCancelled, TaskTimeout, current_context
 from tests.native.support import (
+    PATIENCE,
     Broken,
     Call,
     Gate,
@@ -308,3 +311,86 @@ def test_each_attempt_has_a_fresh_copy_of_the_callers_variables(
     assert runner.run_task(look) == "set by attempt 3"
     assert seen == ["the caller's"] * 3
     assert variable.get() == "the caller's"
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("hook", ["check_health", "validate"])
+def test_a_hook_cannot_change_the_variables_of_a_task(
+    runners: Runners, hook: str, thread_bound: bool
+) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    def meddle(subject: object) -> bool:
+        variable.set("meddled with")
+        return not isinstance(subject, Broken)
+
+    def look(_: Resource) -> None:
+        seen.append(variable.get())
+        if hook == "check_health" and len(seen) == 1:
+            raise Broken
+
+    fields: dict[str, Any] = {hook: meddle, "validate_after_idle": 0.0}
+    runner = runners.start(resource_pool_size=1, thread_bound=thread_bound, **fields)
+    contextvars.copy_context().run(runner.run_task, look)
+    assert set(seen) == {"unset"}
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize(
+    "care",
+    [
+        {"max_tasks_per_resource": 3},
+        {"validate": lambda _: random.random() < 0.8, "validate_after_idle": 0.0},
+        {"reset": lambda _: None},
+    ],
+    ids=lambda care: next(iter(care)),
+)
+@pytest.mark.parametrize("size", SIZES)
+def test_many_callers_of_lent_resources_get_one_outcome_each(
+    runners: Runners, size: int | None, care: dict[str, Any], end: str
+) -> None:
+    callers, enough = 4, 200
+    fields = {"thread_bound": False, "resource_pool_size": size, "check_health": is_healthy, **care}
+    runner = runners.start(worker_count=2, **fields)
+    calls = [0] * callers
+    all_at_work = threading.Event()
+
+    def work(_: Resource) -> None:
+        match random.randrange(50):
+            case 0 | 1 | 2 | 3:
+                raise Broken
+            case 4:
+                runner.recycle()
+
+    def go_on(caller: int) -> None:
+        limited = runner.options(timeout=0.01)
+        while True:
+            try:
+                (limited if random.random() < 0.2 else runner).run_task(work)
+            except RunnerStopped:
+                return
+            except (Broken, TaskTimeout, TaskCancelled):
+                pass
+            calls[caller] += 1
+            if min(calls) >= enough:
+                all_at_work.set()
+
+    threads = [Call(go_on, caller) for caller in range(callers)]
+    assert all_at_work.wait(PATIENCE)
+    stats = runner.stats()
+    assert stats.queued_tasks <= callers
+    assert stats.running_tasks <= callers
+    getattr(runner, end)()
+    for thread in threads:
+        thread.result()
+    metrics, stats = runner.metrics(), runner.stats()
+    ended = [
+        metrics.total_tasks_completed,
+        metrics.total_tasks_failed,
+        metrics.total_tasks_cancelled,
+        metrics.total_tasks_dropped,
+        metrics.total_tasks_timed_out,
+    ]
+    assert metrics.total_tasks_arrived == sum(ended)
+    assert (stats.queued_tasks, stats.running_tasks, stats.available_resources) == (0, 0, 0)

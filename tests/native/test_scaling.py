@@ -34,6 +34,16 @@ def test_workers_are_hired_for_what_waits(runners: Runners, gate: Gate) -> None:
     assert (stats.base_workers, stats.burst_workers, stats.active_workers) == (1, 3, 4)
 
 
+@pytest.mark.parametrize("thread_bound", [True, False])
+def test_a_run_task_inside_a_task_keeps_nobody_from_being_hired(
+    runners: Runners, gate: Gate, thread_bound: bool
+) -> None:
+    runner = runners.start(max_worker_count=2, burst_interval=OFTEN, thread_bound=thread_bound)
+    runner.submit(lambda _: runner.run_task(gate.hold))
+    gate.wait_for()
+    assert runner.submit(lambda _: "served").result(PATIENCE) == "served"
+
+
 def test_without_leave_nobody_is_hired(runners: Runners, gate: Gate) -> None:
     runner = runners.start(burst_interval=OFTEN)
     futures = [runner.submit(gate.hold) for _ in range(5)]

@@ -154,3 +154,13 @@ def test_a_worker_survives_a_thread_that_dies_inside_a_task(runners: Runners) ->
         return Call(break_down, None).error()
 
     assert isinstance(runners.start().queue_task(spawn), Broken)
+
+
+def test_threads_start_where_others_have_replaced_the_event(
+    runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Event(threading.Event):
+        __slots__ = ("more",)
+
+    monkeypatch.setattr(threading, "Event", Event)
+    assert runners.start().submit(count_up).result(PATIENCE) == 1

@@ -989,7 +989,7 @@ fn a_stop_calls_idle_loans_home_and_waits_for_those_in_use() {
 #[test]
 fn a_stop_waits_for_an_accepted_call_that_has_no_loan_yet() {
     let runner = Runner::new(lending(workers(1)), Orders::default());
-    let seeker = runner.engine.accept_seeker(runner.engine.clock.now()).expect("accepted");
+    let seeker = runner.engine.accept_seeker().expect("accepted");
     runner.engine.begin_stop();
     eventually("the base worker left", || runner.engine.members().is_empty());
     assert!(!runner.engine.wait_ended(Duration::ZERO));
@@ -1000,6 +1000,17 @@ fn a_stop_waits_for_an_accepted_call_that_has_no_loan_yet() {
     drop(seeker);
     assert!(loan.serve(&runner.engine, (), entry, Claiming::Shared).is_none());
     assert_eq!(task.outcomes(), [Outcome::Value(1)]);
+    runner.finish();
+}
+
+#[test]
+fn a_call_inside_a_task_has_nobody_hired() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    assert!(runner.engine.accept_inside(runner.engine.clock.now()));
+    runner.engine.staff_express(());
+    assert_eq!(runner.engine.members().len(), 1);
+    runner.engine.begin_stop();
+    assert!(!runner.engine.accept_inside(0));
     runner.finish();
 }
 
@@ -1051,7 +1062,7 @@ fn a_killed_runner_lends_nothing() {
     let entry = Entry::fresh(Arc::clone(&task), engine.clock.now());
     let loan = engine.accept_on_loan(entry.since).expect("idle");
     runner.engine.kill(());
-    assert!(engine.accept_on_loan(entry.since).is_none() && engine.accept_seeker(0).is_none());
+    assert!(engine.accept_on_loan(entry.since).is_none() && engine.accept_seeker().is_none());
     assert!(loan.serve(&runner.engine, (), entry, Claiming::Unshared).is_none());
     assert_eq!(task.outcomes(), [Outcome::Refused(Refusal::Killed)]);
     assert_eq!(task.attempts(), 0);

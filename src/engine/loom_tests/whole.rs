@@ -224,7 +224,7 @@ fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>) -> bool {
     let (mut loan, mut seeker) = (engine.accept_on_loan(0), None);
     let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
     if loan.is_none() {
-        seeker = engine.accept_seeker(0);
+        seeker = engine.accept_seeker();
         if seeker.is_none() {
             return false;
         }

@@ -671,7 +671,7 @@ impl Runner {
         let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
         let mut seeker = None;
         if loan.is_none() {
-            seeker = engine.accept_seeker(since);
+            seeker = engine.accept_seeker();
         }
         if !self.accept(task, loan.is_some() || seeker.is_some()) {
             return false;
