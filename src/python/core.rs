@@ -513,7 +513,9 @@ impl CoreRef<'_> {
                     // Not started, or between two attempts: nobody else would settle it.
                     engine.decline(py, entry.task);
                     // After it: the loan keeps the runner from ending.
-                    unused.into_iter().for_each(|loan| loan.give_back(engine));
+                    if let Some(loan) = unused {
+                        loan.give_back(engine);
+                    }
                     return ended;
                 }
             };

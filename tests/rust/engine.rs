@@ -1004,17 +1004,6 @@ fn a_stop_waits_for_an_accepted_call_that_has_no_loan_yet() {
 }
 
 #[test]
-fn a_call_inside_a_task_has_nobody_hired() {
-    let runner = Runner::new(lending(workers(1)), Orders::default());
-    assert!(runner.engine.accept_inside(runner.engine.clock.now()));
-    runner.engine.staff_express(());
-    assert_eq!(runner.engine.members().len(), 1);
-    runner.engine.begin_stop();
-    assert!(!runner.engine.accept_inside(0));
-    runner.finish();
-}
-
-#[test]
 fn a_loan_spoiled_during_a_stop_is_renewed_for_the_retry() {
     for _ in 0..rounds(50) {
         let runner = Runner::new(lending(workers(1)), Orders::default());
@@ -2182,6 +2171,26 @@ fn a_worker_runs_a_task_inside_the_one_that_waits_for_it() {
     assert_eq!(inner.outcomes(), [Outcome::Error("inner")], "no retry inside");
     assert_eq!(runner.submit(Class::Normal, value(1)).entered_after_outcome(), [1]);
     runner.finish();
+}
+
+#[test]
+fn a_call_inside_a_task_has_nobody_hired() {
+    let runner = Runner::new(lending(workers(1)), Orders::default());
+    let inner = Task::new(Class::Normal, EXPRESS, |desk, _| {
+        desk.engine().staff_express(());
+        End::Value(desk.engine().members().len())
+    });
+    let called = Arc::clone(&inner);
+    let outer = runner.submit(Class::Normal, move |desk, _| {
+        assert!(desk.engine().accept_inside(0));
+        assert!(desk.serve_inside((), &called, false));
+        desk.engine().begin_stop();
+        assert!(!desk.engine().accept_inside(0));
+        End::Value(0)
+    });
+    outer.outcome();
+    assert_eq!(inner.outcome(), Outcome::Value(1));
+    runner.engine.wait_ended(FOREVER);
 }
 
 #[test]
