@@ -2178,7 +2178,7 @@ fn a_call_inside_a_task_has_nobody_hired() {
     let runner = Runner::new(lending(workers(1)), Orders::default());
     let inner = Task::new(Class::Normal, EXPRESS, |desk, _| {
         desk.engine().staff_express(());
-        End::Value(desk.engine().members().len())
+        End::Value(desk.engine().members().len() as u64)
     });
     let called = Arc::clone(&inner);
     let outer = runner.submit(Class::Normal, move |desk, _| {
