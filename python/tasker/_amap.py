@@ -93,6 +93,10 @@ class AsyncMaps(Generic[R]):
         the iteration and cancels the rest; so does `aclose`, to be called when the iteration is
         not used up. Cancelled is only what has not started.
 
+        Asynchronous inputs are read in one task of their own, in which asynchronous generators are
+        also closed when the iteration ends: time limits, task groups and context variables of
+        theirs hold from item to item. What such a generator raises when closed is raised.
+
         Args:
             fn: Called as `fn(resource, item)`, or with one item of each input.
             *iterables: The inputs, at least one, iterable or asynchronously iterable.

@@ -14,6 +14,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tasker._errors import QueueFull
@@ -218,21 +219,30 @@ class _Source:
         return item
 
     async def close(self) -> None:
-        """Ends a read that is under way."""
+        """Ends a read that is under way, and closes what has to be."""
 
 
 class _SlowSource(_Source):
     """Input that has to be waited for."""
 
     def __init__(self, inputs: Inputs) -> None:
-        self._tuples = _zip(inputs)
+        self._inputs = inputs
+        self._reader: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
         self._is_over = False
+        self._is_closing = False
 
     def take(self) -> Item | None:
         if self._is_over:
             return None
         if self.reading is None:
-            self.reading = asyncio.create_task(self._read())
+            self.reading = asyncio.get_running_loop().create_future()
+            self._asked.set()
+            if self._reader is None:
+                self._reader = asyncio.create_task(self._read())
+                self._reader.add_done_callback(self._end)
+            elif self._reader.done():
+                self.reading.cancel()  # as somebody did with the reader, between two items
         if not self.reading.done():
             return None
         reading, self.reading = self.reading, None
@@ -247,28 +257,61 @@ class _SlowSource(_Source):
         self._is_over = item is None
         return item
 
-    async def _read(self) -> Item | None:
-        return await anext(self._tuples, None)
+    async def _read(self) -> None:
+        """Reads an item whenever asked, and closes the input: all in one task.
+
+        Inputs may set context variables, or hold a time limit or a task group open between items.
+        """
+        async with AsyncExitStack() as stack:
+            iterators: list[Iterator[Any] | AsyncIterator[Any]] = []
+            for each in self._inputs:
+                iterator = aiter(each) if isinstance(each, AsyncIterable) else iter(each)
+                if isinstance(iterator, AsyncGenerator):
+                    stack.push_async_callback(iterator.aclose)
+                iterators.append(iterator)
+            try:
+                while True:
+                    await self._asked.wait()
+                    self._asked.clear()
+                    item = await _next(iterators)
+                    if item is None:
+                        return
+                    if self.reading is not None:
+                        self.reading.set_result(item)
+            finally:
+                self._is_closing = True
+
+    def _end(self, reader: asyncio.Task[None]) -> None:
+        """Hands out how the reading ended."""
+        error = None if reader.cancelled() else reader.exception()
+        if self.reading is None or self.reading.done():
+            return
+        if reader.cancelled():
+            self.reading.cancel()
+        elif error is not None:
+            self.reading.set_exception(error)
+            self.reading.exception()  # or asyncio would complain where nobody asks
+        else:
+            self.reading.set_result(None)
 
     async def close(self) -> None:
-        if self.reading is not None:
-            self.reading.cancel()
-            await asyncio.wait([self.reading])
-            if not self.reading.cancelled():
-                self.reading.exception()  # or asyncio would complain that nobody asked
-        await self._tuples.aclose()
+        reader = self._reader
+        if reader is None or reader.done():
+            return
+        if not self._is_closing:
+            reader.cancel()
+        await asyncio.wait([reader])
+        if not reader.cancelled():
+            reader.result()
 
 
-async def _zip(inputs: Inputs) -> AsyncGenerator[Item, None]:
-    """`zip`, of iterables of both kinds."""
-    iterators: list[Iterator[Any] | AsyncIterator[Any]] = [
-        aiter(each) if isinstance(each, AsyncIterable) else iter(each) for each in inputs
-    ]
-    while True:
-        item = []
-        for each in iterators:
-            try:
-                item.append(await anext(each) if isinstance(each, AsyncIterator) else next(each))
-            except (StopIteration, StopAsyncIteration):
-                return
-        yield tuple(item)
+async def _next(iterators: Sequence[Iterator[Any] | AsyncIterator[Any]]) -> Item | None:
+    """One item of each; `None` when there is none."""
+    item = []
+    for each in iterators:
+        try:
+            argument = await anext(each) if isinstance(each, AsyncIterator) else next(each)
+        except (StopIteration, StopAsyncIteration):
+            return None
+        item.append(argument)
+    return tuple(item)

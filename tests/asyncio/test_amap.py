@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from contextvars import ContextVar
 
 import pytest
 
@@ -424,3 +425,127 @@ def test_errors_behind_the_one_that_ended_it_are_not_reported(
 
     run(main())
     assert reported == []
+
+
+class InOneTask:
+    """An input that insists on being read and closed in one task and one context."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.closed = False
+        self.step: ContextVar[int] = ContextVar("step")
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        task = asyncio.current_task()
+        token = self.step.set(0)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for number in range(self.count):
+                    await asyncio.sleep(0)
+                    assert self.step.get() == number, "the variable was lost"
+                    assert asyncio.current_task() is task
+                    self.step.set(number + 1)
+                    yield number
+        finally:
+            await asyncio.sleep(0)
+            self.step.reset(token)
+            assert asyncio.current_task() is task
+            self.closed = True
+
+
+@ORDERED
+def test_an_input_is_read_in_one_task(runners: Runners, run: Run, ordered: bool) -> None:
+    runner = runners.start(worker_count=2)
+    source = InOneTask(20)
+
+    async def main() -> list[int]:
+        return [number async for number in runner.amap(double, source, ordered=ordered)]
+
+    assert sorted(run(main())) == [2 * number for number in range(20)]
+    assert source.closed
+
+
+def test_an_input_between_items_is_closed_in_its_task(runners: Runners, run: Run) -> None:
+    runner = runners.start(worker_count=1)
+    source = InOneTask(20)
+    other = InOneTask(20)
+
+    async def main() -> None:
+        pairs = runner.amap(lambda _resource, a, b: a + b, source, other)
+        async with aclosing(pairs):
+            assert await anext(pairs) == 0
+        assert source.closed
+        assert other.closed
+
+    run(main())
+
+
+def test_a_cancelled_consumer_closes_the_input_in_its_task(runners: Runners, run: Run) -> None:
+    runner = runners.start(worker_count=1)
+    source = InOneTask(2)
+
+    async def then_nothing() -> AsyncIterator[int]:
+        async with aclosing(aiter(source)) as items:  # type: ignore[type-var]
+            async for item in items:
+                yield item
+                if item == 1:
+                    await asyncio.Event().wait()
+
+    async def main() -> None:
+        both = asyncio.Event()
+
+        async def consume() -> None:
+            async for result in runner.amap(double, then_nothing()):
+                if result == 2:
+                    both.set()
+
+        consumer = asyncio.create_task(consume())
+        await both.wait()
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+        # The generator of a consumer that was cancelled is closed with it.
+        assert source.closed
+
+    run(main())
+
+
+def test_what_an_input_raises_when_closed_is_raised(runners: Runners, run: Run) -> None:
+    runner = runners.start(worker_count=1)
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            raise Broken
+
+    async def main() -> None:
+        results = runner.amap(double, source(), buffersize=1)
+        assert await anext(results) == 2
+        with pytest.raises(Broken):
+            await results.aclose()
+
+    run(main())
+
+
+def test_an_input_whose_task_was_cancelled_cancels_the_consumer(runners: Runners, run: Run) -> None:
+    runner = runners.start(worker_count=1)
+    readers: list[asyncio.Task[object] | None] = []
+
+    async def source() -> AsyncIterator[int]:
+        readers.append(asyncio.current_task())
+        yield 1
+        yield 2
+
+    async def main() -> None:
+        results = runner.amap(double, source(), buffersize=1)
+        assert await anext(results) == 2
+        (reader,) = readers
+        assert reader is not None
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await anext(results)
+        await results.aclose()
+
+    run(main())
