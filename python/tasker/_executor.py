@@ -204,7 +204,7 @@ class RunnerExecutor(_Executor):
         # Guards all below. A callback or a finalizer may come in while it is held: re-entrant.
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
-        self._entering = 0
+        self._entering: set[object] = set()
         self._pending: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -225,32 +225,35 @@ class RunnerExecutor(_Executor):
         if self._is_forsaken():
             # The lock may be held by a thread that is gone. Refused there.
             return super().submit(fn, *args, **kwargs)
-        with self._changed:
-            if self._closed:
-                message = "cannot schedule new futures after shutdown"
-                raise RuntimeError(message)
-            self._entering += 1
+        entry = object()
         try:
+            with self._changed:
+                if self._closed:
+                    message = "cannot schedule new futures after shutdown"
+                    raise RuntimeError(message)
+                self._entering.add(entry)
             # It may wait for room.
             future = super().submit(fn, *args, **kwargs)
-        except BaseException:
-            self._enter(None)
-            raise
-        self._enter(future)
-        future.add_done_callback(self._leave)
-        return future
-
-    def _enter(self, future: Future[Any] | None) -> None:
-        with self._changed:
-            self._entering -= 1
-            if future is not None:
+            # Ctrl-C may come between any two lines: nothing may be pending that nobody reports.
+            future.add_done_callback(self._leave)
+            with self._changed:
                 self._pending.add(future)
-            self._changed.notify_all()
+                if future.done():
+                    self._pending.discard(future)
+        finally:
+            # First: signals are not handled before a call.
+            self._entering.discard(entry)
+            with self._changed:
+                self._changed.notify_all()
+        return future
 
     def _leave(self, future: Future[Any]) -> None:
         with self._changed:
             self._pending.discard(future)
             self._changed.notify_all()
+
+    def _is_idle(self) -> bool:
+        return not self._entering and all(future.done() for future in self._pending)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Refuses new calls through this executor. The runner and other executors of it go on.
@@ -271,7 +274,7 @@ class RunnerExecutor(_Executor):
                 future.cancel()
         if wait and not self._is_own_thread():
             with self._changed:
-                self._changed.wait_for(lambda: not (self._entering or self._pending))
+                self._changed.wait_for(self._is_idle)
 
     if not TYPE_CHECKING:
 

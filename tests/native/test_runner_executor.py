@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import linecache
+import sys
+import threading
 import weakref
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from tasker import QueueFull, Runner, RunnerStopped, TaskCancelled
+from tasker._executor import RunnerExecutor
 from tests.native.support import PATIENCE, Broken, Call, Gate, Resource, Runners, eventually
 
 
@@ -155,3 +160,47 @@ def test_what_a_kill_drops_can_be_submitted_elsewhere(runners: Runners, gate: Ga
     again: Any = dropped.submit_to(runners.start()).result()
     assert again == ((1,), {"two": 2})
     executor.shutdown()
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt before the n-th line of `submit` that runs, as Ctrl-C may."""
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+        self.seen: set[int] = set()
+
+    def __call__(self, frame: FrameType, event: str, _argument: object) -> InterruptAt | None:
+        code = frame.f_code
+        if code is not RunnerExecutor.submit.__code__:
+            return None
+        line = linecache.getline(code.co_filename, frame.f_lineno)
+        # No signal is handled before the first call of a `finally`, nor where a `with` is left.
+        is_new = frame.f_lineno not in self.seen
+        self.seen.add(frame.f_lineno)
+        if event == "line" and is_new and "discard(entry)" not in line:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def test_ctrl_c_anywhere_in_submit_leaves_nothing_to_wait_for(runners: Runners) -> None:
+    runner = runners.start(worker_count=1)
+    interrupted = 0
+    while True:
+        executor = runner.executor()
+        before = sys.gettrace()
+        sys.settrace(InterruptAt(interrupted + 1))
+        try:
+            executor.submit(int)
+        except KeyboardInterrupt:
+            interrupted += 1
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        ending = threading.Thread(target=executor.shutdown, daemon=True)
+        ending.start()
+        ending.join(PATIENCE)
+        assert not ending.is_alive(), f"shutdown waits for ever after {interrupted} lines"
+    assert interrupted > 5
