@@ -557,9 +557,16 @@ impl Results {
             ));
         };
         let next = reading.next(self.desk(py));
-        if matches!(next, Ok(Some(_))) && !self.course.is_closed() {
-            self.reading.with(py, |place| *place = Some(reading));
-        } else {
+        let goes_on = matches!(next, Ok(Some(_)));
+        let over = self.reading.with(py, |place| {
+            // In here: whoever closes marks that first and then looks into the place, so that one of the two ends it.
+            if !goes_on || self.course.is_closed() {
+                return Some(reading);
+            }
+            *place = Some(reading);
+            None
+        });
+        if let Some(reading) = over {
             self.course.close();
             reading.close(self.desk(py));
         }
