@@ -49,6 +49,7 @@ pub(super) struct Course {
     /// The number of the item that the reader waits for, or one of the marks above. `SeqCst` against the slots: the
     /// reader writes this and looks at a slot, a worker writes a slot and looks at this.
     wanted: AtomicU64,
+    /// Who waits. It and the mark are set and taken together under this lock.
     reader: Mutex<Option<Thread>>,
     /// Strides that the reader's wake-up has been put off for.
     debt: AtomicU32,
@@ -87,7 +88,7 @@ impl Course {
     /// Ends the reading, also that of a reader who waits.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.wake(thread::Thread::unpark);
+        self.wake(|_| true, thread::Thread::unpark);
     }
 
     /// The next item that ended.
@@ -101,10 +102,13 @@ impl Course {
 
     /// Has this thread woken when the item is done, or any, where items are handed out as they end.
     pub(super) fn listen(&self, number: u64) {
-        *self.reader.lock() = Some(thread::current());
         let wanted = if self.is_ordered() { number } else { ANY };
         self.debt.store(0, Ordering::Relaxed);
-        self.wanted.store(wanted, Ordering::SeqCst);
+        {
+            let mut reader = self.reader.lock();
+            *reader = Some(thread::current());
+            self.wanted.store(wanted, Ordering::SeqCst);
+        }
         fence(Ordering::SeqCst);
     }
 
@@ -112,10 +116,19 @@ impl Course {
         self.wanted.store(NOBODY, Ordering::SeqCst);
     }
 
-    fn wake(&self, how: impl FnOnce(&Thread)) {
-        if self.wanted.swap(NOBODY, Ordering::SeqCst) != NOBODY
-            && let Some(reader) = self.reader.lock().take()
-        {
+    /// Wakes the reader, if what it waits for now `is_there`: without an interpreter's lock it may have gone on to
+    /// another item since the caller looked, and a wake-up used up for nothing would be missing for that one.
+    fn wake(&self, is_there: impl FnOnce(u64) -> bool, how: impl FnOnce(&Thread)) {
+        let reader = {
+            let mut reader = self.reader.lock();
+            let wanted = self.wanted.load(Ordering::SeqCst);
+            if wanted == NOBODY || !is_there(wanted) {
+                return;
+            }
+            self.wanted.store(NOBODY, Ordering::SeqCst);
+            reader.take()
+        };
+        if let Some(reader) = reader {
             how(&reader);
         }
     }
@@ -365,16 +378,7 @@ impl Batch {
     fn news(&self) {
         let course = &self.course;
         fence(Ordering::SeqCst);
-        let wanted = course.wanted.load(Ordering::SeqCst);
-        let is_there = match wanted {
-            NOBODY => false,
-            ANY => true,
-            number => number
-                .checked_sub(self.first)
-                .and_then(|index| usize::try_from(index).ok())
-                .is_some_and(|index| self.is_done(index)),
-        };
-        if !is_there {
+        if !self.has(course.wanted.load(Ordering::SeqCst)) {
             return;
         }
         let brief = self.course.pace.get().is_some_and(|span| span < seat::QUICK);
@@ -385,13 +389,26 @@ impl Batch {
             // More is to come in a moment: the reader is to find it all at once.
             return;
         }
-        course.wake(|reader| {
+        let wake = |reader: &Thread| {
             if self.deal.left() > 0 {
                 reader.unpark();
             } else {
                 seat::wake_later(reader.clone());
             }
-        });
+        };
+        course.wake(|wanted| self.has(wanted), wake);
+    }
+
+    /// Whether what the reader wants is there, and of this batch.
+    fn has(&self, wanted: u64) -> bool {
+        match wanted {
+            NOBODY => false,
+            ANY => self.course.has_finished(),
+            number => number
+                .checked_sub(self.first)
+                .and_then(|index| usize::try_from(index).ok())
+                .is_some_and(|index| self.is_done(index)),
+        }
     }
 
     /// The arguments of an item as a task has them.
