@@ -493,12 +493,12 @@ impl CoreRef<'_> {
         let mut loan = engine.accept_on_loan(since);
         let mut seeker = None;
         if loan.is_none() {
+            // It may wait, and a signal handler change the context meanwhile. First: this may fail.
+            future.get().keep_context(py)?;
             seeker = engine.accept_seeker();
             if seeker.is_none() {
                 return Err(self.refuse());
             }
-            // It may wait, and a signal handler change the context meanwhile.
-            future.get().keep_context(py)?;
         }
         self.watch(py, future, due);
         let unshared = loan.is_some() && due.is_none();
