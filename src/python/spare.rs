@@ -1,6 +1,7 @@
 //! One future that is over, kept for the next task: making one and freeing it was a seventh of a lent `run_task`.
 //!
-//! Such a call makes a future that its caller never sees, and it is the only one who holds it in the end.
+//! Such a call makes a future that its caller never sees, and it is the only one who holds it in the end. Nobody has a
+//! weak reference to it either: who never saw it could not make one.
 
 use super::future::Future;
 #[cfg(not(Py_GIL_DISABLED))]
