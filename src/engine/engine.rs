@@ -434,6 +434,11 @@ impl<H: Host> Engine<H> {
         self.mode.load(Ordering::SeqCst) & FORSAKEN != 0
     }
 
+    /// How many workers there are at this moment.
+    pub fn strength(&self) -> usize {
+        self.roster.len()
+    }
+
     /// Every worker, at this moment.
     pub fn members(&self) -> Vec<Arc<Badge<H>>> {
         self.roster.members()

@@ -156,11 +156,13 @@ struct Latencies {
     execution: Series,
 }
 
-impl Latencies {
-    fn new() -> Self {
+impl Default for Latencies {
+    fn default() -> Self {
         Self { wait: Series::new(), execution: Series::new() }
     }
+}
 
+impl Latencies {
     fn merge(&mut self, other: &Self) {
         self.wait.merge(&other.wait);
         self.execution.merge(&other.execution);
@@ -197,7 +199,8 @@ struct Tally {
     /// and on others. Padded, which pads the whole tally: no two workers share a cache line.
     counters: CachePadded<[AtomicU64; COUNTERS]>,
     /// Sample `n` is at `n % RING`. Written by the recorder alone; relaxed, as `written` publishes.
-    ring: [Sample; RING],
+    /// Boxed, and so never on the stack of a worker that begins: that would take another page of it.
+    ring: Box<[Sample; RING]>,
     /// Samples ever written. Written by the recorder alone; release, and acquire for readers, so that
     /// the samples below it are there. May wrap: `RING` divides the range.
     written: AtomicUsize,
@@ -209,16 +212,18 @@ struct Tally {
 struct Settled {
     /// Samples ever taken out of the ring.
     taken: usize,
-    latencies: Latencies,
+    /// Nothing before the ring was full once: workers that come and go run less than that.
+    latencies: Option<Box<Latencies>>,
 }
 
 impl Tally {
     fn new() -> Self {
+        let ring: Box<[Sample]> = (0..RING).map(|_| Sample::default()).collect();
         Self {
             counters: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
-            ring: std::array::from_fn(|_| Sample::default()),
+            ring: ring.try_into().expect("so many were made"),
             written: AtomicUsize::new(0),
-            settled: Mutex::new(Settled { taken: 0, latencies: Latencies::new() }),
+            settled: Mutex::new(Settled { taken: 0, latencies: None }),
         }
     }
 
@@ -226,19 +231,33 @@ impl Tally {
         self.counters[counter].load(Ordering::Acquire)
     }
 
-    /// Empties the ring and shows `look` all there is. Any thread may; the lock is held meanwhile.
-    fn settle(&self, look: impl FnOnce(&Latencies)) {
+    /// Empties the ring. For the recorder, which writes on from its beginning.
+    fn settle(&self) {
         let mut settled = self.settled.lock();
         let Settled { taken, latencies } = &mut *settled;
-        let written = self.written.load(Ordering::Acquire);
-        while *taken != written {
-            let sample = &self.ring[*taken % RING];
-            let times = sample.times.load(Ordering::Relaxed);
-            latencies.wait.add(sample.wait.load(Ordering::Relaxed), times);
-            latencies.execution.add(sample.execution.load(Ordering::Relaxed), times);
-            *taken = taken.wrapping_add(1);
+        *taken = self.read_ring(*taken, latencies.get_or_insert_default());
+    }
+
+    /// Adds all there is to a sum. Any thread may; the lock is held meanwhile.
+    fn add_to(&self, sum: &mut Latencies) {
+        let settled = self.settled.lock();
+        if let Some(latencies) = &settled.latencies {
+            sum.merge(latencies);
         }
-        look(latencies);
+        self.read_ring(settled.taken, sum);
+    }
+
+    /// Adds the samples from this one on, under the lock, without which they would be overwritten. Gives the end.
+    fn read_ring(&self, mut next: usize, sum: &mut Latencies) -> usize {
+        let written = self.written.load(Ordering::Acquire);
+        while next != written {
+            let sample = &self.ring[next % RING];
+            let times = sample.times.load(Ordering::Relaxed);
+            sum.wait.add(sample.wait.load(Ordering::Relaxed), times);
+            sum.execution.add(sample.execution.load(Ordering::Relaxed), times);
+            next = next.wrapping_add(1);
+        }
+        written
     }
 }
 
@@ -250,8 +269,7 @@ impl Tally {
 pub struct Recorder {
     ledger: Arc<Ledger>,
     tally: Arc<Tally>,
-    /// Places in the ring that can be written before it has to be emptied. Readers empty it more
-    /// often; this worker need not know.
+    /// Places in the ring that can be written before it has to be emptied.
     room: Cell<usize>,
 }
 
@@ -271,7 +289,7 @@ impl Recorder {
     /// Records so many attempts that waited and ran about as long as each other.
     pub fn record_many(&self, wait: u64, execution: u64, times: u64) {
         if self.room.get() == 0 {
-            self.tally.settle(|_| ());
+            self.tally.settle();
             self.room.set(RING);
         }
         self.room.set(self.room.get() - 1);
@@ -323,7 +341,7 @@ struct Roll {
 impl Ledger {
     /// No workers yet.
     pub fn new() -> Self {
-        let (totals, latencies) = (Totals::default(), Latencies::new());
+        let (totals, latencies) = (Totals::default(), Latencies::default());
         Self { roll: Mutex::new(Roll { live: Vec::new(), totals, latencies }) }
     }
 
@@ -353,7 +371,7 @@ impl Ledger {
             (roll.live.clone(), roll.latencies.clone())
         };
         for tally in live {
-            tally.settle(|more| latencies.merge(more));
+            tally.add_to(&mut latencies);
         }
         Summary {
             execution: latencies.execution.spread(),
@@ -370,7 +388,7 @@ impl Ledger {
         for (counter, total) in roll.totals.0.iter_mut().enumerate() {
             *total += tally.read(counter);
         }
-        tally.settle(|more| roll.latencies.merge(more));
+        tally.add_to(&mut roll.latencies);
     }
 }
 
@@ -644,11 +662,24 @@ mod tests {
             (0..tasks).for_each(|n| recorder.record(n % 1_000, 1_000));
             ledger.summary();
             let settled = recorder.tally.settled.lock();
-            (kibibytes(&settled.latencies.wait), kibibytes(&settled.latencies.execution))
+            let latencies = settled.latencies.as_ref().unwrap();
+            (kibibytes(&latencies.wait), kibibytes(&latencies.execution))
         };
         size_after(1_000);
         let (ten, million) = (size_after(10), size_after(1_000_000));
         assert_eq!(ten, million);
+    }
+
+    #[test]
+    fn a_worker_that_runs_few_tasks_makes_no_histogram() {
+        let ledger = Arc::new(Ledger::new());
+        let recorder = ledger.enlist();
+        let runs = |tasks: usize| (0..tasks).for_each(|_| recorder.record(1, 2));
+        runs(RING);
+        assert_eq!(ledger.summary(), ledger.summary());
+        assert!(recorder.tally.settled.lock().latencies.is_none());
+        runs(1);
+        assert!(recorder.tally.settled.lock().latencies.is_some());
     }
 
     #[test]

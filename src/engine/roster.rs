@@ -179,6 +179,11 @@ impl<H: Host> Roster<H> {
         self.changed.notify_all();
     }
 
+    /// How many there are at this moment.
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().members.len()
+    }
+
     /// Everybody, at this moment.
     pub(super) fn members(&self) -> Vec<Arc<Badge<H>>> {
         self.state.lock().members.clone()

@@ -253,7 +253,7 @@ impl Host for PyHost {
             threads.len()
         };
         // Temporary workers come and go, and their threads with them.
-        if known > 2 * engine.members().len() + 16 {
+        if known > 2 * engine.strength() + 16 {
             self.forget_ended_threads(py);
         }
         Ok(())

@@ -23,8 +23,8 @@ const COMING_UP: Duration = Duration::from_secs(1);
 #[pyclass(frozen, module = "tasker._tasker")]
 struct Worker {
     life: Mutex<Option<Life<PyHost>>>,
-    /// Notified when the life has been taken.
-    begun: Condvar,
+    /// Notified when the life has been taken, if somebody waits for that.
+    begun: Option<Condvar>,
 }
 
 #[pymethods]
@@ -33,7 +33,9 @@ impl Worker {
         let Some(life) = self.life.lock().take() else {
             return;
         };
-        self.begun.notify_all();
+        if let Some(begun) = &self.begun {
+            begun.notify_all();
+        }
         let _net = Net::spread();
         let engine = Arc::clone(life.engine());
         name_os_thread(life.badge().name());
@@ -80,15 +82,14 @@ pub(super) fn start_worker(
     awaited: bool,
 ) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = life.badge().name().to_owned();
-    let worker = Worker { life: Mutex::new(Some(life)), begun: Condvar::new() };
+    let worker = Worker { life: Mutex::new(Some(life)), begun: awaited.then(Condvar::new) };
     let worker = Py::new(py, worker).map_err(|error| error.into_value(py).into_any())?;
     let thread = start(py, worker.clone_ref(py).into_any(), &name).inspect_err(|_| {
         // Now, and not when the error dies, whose traceback holds the worker: its place is given back.
         let unlived = worker.get().life.lock().take();
         drop(unlived);
     })?;
-    if awaited {
-        let Worker { life, begun } = worker.get();
+    if let Worker { life, begun: Some(begun) } = worker.get() {
         // Not in Python, where a signal would end the wait: the thread is on its way whatever happens.
         py.detach(|| drop(begun.wait_while(life.lock(), COMING_UP, |life| life.is_some())));
     }
