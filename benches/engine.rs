@@ -11,18 +11,18 @@ mod bench {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread::{self, Thread};
     use std::time::{Duration, Instant};
-    use tasker::engine::backoff::Trouble;
-    use tasker::engine::badge::Badge;
-    use tasker::engine::care::Policy;
     use tasker::engine::clock::Tick;
-    use tasker::engine::desk::Desk;
-    use tasker::engine::gate::Gate;
-    use tasker::engine::lanes::{Class, Entry, Lanes};
-    use tasker::engine::launch::Launched;
-    use tasker::engine::loans::Claiming;
-    use tasker::engine::proof::Proof;
+    use tasker::engine::queue::gate::Gate;
+    use tasker::engine::queue::lanes::{Class, Entry, Lanes};
+    use tasker::engine::resource::backoff::Trouble;
+    use tasker::engine::resource::care::Policy;
+    use tasker::engine::resource::proof::Proof;
+    use tasker::engine::staffing::launch::Launched;
     use tasker::engine::task::{EXPRESS, OBSERVED, TaskWord};
     use tasker::engine::worker::Life;
+    use tasker::engine::worker::badge::Badge;
+    use tasker::engine::worker::desk::Desk;
+    use tasker::engine::worker::loans::Claiming;
     use tasker::engine::{Engine, Host, Ran, Refusal, Settings, Verdict};
 
     const FOREVER: Duration = Duration::from_secs(60);

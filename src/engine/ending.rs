@@ -1,13 +1,13 @@
 //! The end: closing in order, answering what is left, and how a worker goes.
 
-use super::badge::Badge;
 use super::engine::{BROKEN, ENDED, Engine, FORSAKEN, KILLED, STOPPING};
 use super::figures::Counter;
 use super::host::{Host, Refusal};
-use super::lanes::Entry;
-use super::proof::{Failure, Proof};
 use super::queue::Queue;
+use super::queue::lanes::Entry;
+use super::resource::proof::{Failure, Proof};
 use super::task::{Taken, TaskWord};
+use super::worker::badge::Badge;
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Arc, thread};
 use std::time::Duration;

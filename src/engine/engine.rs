@@ -3,23 +3,23 @@
 //! The mode only ever moves on: running, then stopping or killed, then ended. See `DESIGN.md` for who
 //! changes what, and for the rules of the shutdown.
 
-use super::backoff::Backoff;
-use super::badge::{Badge, Post};
-use super::books::Strays;
 use super::clock::{Clock, Tick};
-use super::deadlines::{Deadlines, Key};
+use super::figures::books::Strays;
 use super::figures::{Ledger, Window};
 use super::host::Host;
-use super::lanes::Class;
-use super::launch::Launch;
-use super::loans::{Loan, Loans, Seeker};
-use super::proof::{Failure, Failures, Proof};
+use super::queue::lanes::Class;
 use super::queue::{Closed, Late, Queue};
-use super::renewal::Renewal;
-use super::roster::Roster;
+use super::resource::backoff::Backoff;
+use super::resource::proof::{Failure, Failures, Proof};
+use super::resource::renewal::Renewal;
 use super::settings::Settings;
 use super::staffing::Sample;
+use super::staffing::launch::Launch;
+use super::staffing::roster::Roster;
+use super::task::deadlines::{Deadlines, Key};
 use super::task::{EXPRESS, Taken, TaskWord};
+use super::worker::badge::{Badge, Post};
+use super::worker::loans::{Loan, Loans, Seeker};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, CachePadded, Mutex};
 
@@ -121,11 +121,11 @@ impl<H: Host> Engine<H> {
 
     /// Takes a permit of the bounded queue without waiting; always true without a bound.
     pub fn try_permit(&self) -> bool {
-        self.main.permits.as_ref().is_none_or(super::permits::Permits::try_take)
+        self.main.permits.as_ref().is_none_or(super::queue::permits::Permits::try_take)
     }
 
     /// The bound on waiting tasks, to wait for room with.
-    pub fn permits(&self) -> Option<&super::permits::Permits> {
+    pub fn permits(&self) -> Option<&super::queue::permits::Permits> {
         self.main.permits.as_ref()
     }
 
@@ -239,7 +239,7 @@ impl<H: Host> Engine<H> {
 
     // ---- retries ---------------------------------------------------------------------------------
 
-    /// What somebody may take whose resource is `proven` up to this failure; see [`proof`](super::proof).
+    /// What somebody may take whose resource is `proven` up to this failure; see [`proof`](super::resource::proof).
     pub(super) fn proof(&self, proven: Failure) -> Proof {
         if self.is_killed() {
             // To be turned away.

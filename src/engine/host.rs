@@ -3,12 +3,12 @@
 //! The binding implements it with Python in it; the engine's own tests implement it without. The engine
 //! holds no lock when it calls a verb, and calls them on the thread that the verb's documentation names.
 
-use super::backoff::Trouble;
-use super::badge::Badge;
-use super::batch::Deal;
-use super::desk::Desk;
+use super::resource::backoff::Trouble;
 use super::task::TaskWord;
+use super::task::batch::Deal;
 use super::worker::Life;
+use super::worker::badge::Badge;
+use super::worker::desk::Desk;
 use crate::sync::Arc;
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub trait Host: Send + Sync + Sized + 'static {
     type Scope<'s>: Copy;
     /// A handle on a task, at most 16 bytes. The payload lives behind it, beside its [`TaskWord`].
     type Task: Send;
-    /// What a worker owns. It stays on its thread but for loans (see [`loans`](super::loans)).
+    /// What a worker owns. It stays on its thread but for loans (see [`loans`](super::worker::loans)).
     type Resource: Send;
     /// Why a resource could not be made, or a thread not started.
     type Fault: Send;

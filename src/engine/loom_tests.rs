@@ -5,12 +5,12 @@
 mod outcome;
 mod whole;
 
-use super::bell::{Bell, Woken};
 use super::clock::Tick;
-use super::lanes::{Class, Entry, Lanes};
-use super::permits::{Permits, Verdict};
-use super::proof::{Failure, LONG_AGO, Proof};
 use super::queue::Queue;
+use super::queue::bell::{Bell, Woken};
+use super::queue::lanes::{Class, Entry, Lanes};
+use super::queue::permits::{Permits, Verdict};
+use super::resource::proof::{Failure, LONG_AGO, Proof};
 use super::task::{OUTSIDE, TaskWord};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::thread::{self, spawn};

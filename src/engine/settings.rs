@@ -1,8 +1,8 @@
 //! What the engine needs to know, checked by whoever builds it.
 
-use super::badge::Post;
-use super::care::Policy;
 use super::clock::Tick;
+use super::resource::care::Policy;
+use super::worker::badge::Post;
 
 /// Settings of one engine. The facade validates what users give; this only carries it.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct Settings {
     pub burst_interval: Tick,
     /// An idle burst worker leaves after this time.
     pub idle_timeout: Tick,
-    /// A retry that waits for a proven resource has any after this time; see [`proof`](super::proof).
+    /// A retry that waits for a proven resource has any after this time; see [`proof`](super::resource::proof).
     pub hold: Tick,
 }
 

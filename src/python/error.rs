@@ -1,6 +1,6 @@
 //! The errors of the package, made here and defined in `tasker._errors`.
 
-use super::door;
+use super::host::door;
 use pyo3::PyTypeInfo;
 use pyo3::import_exception;
 use pyo3::prelude::*;

@@ -4,7 +4,7 @@ use super::error::{BrokenThreadPool, RunnerBroken, RunnerStopped};
 use super::host::PyHost;
 use super::runner::{kill, running_tasks, wait_ended};
 use super::wait::Limit;
-use crate::engine::badge::Badge;
+use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Mode};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Weak};

@@ -1,7 +1,7 @@
 //! What the binding tells the user's log: failures that nobody else receives.
 
-use super::door;
 use super::host::PyHost;
+use super::host::door;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -25,7 +25,7 @@ pub(super) fn hook_failed(
 ) {
     let worker = worker
         .map(ToOwned::to_owned)
-        .or_else(|| super::seat::desk(|desk| desk.badge().name().to_owned()));
+        .or_else(|| super::host::seat::desk(|desk| desk.badge().name().to_owned()));
     let text = match &worker {
         Some(worker) => format!("{worker}: {what} failed"),
         None => format!("{what} failed"),

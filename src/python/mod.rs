@@ -1,34 +1,21 @@
 //! The binding: Python's face of the engine, and the engine's host in Python.
 //!
-//! From `submit` to the result: [`verbs`] takes the call; [`core`] drafts a [`future`] and queues it; [`host`] runs it at a worker's desk,
-//! through the [`door`]; [`settle`] publishes the outcome; [`wait`] is where callers block. [`seat`] knows what the
-//! current thread is doing, [`thread`] starts threads, [`exit`] ends everything in order.
+//! From `submit` to the result: [`verbs`] takes the call, drafts a [`future`] and queues it; [`host`] runs it at a
+//! worker's desk, through its [`door`](host::door); [`future::settle`] publishes the outcome; [`wait`] is where callers
+//! block. [`map`] does so for many items at a time.
+//!
+//! [`runner`] starts and stops the whole, [`exit`] ends it with the interpreter, [`host::thread`] starts threads,
+//! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in.
 
-mod batch;
-mod breath;
 mod context;
-mod core;
-mod door;
 mod error;
-mod executor;
 mod exit;
 mod future;
 mod guarded;
-mod hooks;
 mod host;
-mod line;
 mod log;
-mod net;
-mod options;
-mod outbox;
-mod results;
+mod map;
 mod runner;
-mod seat;
-mod settle;
-mod snapshot;
-mod spare;
-mod thread;
-mod variables;
 mod verbs;
 mod wait;
 
@@ -40,19 +27,19 @@ mod _tasker {
     #[pymodule_export]
     use super::context::{Context, TaskContext, current_context};
     #[pymodule_export]
-    use super::executor::Executor;
-    #[pymodule_export]
     use super::exit::{
         _after_fork_in_child, _exit_report, _give_up_at_exit, _kill_all_at_exit, _stop_all_at_exit,
     };
     #[pymodule_export]
     use super::future::Future;
     #[pymodule_export]
-    use super::options::Submitter;
-    #[pymodule_export]
-    use super::results::Results;
+    use super::map::Results;
     #[pymodule_export]
     use super::runner::{_abandon_starts_with, Runner};
+    #[pymodule_export]
+    use super::verbs::executor::Executor;
+    #[pymodule_export]
+    use super::verbs::options::Submitter;
     use pyo3::prelude::*;
 
     #[pymodule_init]
@@ -61,7 +48,7 @@ mod _tasker {
         super::verbs::install_on_runner(module.py())?;
         super::verbs::install_on_submitter(module.py())?;
         super::verbs::install_on_executor(module.py())?;
-        super::results::install(module.py())?;
+        super::map::install(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_debug_build", cfg!(debug_assertions))
     }

@@ -1,25 +1,25 @@
 //! The native half of `Runner`: its start, its end, and its figures.
 
 use super::context::Context;
-use super::core::{Core, CoreRef};
 use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
 use super::future::Future;
-use super::hooks::Hooks;
+use super::future::settle;
+use super::host::hooks::Hooks;
+use super::host::net::Net;
+use super::host::seat;
 use super::host::{Dropped, PyHost, Task};
-use super::net::Net;
-use super::options::Options;
-use super::seat;
-use super::settle;
+use super::verbs::core::{Core, CoreRef};
+use super::verbs::options::Options;
 use super::wait::{self, Limit};
-use crate::engine::badge::Badge;
-use crate::engine::care::Policy;
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::figures::ratios;
-use crate::engine::lanes::Class;
-use crate::engine::launch::Launched;
-use crate::engine::proof::HOLD;
-use crate::engine::token::{Hook, Token};
+use crate::engine::queue::lanes::Class;
+use crate::engine::resource::care::Policy;
+use crate::engine::resource::proof::HOLD;
+use crate::engine::staffing::launch::Launched;
+use crate::engine::task::token::{Hook, Token};
+use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
 use crate::sync::Arc;
 use pyo3::prelude::*;
@@ -438,7 +438,7 @@ pub(super) fn wait_ended(
     }
     // The native part of these threads is over; what is left of them takes microseconds.
     for thread in engine.host.take_threads() {
-        super::thread::join(py, &thread)?;
+        super::host::thread::join(py, &thread)?;
     }
     engine.host.hooks.release();
     Ok(true)

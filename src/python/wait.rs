@@ -51,7 +51,7 @@ pub(super) fn until(
             return Ok(false);
         }
         py.detach(|| {
-            super::seat::wake_now();
+            super::host::seat::wake_now();
             while limit.left() != Some(Duration::ZERO) {
                 block(limit.left().map_or(LOOK, |left| left.min(LOOK)));
                 // On the main thread a signal may have ended the wait.
@@ -78,7 +78,7 @@ pub(super) fn offer(py: Python<'_>, limit: Limit, ready: impl Fn() -> bool + Syn
         return false;
     }
     let came = py.detach(|| {
-        super::seat::wake_now();
+        super::host::seat::wake_now();
         for _ in 0..OFFERS {
             if ready() {
                 return true;

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use support::{
     End, FOREVER, Latch, Orders, Outcome, Runner, Seat, Task, Verb, eventually, lock, workers,
 };
-use tasker::engine::backoff::Trouble;
-use tasker::engine::care::Policy;
 use tasker::engine::clock::Tick;
-use tasker::engine::lanes::{Class, Entry};
-use tasker::engine::launch::Launched;
-use tasker::engine::loans::Claiming;
-use tasker::engine::permits::Verdict as Room;
+use tasker::engine::queue::lanes::{Class, Entry};
+use tasker::engine::queue::permits::Verdict as Room;
+use tasker::engine::resource::backoff::Trouble;
+use tasker::engine::resource::care::Policy;
+use tasker::engine::staffing::launch::Launched;
 use tasker::engine::task::{EXPRESS, ONCE};
+use tasker::engine::worker::loans::Claiming;
 use tasker::engine::{Host, Mode, Refusal, Settings};
 
 fn runner(worker_count: usize) -> Runner {

@@ -16,9 +16,9 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 use support::{End, Orders, Runner, Seat, Task, eventually, lock, workers};
 use tasker::engine::Settings;
-use tasker::engine::care::Policy;
 use tasker::engine::clock::Tick;
-use tasker::engine::lanes::Class;
+use tasker::engine::queue::lanes::Class;
+use tasker::engine::resource::care::Policy;
 use tasker::engine::task::{EXPRESS, ONCE};
 
 /// A small generator, good enough to mix things up: xorshift64*.

@@ -1,8 +1,8 @@
 //! The races over one task: who starts it, who gives it its outcome, and who hears of it.
 
-use super::super::batch::{Deal, Pace};
-use super::super::lanes::Class;
-use super::super::task::{BATCH, Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
+use crate::engine::queue::lanes::Class;
+use crate::engine::task::batch::{Deal, Pace};
+use crate::engine::task::{BATCH, Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread::spawn;
 use crate::sync::{Arc, Condvar, Mutex, model};

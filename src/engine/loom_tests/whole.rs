@@ -1,15 +1,15 @@
 //! The races of whole engines: what is told to be over is over, and nothing accepted is left behind.
 
-use super::super::backoff::Trouble;
-use super::super::badge::Badge;
-use super::super::care::Policy;
-use super::super::clock::Tick;
-use super::super::desk::Desk;
-use super::super::lanes::{Class, Entry};
-use super::super::loans::Claiming;
-use super::super::task::{EXPRESS, TaskWord};
-use super::super::worker::Life;
 use super::super::{Engine, Host, Mode, Ran, Refusal, Settings, Verdict};
+use crate::engine::clock::Tick;
+use crate::engine::queue::lanes::{Class, Entry};
+use crate::engine::resource::backoff::Trouble;
+use crate::engine::resource::care::Policy;
+use crate::engine::task::{EXPRESS, TaskWord};
+use crate::engine::worker::Life;
+use crate::engine::worker::badge::Badge;
+use crate::engine::worker::desk::Desk;
+use crate::engine::worker::loans::Claiming;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::spawn;
 use crate::sync::{Arc, Condvar, Mutex, model};

@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
-use tasker::engine::backoff::Trouble;
-use tasker::engine::badge::Badge;
-use tasker::engine::batch::{Deal, Pace};
 use tasker::engine::clock::{Tick, ticks};
-use tasker::engine::deadlines::Key;
-use tasker::engine::desk::Desk;
-use tasker::engine::lanes::{Class, Entry};
-use tasker::engine::launch::Launched;
-use tasker::engine::loans::{Claiming, Loan};
-use tasker::engine::permits::Verdict as Room;
+use tasker::engine::queue::lanes::{Class, Entry};
+use tasker::engine::queue::permits::Verdict as Room;
+use tasker::engine::resource::backoff::Trouble;
+use tasker::engine::staffing::launch::Launched;
+use tasker::engine::task::batch::{Deal, Pace};
+use tasker::engine::task::deadlines::Key;
 use tasker::engine::task::{BATCH, EXPRESS, ONCE, Phase, Taken, TaskWord};
 use tasker::engine::worker::Life;
+use tasker::engine::worker::badge::Badge;
+use tasker::engine::worker::desk::Desk;
+use tasker::engine::worker::loans::{Claiming, Loan};
 use tasker::engine::{Engine, Host, Mode, Ran, Refusal, Settings, Stats, Verdict};
 
 /// Longer than any of these tests takes; a wait that ends by it is a hang.
@@ -528,7 +528,7 @@ pub(crate) fn workers(count: usize) -> Settings {
         keep_reserved: true,
         thread_bound: true,
         max_queue_size: None,
-        care: tasker::engine::care::Policy::default(),
+        care: tasker::engine::resource::care::Policy::default(),
         burst_interval: 100_000_000,
         idle_timeout: 30_000_000_000,
         hold: Tick::MAX,

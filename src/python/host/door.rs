@@ -1,0 +1,354 @@
+//! The one door from a worker's thread into Python: calls, drops, contexts.
+//!
+//! A worker that could not be joined is still inside user code when the process ends. `CPython` up to
+//! 3.13.7 then ends that thread with `pthread_exit` as soon as it asks for the interpreter again, from
+//! *inside* Python code; glibc unwinds the stack for it, and a Rust frame that called the interpreter
+//! through an ordinary `extern "C"` function aborts the process, for such a call is declared not to unwind.
+//!
+//! So every call that may run Python code goes through a pointer typed `extern "C-unwind"`, under a guard
+//! whose `Drop` parks the thread for ever: the unwinding stops there, and the thread ends with the process.
+//! The pointer is kept opaque to the optimiser, which would otherwise fold the cast away, and the guard
+//! with it. Attaching and detaching are `PyO3`'s, which guards them itself.
+//!
+//! Not everything can go by the door: an object of ours that dies takes one of the user's with it, an allocation
+//! sets the collector off, a thread is started. So each thread of ours has a [`Net`](super::net::Net) under it
+//! besides.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{PyTypeInfo, ffi};
+use std::ffi::c_int;
+use std::hint::black_box;
+use std::ptr;
+
+pub(in crate::python) type Object = *mut ffi::PyObject;
+
+/// Parks for ever the thread that is unwound through it.
+struct NoWayOut;
+
+impl Drop for NoWayOut {
+    fn drop(&mut self) {
+        loop {
+            crate::sync::thread::park();
+        }
+    }
+}
+
+/// Calls an interpreter function by the door.
+macro_rules! through {
+    ($function:path as fn($($argument:ty),*) -> $result:ty, $($value:expr),*) => {{
+        type Silent = unsafe extern "C" fn($($argument),*) -> $result;
+        type Truthful = unsafe extern "C-unwind" fn($($argument),*) -> $result;
+        // SAFETY: the two types differ only in what they say about unwinding.
+        let function = unsafe { std::mem::transmute::<Silent, Truthful>($function) };
+        let function = black_box(function);
+        let guard = NoWayOut;
+        // SAFETY: the caller's; it holds what the function asks for and is attached.
+        let result = unsafe { function($($value),*) };
+        std::mem::forget(guard);
+        result
+    }};
+}
+
+/// Calls `callable(first, *args, **kwargs)`; `first` may be left out. The error is the exception itself.
+pub(in crate::python) fn call(
+    py: Python<'_>,
+    callable: &Py<PyAny>,
+    first: Option<&Py<PyAny>>,
+    args: Option<&Py<PyTuple>>,
+    kwargs: Option<&Py<PyDict>>,
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    const INLINE: usize = 8;
+    let count = args.map_or(0, |args| args.bind(py).len());
+    // One slot in front, which the callee may use to put `self` there without copying.
+    let mut inline: [Object; INLINE + 2] = [ptr::null_mut(); INLINE + 2];
+    let mut spilled = Vec::new();
+    let slots: &mut [Object] = if count <= INLINE {
+        &mut inline
+    } else {
+        spilled.resize(count + 2, ptr::null_mut());
+        &mut spilled
+    };
+    let mut used = 1;
+    if let Some(first) = first {
+        slots[used] = first.as_ptr();
+        used += 1;
+    }
+    if let Some(args) = args {
+        for index in 0..count {
+            // SAFETY: a tuple of this length, alive and immutable during the call; borrowed items.
+            slots[used] = unsafe {
+                ffi::PyTuple_GET_ITEM(
+                    args.as_ptr(),
+                    index.try_into().unwrap_or(ffi::Py_ssize_t::MAX),
+                )
+            };
+            used += 1;
+        }
+    }
+    let flagged = (used - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    // SAFETY: `slots` has at least one slot in front of the arguments.
+    let arguments = unsafe { slots.as_ptr().add(1) };
+    let result = match kwargs {
+        None => through!(
+            ffi::PyObject_Vectorcall as fn(Object, *const Object, usize, Object) -> Object,
+            callable.as_ptr(),
+            arguments,
+            flagged,
+            ptr::null_mut()
+        ),
+        Some(kwargs) => through!(
+            ffi::PyObject_VectorcallDict as fn(Object, *const Object, usize, Object) -> Object,
+            callable.as_ptr(),
+            arguments,
+            flagged,
+            kwargs.as_ptr()
+        ),
+    };
+    if result.is_null() {
+        return Err(raised(py));
+    }
+    // SAFETY: a new reference.
+    Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+}
+
+/// Calls `callable(*args)` with borrowed arguments.
+pub(in crate::python) fn call_with(
+    py: Python<'_>,
+    callable: &Py<PyAny>,
+    args: &[&Py<PyAny>],
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    let Ok(args) = PyTuple::new(py, args.iter().map(|arg| arg.bind(py))) else {
+        return Err(raised(py));
+    };
+    let args = args.unbind();
+    let result = call(py, callable, None, Some(&args), None);
+    release(py, args.into_any());
+    result
+}
+
+/// Calls `object.name(*args)` with borrowed arguments, without a tuple; at most two.
+pub(in crate::python) fn call_method(
+    py: Python<'_>,
+    object: &Py<PyAny>,
+    name: &Bound<'_, PyString>,
+    args: &[&Py<PyAny>],
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    // One slot in front, as in `call`.
+    let mut slots: [Object; 4] = [ptr::null_mut(); 4];
+    slots[1] = object.as_ptr();
+    for (slot, arg) in slots[2..].iter_mut().zip(args) {
+        *slot = arg.as_ptr();
+    }
+    let flagged = (args.len() + 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    let arguments = slots[1..].as_ptr();
+    let result = through!(
+        ffi::PyObject_VectorcallMethod as fn(Object, *const Object, usize, Object) -> Object,
+        name.as_ptr(),
+        arguments,
+        flagged,
+        ptr::null_mut()
+    );
+    if result.is_null() {
+        return Err(raised(py));
+    }
+    // SAFETY: a new reference.
+    Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+}
+
+/// A callable that is called many times, with what the interpreter would look up each time.
+#[derive(Clone, Copy)]
+pub(in crate::python) struct Callee<'a> {
+    callable: &'a Py<PyAny>,
+    entry: Option<Entry>,
+}
+
+/// A vectorcall function, said truthfully.
+type Entry = unsafe extern "C-unwind" fn(Object, *const Object, usize, Object) -> Object;
+
+impl<'a> Callee<'a> {
+    pub(in crate::python) fn of(callable: &'a Py<PyAny>) -> Self {
+        // SAFETY: a live object.
+        let entry = unsafe { ffi::PyVectorcall_Function(callable.as_ptr()) };
+        // SAFETY: the two types differ only in what they say about unwinding.
+        let entry =
+            entry.map(|entry| unsafe { std::mem::transmute::<ffi::vectorcallfunc, Entry>(entry) });
+        Self { callable, entry }
+    }
+
+    /// Calls `callable(first, item)`, or `callable(first, *item)` where the item is a tuple to be `spread`. The item
+    /// is an object that the caller borrows.
+    pub(in crate::python) fn call(
+        self,
+        py: Python<'_>,
+        first: &Py<PyAny>,
+        item: Object,
+        spread: bool,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        if spread || self.entry.is_none() {
+            return self.call_slowly(py, first, item, spread);
+        }
+        let slots = [ptr::null_mut(), first.as_ptr(), item];
+        let guard = NoWayOut;
+        // SAFETY: as `PyObject_Vectorcall` does: two arguments, and one slot in front of them.
+        let result = self.entry.map_or(ptr::null_mut(), |entry| unsafe {
+            entry(
+                self.callable.as_ptr(),
+                slots[1..].as_ptr(),
+                2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                ptr::null_mut(),
+            )
+        });
+        std::mem::forget(guard);
+        if result.is_null() {
+            return Err(raised(py));
+        }
+        // SAFETY: a new reference.
+        Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
+    }
+
+    fn call_slowly(
+        self,
+        py: Python<'_>,
+        first: &Py<PyAny>,
+        item: Object,
+        spread: bool,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        // SAFETY: a live object.
+        let item = unsafe { Bound::from_borrowed_ptr(py, item) };
+        let args = if spread {
+            item.cast_into::<PyTuple>().map_err(PyErr::from)
+        } else {
+            PyTuple::new(py, [item])
+        };
+        let args = args.map_err(|error| error.into_value(py).into_any())?.unbind();
+        let result = call(py, self.callable, Some(first), Some(&args), None);
+        release(py, args.into_any());
+        result
+    }
+}
+
+/// The next item of an iterator; `None` at its end.
+#[inline]
+pub(in crate::python) fn next(
+    py: Python<'_>,
+    iterator: &Py<PyAny>,
+) -> Result<Option<Py<PyAny>>, Py<PyAny>> {
+    // SAFETY: a live object; what `iter()` gives has this slot.
+    let step = unsafe { (*ffi::Py_TYPE(iterator.as_ptr())).tp_iternext };
+    // SAFETY: the two types differ only in what they say about unwinding.
+    let step = step.map(|step| unsafe { std::mem::transmute::<ffi::iternextfunc, Step>(step) });
+    let guard = NoWayOut;
+    // SAFETY: attached, with the object that the slot is of.
+    let item = step.map_or(ptr::null_mut(), |step| unsafe { step(iterator.as_ptr()) });
+    std::mem::forget(guard);
+    // SAFETY: a new reference, or null.
+    if let Some(item) = unsafe { Bound::from_owned_ptr_or_opt(py, item) } {
+        return Ok(Some(item.unbind()));
+    }
+    // SAFETY: attached; gives a borrowed reference, or null.
+    if unsafe { ffi::PyErr_Occurred() }.is_null() {
+        return Ok(None);
+    }
+    let error = raised(py);
+    if is_instance::<pyo3::exceptions::PyStopIteration>(py, &error) {
+        release(py, error);
+        return Ok(None);
+    }
+    Err(error)
+}
+
+/// The `tp_iternext` of a type, said truthfully.
+type Step = unsafe extern "C-unwind" fn(Object) -> Object;
+
+/// Drops a reference. What dies of it may run code of the user's.
+pub(in crate::python) fn release(py: Python<'_>, object: Py<PyAny>) {
+    let _ = py;
+    let pointer = object.into_ptr();
+    #[cfg(not(Py_GIL_DISABLED))]
+    // SAFETY: attached, so nobody else changes the count; not the last reference, so nothing dies.
+    unsafe {
+        if ffi::Py_REFCNT(pointer) > 1 {
+            ffi::Py_DECREF(pointer);
+            return;
+        }
+    }
+    through!(ffi::Py_DecRef as fn(Object) -> (), pointer);
+}
+
+/// [`release`] for what may be absent.
+pub(in crate::python) fn release_some<T>(py: Python<'_>, object: Option<Py<T>>) {
+    if let Some(object) = object {
+        release(py, object.into_any());
+    }
+}
+
+/// Enters a `contextvars` context; false, with an exception set aside, when it is entered already.
+pub(in crate::python) fn enter_context(
+    py: Python<'_>,
+    context: &Py<PyAny>,
+) -> Result<(), Py<PyAny>> {
+    match through!(ffi::PyContext_Enter as fn(Object) -> c_int, context.as_ptr()) {
+        0 => Ok(()),
+        _ => Err(raised(py)),
+    }
+}
+
+/// Leaves the context entered last.
+pub(in crate::python) fn exit_context(py: Python<'_>, context: &Py<PyAny>) {
+    if through!(ffi::PyContext_Exit as fn(Object) -> c_int, context.as_ptr()) != 0 {
+        // A task that entered a context by hand and did not leave it: nothing that we could mend.
+        let lost = raised(py);
+        release(py, lost);
+    }
+}
+
+/// Takes the exception that is being raised.
+fn raised(py: Python<'_>) -> Py<PyAny> {
+    #[cfg(Py_3_12)]
+    let value = through!(ffi::PyErr_GetRaisedException as fn() -> Object,);
+    #[cfg(not(Py_3_12))]
+    let value = {
+        let (mut class, mut value, mut traceback) =
+            (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        through!(
+            ffi::PyErr_Fetch as fn(*mut Object, *mut Object, *mut Object) -> (),
+            &raw mut class,
+            &raw mut value,
+            &raw mut traceback
+        );
+        through!(
+            ffi::PyErr_NormalizeException as fn(*mut Object, *mut Object, *mut Object) -> (),
+            &raw mut class,
+            &raw mut value,
+            &raw mut traceback
+        );
+        // SAFETY: three owned references or null pointers; the value has been normalised.
+        unsafe {
+            if !traceback.is_null() && !value.is_null() {
+                ffi::PyException_SetTraceback(value, traceback);
+            }
+            ffi::Py_XDECREF(traceback);
+            ffi::Py_XDECREF(class);
+        }
+        value
+    };
+    // SAFETY: an owned reference, or null when a callee reported failure without an exception.
+    match unsafe { Bound::from_owned_ptr_or_opt(py, value) } {
+        Some(value) => value.unbind(),
+        None => pyo3::exceptions::PySystemError::new_err("error return without an exception set")
+            .into_value(py)
+            .into_any(),
+    }
+}
+
+/// Whether an exception is an instance of a class, by type alone: no `__instancecheck__` runs.
+pub(in crate::python) fn is_instance<T: PyTypeInfo>(py: Python<'_>, object: &Py<PyAny>) -> bool {
+    is_subtype(object, T::type_object_raw(py))
+}
+
+/// [`is_instance`] for a class at hand.
+pub(in crate::python) fn is_subtype(object: &Py<PyAny>, class: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: both are live types; the walk over the resolution order runs no Python code.
+    unsafe { ffi::PyType_IsSubtype(ffi::Py_TYPE(object.as_ptr()), class) != 0 }
+}

@@ -1,0 +1,94 @@
+//! The user's callables: who keeps them alive, and until when.
+
+use crate::sync::{Arc, Mutex, Weak};
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
+
+/// What the user gave.
+pub(in crate::python) struct Hooks {
+    pub(in crate::python) on_create: Py<PyAny>,
+    pub(in crate::python) on_destroy: Option<Py<PyAny>>,
+    pub(in crate::python) check_health: Option<Py<PyAny>>,
+    pub(in crate::python) validate: Option<Py<PyAny>>,
+    pub(in crate::python) reset: Option<Py<PyAny>>,
+}
+
+impl Hooks {
+    fn all(&self) -> [Option<&Py<PyAny>>; 5] {
+        let Self { on_create, on_destroy, check_health, validate, reset } = self;
+        [
+            Some(on_create),
+            on_destroy.as_ref(),
+            check_health.as_ref(),
+            validate.as_ref(),
+            reset.as_ref(),
+        ]
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        let [on_create, on_destroy, check_health, validate, reset] =
+            self.all().map(|hook| hook.map(|hook| hook.clone_ref(py)));
+        let on_create = on_create.unwrap_or_else(|| py.None());
+        Self { on_create, on_destroy, check_health, validate, reset }
+    }
+
+    pub(in crate::python) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.all().into_iter().try_for_each(|hook| visit.call(hook))
+    }
+}
+
+/// Who keeps the user's callables alive.
+enum Held {
+    /// The engine: while it starts, and after its `Runner` has gone.
+    Own(Arc<Hooks>),
+    /// The `Runner`.
+    Borrowed(Weak<Hooks>),
+    /// Nobody needs them any more.
+    Released,
+}
+
+/// The engine's hold on the callables. Its lock is held for a few instructions, with no call into the interpreter.
+pub(in crate::python) struct Keeping {
+    held: Mutex<Held>,
+}
+
+impl Keeping {
+    pub(in crate::python) fn new(hooks: Hooks) -> Self {
+        Self { held: Mutex::new(Held::Own(Arc::new(hooks))) }
+    }
+
+    /// Hands the user's callables over to the `Runner`. While that lives the engine only borrows them: its threads
+    /// are no part of any cycle, and would keep alive whatever the callables refer to, the `Runner` mostly.
+    pub(in crate::python) fn lend(&self) -> Option<Arc<Hooks>> {
+        let hooks = self.get()?;
+        let former =
+            std::mem::replace(&mut *self.held.lock(), Held::Borrowed(Arc::downgrade(&hooks)));
+        drop(former);
+        Some(hooks)
+    }
+
+    /// Takes the callables back when the `Runner` goes, with references of its own: to the collector, which may be
+    /// what ends the `Runner`, they are in use from here on.
+    pub(in crate::python) fn keep(&self, py: Python<'_>) {
+        if let Some(hooks) = self.get() {
+            let own = Held::Own(Arc::new(hooks.clone_ref(py)));
+            let former = std::mem::replace(&mut *self.held.lock(), own);
+            drop(former);
+        }
+    }
+
+    /// Lets go of the user's callables.
+    pub(in crate::python) fn release(&self) {
+        let former = std::mem::replace(&mut *self.held.lock(), Held::Released);
+        drop(former);
+    }
+
+    /// The callables, while anybody may need them.
+    pub(in crate::python) fn get(&self) -> Option<Arc<Hooks>> {
+        match &*self.held.lock() {
+            Held::Own(hooks) => Some(Arc::clone(hooks)),
+            Held::Borrowed(hooks) => hooks.upgrade(),
+            Held::Released => None,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Where this thread stands: at which desk it works, what it runs, whom it has yet to wake.
+//!
+//! Everything here belongs to one thread. The desk and the task are borrowed from frames further down this
+//! thread's own stack, set and restored around each run.
+
+use super::PyHost;
+use crate::engine::Engine;
+use crate::engine::clock::Tick;
+use crate::engine::worker::desk::Desk;
+use crate::python::future::Future;
+use crate::python::map::batch::Current;
+use crate::sync::Arc;
+use crate::sync::thread::Thread;
+use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::ptr;
+
+thread_local! {
+    static SEAT: Seat = const { Seat::new() };
+    /// Whom this thread has yet to wake; apart from the seat, which needs no destructor.
+    static WAKES: RefCell<Vec<Thread>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module's documentation. One variable, for every look at one costs a call in a shared library.
+pub(in crate::python) struct Seat {
+    /// The engine whose worker or keeper this thread is, or whose kill it carries out. Only compared, never followed.
+    employer: Cell<*const Engine<PyHost>>,
+    place: Cell<*const Place>,
+    task: Cell<*mut pyo3::ffi::PyObject>,
+    /// The item of a batch that this thread runs, `task` being the batch's ticket.
+    item: Cell<*const ()>,
+    /// The function run last, only compared, and since when a wake-up is put off for its sake.
+    run: Cell<(*const pyo3::ffi::PyObject, Tick)>,
+    /// Whether there is anybody in `WAKES`.
+    owes: Cell<bool>,
+}
+
+/// A desk this thread works at, and the one it was called away from.
+struct Place {
+    desk: *const (),
+    outer: *const Place,
+}
+
+/// Calls `work` with this thread's seat.
+pub(in crate::python) fn with<T>(work: impl FnOnce(&Seat) -> T) -> T {
+    SEAT.with(work)
+}
+
+impl Seat {
+    const fn new() -> Self {
+        Self {
+            employer: Cell::new(ptr::null()),
+            place: Cell::new(ptr::null()),
+            task: Cell::new(ptr::null_mut()),
+            item: Cell::new(ptr::null()),
+            run: Cell::new((ptr::null(), 0)),
+            owes: Cell::new(false),
+        }
+    }
+
+    /// Runs `work` with this thread at a desk.
+    pub(in crate::python) fn at_desk<T>(
+        &self,
+        desk: &Desk<'_, PyHost>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        let outer = self.place.get();
+        let place = Place { desk: ptr::from_ref(desk).cast(), outer };
+        self.place.set(&raw const place);
+        let result = work();
+        self.place.set(outer);
+        result
+    }
+
+    /// Runs `work` with this thread inside a task, or inside none.
+    pub(in crate::python) fn inside_task<T>(
+        &self,
+        task: Option<&Py<Future>>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        let outer = self.task.replace(task.map_or(ptr::null_mut(), Py::as_ptr));
+        let outer_item = self.item.replace(ptr::null());
+        let result = work();
+        self.task.set(outer);
+        self.item.set(outer_item);
+        result
+    }
+
+    /// Runs `work` with this thread inside items of a batch, of which `current` tells which.
+    pub(in crate::python) fn inside_item<T>(
+        &self,
+        ticket: &Py<Future>,
+        current: &Current<'_>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        self.inside_task(Some(ticket), || {
+            self.item.set(ptr::from_ref(current).cast());
+            work()
+        })
+    }
+
+    /// Wakes whom this thread has yet to wake, before it runs a function that may take long.
+    ///
+    /// One that took a few microseconds just now is taken to be quick again, and the wake-up put off to the end of
+    /// a short run of such tasks: half of all system calls go, and twice as many callers are served that wait for
+    /// each task. When the guess is wrong, the waiters look for themselves (see [`wait`](crate::python::wait)).
+    pub(in crate::python) fn wake_before(
+        &self,
+        function: *const pyo3::ffi::PyObject,
+        desk: &Desk<'_, PyHost>,
+    ) {
+        const LONGEST: Tick = 50_000;
+        if !self.owes.get() {
+            self.run.set((function, 0));
+            return;
+        }
+        let (before, since) = self.run.get();
+        let put_off = match desk.last_run() {
+            Some((now, took)) if before == function && took < QUICK => {
+                let since = if since == 0 { now } else { since };
+                self.run.set((function, since));
+                now - since < LONGEST
+            }
+            _ => false,
+        };
+        if !put_off {
+            self.run.set((function, 0));
+            self.wake_now();
+        }
+    }
+
+    fn wake_now(&self) {
+        if self.owes.replace(false) {
+            WAKES.with_borrow_mut(|wakes| {
+                for waiter in wakes.drain(..) {
+                    waiter.unpark();
+                }
+            });
+        }
+    }
+}
+
+/// A task that takes no longer than this is quick: whoever waits for it may as well wait for a few of its like.
+pub(in crate::python) const QUICK: Tick = 10_000;
+
+/// Calls `look` with the item of a batch that this thread runs, if that is what it runs.
+pub(in crate::python) fn item<T>(look: impl FnOnce(&Current<'_>) -> T) -> Option<T> {
+    let item = with(|seat| seat.item.get()).cast::<Current<'_>>();
+    // SAFETY: set by `inside_item` on this thread, whose frame is still below us and borrows it.
+    unsafe { item.as_ref() }.map(look)
+}
+
+/// Whether the engine of the desk that this thread works at was killed.
+pub(in crate::python) fn is_killed() -> bool {
+    desk(|desk| desk.engine().is_killed() && !desk.engine().is_forsaken()) == Some(true)
+}
+
+/// Calls `look` with the desk this thread works at, if any.
+pub(in crate::python) fn desk<T>(look: impl FnOnce(&Desk<'_, PyHost>) -> T) -> Option<T> {
+    nearest_desk(|_| true, look)
+}
+
+/// Calls `look` with the nearest desk of an engine that this thread works at: a runner's resource may be lent to a
+/// task of another's, and each task is to meet a resource of its own runner.
+pub(in crate::python) fn desk_of<T>(
+    engine: &Arc<Engine<PyHost>>,
+    look: impl FnOnce(&Desk<'_, PyHost>) -> T,
+) -> Option<T> {
+    nearest_desk(|desk| Arc::ptr_eq(desk.engine(), engine), look)
+}
+
+fn nearest_desk<T>(
+    is: impl Fn(&Desk<'_, PyHost>) -> bool,
+    look: impl FnOnce(&Desk<'_, PyHost>) -> T,
+) -> Option<T> {
+    // SAFETY: set by `at_desk` on this thread: its frame and those of the outer places are still below us.
+    let mut place = unsafe { with(|seat| seat.place.get()).as_ref() };
+    while let Some(Place { desk, outer }) = place {
+        // SAFETY: the frame that made the place borrows the desk.
+        let desk = unsafe { &*desk.cast::<Desk<'_, PyHost>>() };
+        if is(desk) {
+            return Some(look(desk));
+        }
+        // SAFETY: as above.
+        place = unsafe { outer.as_ref() };
+    }
+    None
+}
+
+/// Says that this thread belongs to an engine.
+pub(in crate::python) fn employ(engine: &Arc<Engine<PyHost>>) {
+    with(|seat| seat.employer.set(Arc::as_ptr(engine)));
+}
+
+/// Runs `work` as if this thread belonged to an engine: callbacks inside must not wait for its end.
+pub(in crate::python) fn on_behalf<T>(engine: &Arc<Engine<PyHost>>, work: impl FnOnce() -> T) -> T {
+    with(|seat| {
+        let before = seat.employer.replace(Arc::as_ptr(engine));
+        let result = work();
+        seat.employer.set(before);
+        result
+    })
+}
+
+/// Whether this thread works for this engine: a wait for its end would be a wait for itself.
+pub(in crate::python) fn works_for(engine: &Arc<Engine<PyHost>>) -> bool {
+    ptr::eq(with(|seat| seat.employer.get()), Arc::as_ptr(engine))
+        || desk_of(engine, |_| ()).is_some()
+}
+
+/// The task that this thread runs.
+pub(in crate::python) fn task(py: Python<'_>) -> Option<Bound<'_, Future>> {
+    let task = with(|seat| seat.task.get());
+    if task.is_null() {
+        return None;
+    }
+    // SAFETY: set by `inside_task` on this thread from a live handle that outlasts it.
+    let task = unsafe { Bound::from_borrowed_ptr(py, task) };
+    task.cast_into::<Future>().ok()
+}
+
+/// Has a thread woken when this one detaches or begins its next task; at once when this is no worker.
+///
+/// A waiter woken while its waker is attached only runs into the interpreter's lock and sleeps again.
+pub(in crate::python) fn wake_later(waiter: Thread) {
+    with(|seat| {
+        if seat.place.get().is_null() {
+            waiter.unpark();
+        } else {
+            WAKES.with_borrow_mut(|wakes| wakes.push(waiter));
+            seat.owes.set(true);
+        }
+    });
+}
+
+/// Wakes whom this thread has yet to wake.
+pub(in crate::python) fn wake_now() {
+    with(Seat::wake_now);
+}

@@ -1,0 +1,187 @@
+//! The native half of the standard library's executors: tasks are called without a resource.
+//!
+//! `tasker.ThreadPoolExecutor` has an engine of its own, whose workers are hired on demand and own nothing;
+//! `Runner.executor()` gives a look on the runner's. Both get their parts from `__init__`, with whatever arguments a
+//! subclass has there.
+
+use super::core::{Core, CoreRef};
+use crate::engine::clock::Tick;
+use crate::engine::resource::care::Policy;
+use crate::engine::{Engine, Settings};
+use crate::python::exit;
+use crate::python::future::settle;
+use crate::python::host::hooks::Hooks;
+use crate::python::host::net::Net;
+use crate::python::host::seat;
+use crate::python::host::{PyHost, Task};
+use crate::python::runner::{Runner, wait_ended};
+use crate::python::wait::Limit;
+use crate::sync::{Arc, OnceLock};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+/// The native half of `tasker.ThreadPoolExecutor` and of the executor of a runner.
+#[pyclass(subclass, frozen, module = "tasker._tasker")]
+pub(in crate::python) struct Executor {
+    parts: OnceLock<Parts>,
+}
+
+struct Parts {
+    core: Py<Core>,
+    /// What the engine only borrows, as that of a `Runner` does.
+    hooks: Option<Arc<Hooks>>,
+    /// Whose engine it is, if it is a runner's. Strong: as long as there is the executor, there is the runner.
+    runner: Option<Py<Runner>>,
+}
+
+impl Executor {
+    pub(in crate::python) fn core(&self) -> PyResult<CoreRef<'_>> {
+        self.parts().map(|parts| CoreRef(&parts.core))
+    }
+
+    fn engine(&self) -> PyResult<&Arc<Engine<PyHost>>> {
+        self.parts().map(|parts| &parts.core.get().engine)
+    }
+
+    fn parts(&self) -> PyResult<&Parts> {
+        self.parts
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("the executor's __init__() has not been called"))
+    }
+
+    fn put(&self, parts: Parts) -> PyResult<()> {
+        self.parts.set(parts).map_err(|_| {
+            PyRuntimeError::new_err("the executor's __init__() has been called already")
+        })
+    }
+}
+
+#[pymethods]
+impl Executor {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { parts: OnceLock::new() }
+    }
+
+    /// Gives it an engine of its own.
+    fn _open(
+        &self,
+        py: Python<'_>,
+        name: String,
+        worker_count: usize,
+        initializer: Py<PyAny>,
+        finalizer: Option<Py<PyAny>>,
+        logger: Py<PyAny>,
+    ) -> PyResult<()> {
+        let hooks = Hooks {
+            on_create: initializer,
+            on_destroy: finalizer,
+            check_health: None,
+            validate: None,
+            reset: None,
+        };
+        let settings = Settings {
+            name,
+            worker_count,
+            on_demand: true,
+            max_worker_count: worker_count,
+            reserve_limit: 0,
+            reserve_at_start: 0,
+            keep_reserved: false,
+            thread_bound: true,
+            max_queue_size: None,
+            care: Policy::default(),
+            burst_interval: Tick::MAX,
+            idle_timeout: Tick::MAX,
+            hold: Tick::MAX,
+        };
+        let engine = Engine::new(PyHost::standard(hooks, logger), settings);
+        let hooks = engine.host.hooks.lend();
+        let core = Core {
+            engine: Arc::clone(&engine),
+            task_timeout: None,
+            copy_contextvars: false,
+            raise_when_full: false,
+            bare: true,
+        };
+        self.put(Parts { core: Py::new(py, core)?, hooks, runner: None })?;
+        if exit::register(&engine).is_err() {
+            // It can be made at exit, as a standard one can, but refuses whatever it is given.
+            engine.begin_stop();
+        }
+        Ok(())
+    }
+
+    /// Gives it a look on the engine of a runner.
+    fn _look_on(&self, py: Python<'_>, runner: Py<Runner>) -> PyResult<()> {
+        let core = Core { bare: true, ..runner.get().core().share() };
+        self.put(Parts { core: Py::new(py, core)?, hooks: None, runner: Some(runner) })
+    }
+
+    /// `shutdown` of an engine of its own.
+    fn _shut_down(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
+        let _net = Net::spread();
+        let engine = self.engine()?;
+        if engine.is_forsaken() {
+            // Nothing of it lives in this process.
+            return Ok(());
+        }
+        engine.begin_stop();
+        if cancel_futures {
+            engine.cancel_waiting(py, |task: &Task| {
+                settle::cancel(task.future().bind(py));
+            });
+        }
+        if wait && !seat::works_for(engine) {
+            wait_ended(py, engine, Limit::after(None))?;
+        }
+        Ok(())
+    }
+
+    /// The last reference is going, or the collector ends it: what is accepted is finished all the same.
+    fn _let_go(&self, py: Python<'_>) {
+        if let Ok(engine) = self.engine() {
+            crate::python::runner::let_go(py, engine);
+        }
+    }
+
+    /// Whether a wait for tasks would be one for the caller itself.
+    fn _is_own_thread(&self) -> PyResult<bool> {
+        self.engine().map(seat::works_for)
+    }
+
+    /// Whether a fork has left it behind.
+    fn _is_forsaken(&self) -> PyResult<bool> {
+        self.engine().map(|engine| engine.is_forsaken())
+    }
+
+    fn _is_closed(&self) -> PyResult<bool> {
+        self.engine().map(|engine| engine.is_closing())
+    }
+
+    fn _is_broken(&self) -> PyResult<bool> {
+        self.engine().map(|engine| engine.is_broken() || engine.host.is_uninitialised())
+    }
+
+    /// How many tasks wait.
+    fn _waiting(&self) -> PyResult<u64> {
+        let engine = self.engine()?;
+        Ok(if engine.is_forsaken() { 0 } else { engine.waiting() })
+    }
+
+    /// The threads that have not been joined.
+    fn _workers(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        self.engine().map(|engine| engine.host.threads(py))
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        let Some(Parts { hooks, runner, .. }) = self.parts.get() else {
+            return Ok(());
+        };
+        visit.call(runner)?;
+        // The engine's own references, if it has taken any, are others than these.
+        hooks.as_ref().map_or(Ok(()), |hooks| hooks.traverse(visit))
+    }
+}
