@@ -282,6 +282,15 @@ pub(super) fn let_go(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
     if !engine.is_broken() && engine.mode() != Mode::Stopped {
         engine.host.hooks.keep(py);
         engine.begin_stop();
+        release_if_over(py, engine);
+    }
+}
+
+/// Lets go of the user's callables, if nothing is left that could call one. For whoever may have been the last to
+/// leave: perhaps nobody waits for the end.
+pub(super) fn release_if_over(py: Python<'_>, engine: &Engine<PyHost>) {
+    if engine.mode() == Mode::Stopped {
+        engine.host.hooks.release(py);
     }
 }
 
@@ -440,7 +449,7 @@ pub(super) fn wait_ended(
     for thread in engine.host.take_threads() {
         super::host::thread::join(py, &thread)?;
     }
-    engine.host.hooks.release();
+    engine.host.hooks.release(py);
     Ok(true)
 }
 

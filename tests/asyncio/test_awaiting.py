@@ -125,6 +125,8 @@ def test_cancelling_the_coroutine_tells_a_task_that_runs(runners: Runners) -> No
     async def main() -> None:
         future = runner.submit(obey)
         waiter = asyncio.create_task(awaiting(future))
+        # It awaits before it is cancelled, however quick the worker is.
+        await asyncio.sleep(0)
         await until(started.is_set)
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
+import warnings
 import weakref
 
 import pytest
@@ -122,3 +124,32 @@ def test_one_in_a_cycle_is_found_by_the_collector(runners: Runners) -> None:
     with pytest.warns(ResourceWarning):
         gc.collect()
     eventually(lambda: worker_threads() == [])
+
+
+@pytest.mark.parametrize("workers_left", [0, 1])
+def test_one_that_its_own_hooks_refer_to_is_collected(workers_left: int) -> None:
+    # No weak reference tells: the collector clears them before finalizers save what they refer to.
+    probe = object()
+
+    class Owner:
+        def __init__(self) -> None:
+            self.probe = probe
+            config = Config(on_create=self.create, on_destroy=self.destroy, worker_count=1)
+            self.runner = Runner(config)
+
+        def create(self) -> Resource:
+            return Resource(0)
+
+        def destroy(self, resource: Resource) -> None: ...
+
+    references = sys.getrefcount(probe)
+    owner = Owner()
+    if not workers_left:
+        owner.runner.stop(PATIENCE)
+    del owner
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    eventually(lambda: worker_threads() == [])
+    gc.collect()
+    assert sys.getrefcount(probe) == references

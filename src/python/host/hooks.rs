@@ -1,5 +1,6 @@
 //! The user's callables: who keeps them alive, and until when.
 
+use super::door;
 use crate::sync::{Arc, Mutex, Weak};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -30,6 +31,14 @@ impl Hooks {
             self.all().map(|hook| hook.map(|hook| hook.clone_ref(py)));
         let on_create = on_create.unwrap_or_else(|| py.None());
         Self { on_create, on_destroy, check_health, validate, reset }
+    }
+
+    fn release(self, py: Python<'_>) {
+        let Self { on_create, on_destroy, check_health, validate, reset } = self;
+        door::release(py, on_create);
+        for hook in [on_destroy, check_health, validate, reset] {
+            door::release_some(py, hook);
+        }
     }
 
     pub(in crate::python) fn traverse(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -77,10 +86,15 @@ impl Keeping {
         }
     }
 
-    /// Lets go of the user's callables.
-    pub(in crate::python) fn release(&self) {
+    /// Lets go of the user's callables: the engine is over. No collector sees what the engine keeps alive, so what
+    /// leads from a callable of a `Runner` that has gone back to its engine would live for ever.
+    pub(in crate::python) fn release(&self, py: Python<'_>) {
         let former = std::mem::replace(&mut *self.held.lock(), Held::Released);
-        drop(former);
+        if let Held::Own(hooks) = former
+            && let Some(hooks) = Arc::into_inner(hooks)
+        {
+            hooks.release(py);
+        }
     }
 
     /// The callables, while anybody may need them.

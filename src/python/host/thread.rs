@@ -10,6 +10,7 @@ use super::seat;
 use crate::engine::Engine;
 use crate::engine::worker::Life;
 use crate::python::log::{self, Level};
+use crate::python::runner;
 use crate::sync::{Arc, Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -41,6 +42,7 @@ impl Worker {
         name_os_thread(life.badge().name());
         seat::employ(&engine);
         contain(py, &engine, || life.live(py));
+        runner::release_if_over(py, &engine);
     }
 }
 
