@@ -25,6 +25,7 @@ from tasker import (
     current_context,
 )
 from tests.native.support import (
+    FREE_THREADED,
     PATIENCE,
     Broken,
     Call,
@@ -392,7 +393,7 @@ def test_nothing_grows_with_the_number_of_tasks(runners: Runners, kind: str) -> 
     finally:
         tracemalloc.stop()
     # A byte for each task would be seen.
-    assert grown < (20_000 if kind == "objects" else 1_000_000)
+    assert grown < (100_000 if kind == "objects" else 1_000_000)
 
 
 @pytest.mark.stress
@@ -408,7 +409,7 @@ def test_nothing_grows_with_the_number_of_runners(runners: Runners) -> None:
 
     before = round_trips(50)
     after = round_trips(200)
-    assert after[0] - before[0] < 1_000_000
+    assert after[0] - before[0] < 2_000_000
     assert after[1] == before[1]
 
 
@@ -459,6 +460,7 @@ def test_a_waiting_thread_is_forgotten_when_it_gives_up(runners: Runners, gate: 
     assert threading.active_count() >= 2
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="counts what dies late there")
 @pytest.mark.parametrize("fields", [{}, {"task_timeout": 60}, {"check_health": is_healthy}])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_an_endless_map_keeps_no_more_than_it_looks_ahead(
