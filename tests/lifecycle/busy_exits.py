@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,11 @@ def left_behind(way: Callable[["LeftBehind"], None]) -> Callable[["LeftBehind"],
     """Registers a way to be busy for ever, to be left behind by `stop` and by `kill`."""
     LEFT_BEHIND[way.__name__] = way
     return way
+
+
+def dropping(way: Callable[["LeftBehind"], None]) -> Callable[["LeftBehind"], None]:
+    """`left_behind`, where an object dies on the thread that lets go of it last."""
+    return way if sysconfig.get_config_var("Py_GIL_DISABLED") else left_behind(way)
 
 
 # ---- with a runner that nobody stopped
@@ -371,12 +377,12 @@ def judging_the_answer(left: LeftBehind) -> None:
     left.start(object, check_health=judge).submit(fail)
 
 
-@left_behind
+@dropping
 def dropping_an_argument(left: LeftBehind) -> None:
     left.start(object).submit(lambda _, argument: None, NeverGone(left))
 
 
-@left_behind
+@dropping
 def dropping_a_result(left: LeftBehind) -> None:
     free = threading.Event()
 
@@ -389,7 +395,7 @@ def dropping_a_result(left: LeftBehind) -> None:
     free.set()
 
 
-@left_behind
+@dropping
 def dropping_a_callback(left: LeftBehind) -> None:
     free = threading.Event()
 
@@ -404,7 +410,7 @@ def dropping_a_callback(left: LeftBehind) -> None:
     free.set()
 
 
-@left_behind
+@dropping
 def dropping_a_task_in_the_keeper(left: LeftBehind) -> None:
     runner = left.start(object)
     for _ in range(2):
