@@ -9,9 +9,9 @@ use crate::engine::task::{EXPRESS, TaskWord};
 use crate::engine::worker::Life;
 use crate::engine::worker::badge::Badge;
 use crate::engine::worker::desk::Desk;
-use crate::engine::worker::loans::Claiming;
+use crate::engine::worker::loans::{Claiming, Loan};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::thread::spawn;
+use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, Condvar, Mutex, model};
 use std::time::Duration;
 
@@ -22,23 +22,25 @@ struct Job {
     bad: AtomicBool,
     /// Where it waits for another task to be, if it is to meet one.
     meeting: Option<Arc<(Mutex<u32>, Condvar)>>,
+    starts: AtomicU32,
     outcomes: AtomicU32,
 }
 
 impl Job {
     fn new(flags: u32, bad: bool) -> Arc<Self> {
-        let (word, bad) = (TaskWord::new(Class::Normal, flags), AtomicBool::new(bad));
-        Arc::new(Self { word, bad, meeting: None, outcomes: AtomicU32::new(0) })
+        Arc::new(Self::meeting(flags, bad, None))
     }
 
     /// Two tasks, each of which waits for the other to run as well.
     fn pair() -> [Arc<Self>; 2] {
         let meeting = Arc::new((Mutex::new(0), Condvar::new()));
-        [(); 2].map(|()| {
-            let (word, bad) = (TaskWord::new(Class::Normal, 0), AtomicBool::new(false));
-            let meeting = Some(Arc::clone(&meeting));
-            Arc::new(Self { word, bad, meeting, outcomes: AtomicU32::new(0) })
-        })
+        [(); 2].map(|()| Arc::new(Self::meeting(0, false, Some(Arc::clone(&meeting)))))
+    }
+
+    fn meeting(flags: u32, bad: bool, meeting: Option<Arc<(Mutex<u32>, Condvar)>>) -> Self {
+        let (word, bad) = (TaskWord::new(Class::Normal, flags), AtomicBool::new(bad));
+        let (starts, outcomes) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self { word, bad, meeting, starts, outcomes }
     }
 
     fn meet(&self) {
@@ -89,6 +91,7 @@ impl Host for Bare {
     }
 
     fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Job>) -> Ran {
+        task.starts.fetch_add(1, Ordering::Relaxed);
         if task.bad.swap(false, Ordering::Relaxed) {
             return Ran::Doubtful;
         }
@@ -219,8 +222,39 @@ fn loom_a_stop_leaves_no_express_task_behind() {
     });
 }
 
+/// An engine whose workers lend, so many from the start.
+fn lending(reserve: usize) -> Settings {
+    Settings {
+        thread_bound: false,
+        reserve_limit: reserve,
+        reserve_at_start: reserve,
+        ..settings(true, 0)
+    }
+}
+
+type Find = fn(&Arc<Engine<Bare>>, &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>>;
+
+/// Waits for a loan, for as long as nobody tells of one.
+fn wait_for_loan(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>> {
+    engine.staff_for((), entry);
+    engine.loans.take(engine, entry, Duration::MAX)
+}
+
+/// Looks for a loan again and again: nobody tells of a kill, so no call waits for long without a look.
+fn look_again(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>> {
+    while engine.may_lend() {
+        engine.staff_for((), entry);
+        let found = engine.loans.try_take(engine, entry);
+        if found.is_some() {
+            return found;
+        }
+        thread::yield_now();
+    }
+    None
+}
+
 /// Runs a job in this thread as `run_task` does where resources are lent. Whether it was accepted.
-fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>) -> bool {
+fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>, find: Find) -> bool {
     let (mut loan, mut seeker) = (engine.accept_on_loan(0), None);
     let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
     if loan.is_none() {
@@ -231,10 +265,10 @@ fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>) -> bool {
     }
     let mut entry = Entry::fresh(Arc::clone(job), 0);
     loop {
-        let found = loan.take().unwrap_or_else(|| {
-            engine.staff_for((), &entry);
-            engine.loans.take(engine, &entry, Duration::MAX).unwrap()
-        });
+        let Some(found) = loan.take().or_else(|| find(engine, &entry)) else {
+            engine.decline((), entry.task);
+            return true;
+        };
         drop(seeker.take());
         let Some((again, seeks)) = found.serve(engine, (), entry, claim) else {
             return true;
@@ -249,13 +283,12 @@ fn loom_a_stop_and_a_call_on_a_loan_agree() {
     let mut model = model::Builder::new();
     model.preemption_bound = Some(2);
     model.check(|| {
-        let lending = Settings { thread_bound: false, reserve_at_start: 1, ..settings(true, 0) };
-        let engine = start(lending);
+        let engine = start(lending(1));
         let caller = {
             let engine = Arc::clone(&engine);
             spawn(move || {
                 let job = Job::new(EXPRESS, true);
-                (run_on_loan(&engine, &job), job)
+                (run_on_loan(&engine, &job, wait_for_loan), job)
             })
         };
         engine.begin_stop();
@@ -307,6 +340,64 @@ fn loom_a_stop_leaves_no_task_on_demand_behind() {
         assert!(engine.wait_ended(Duration::MAX));
         let (accepted, job) = submitter.join().unwrap();
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        assert!(engine.members().is_empty());
+    });
+}
+
+/// A call that takes the idle loan as the runner is killed: accepted after that, started after that, or running and
+/// seen by nobody; or a loan that lies idle for ever, as it came back after all were called home.
+#[test]
+fn loom_a_kill_and_a_call_on_a_loan_agree() {
+    model(|| {
+        let engine = start(lending(1));
+        let job = Job::new(EXPRESS, false);
+        let caller = {
+            let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
+            spawn(move || {
+                let late = engine.is_killed();
+                let Some(loan) = engine.accept_on_loan(0) else {
+                    return false;
+                };
+                assert!(!late, "accepted after the kill");
+                let late = engine.is_killed();
+                let entry = Entry::fresh(Arc::clone(&job), 0);
+                assert!(loan.serve(&engine, (), entry, Claiming::Unshared).is_none());
+                assert!(!late || job.starts.load(Ordering::Relaxed) == 0, "started after the kill");
+                true
+            })
+        };
+        engine.kill(());
+        let mut seen = false;
+        for badge in engine.members() {
+            badge.look_at_running(|_, _| seen = true);
+        }
+        seen |= job.outcomes.load(Ordering::Relaxed) > 0;
+        assert!(engine.wait_ended(Duration::MAX));
+        let accepted = caller.join().unwrap();
+        let started = job.starts.load(Ordering::Relaxed);
+        assert!(started == 0 || seen, "it ran, and a kill that looks at what runs missed it");
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        assert_eq!(engine.metrics().completed, u64::from(started));
+        assert_eq!(engine.loans.idle(), 0);
+        assert!(engine.members().is_empty());
+    });
+}
+
+/// A call that wants another loan as the runner is killed, and waits for it in vain, or is left without an outcome.
+#[test]
+fn loom_a_kill_leaves_no_call_behind_that_seeks_a_loan() {
+    model(|| {
+        let engine = start(lending(1));
+        let job = Job::new(EXPRESS, true);
+        let caller = {
+            let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
+            spawn(move || run_on_loan(&engine, &job, look_again))
+        };
+        engine.kill(());
+        assert!(engine.wait_ended(Duration::MAX));
+        let accepted = caller.join().unwrap();
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        assert_eq!(engine.loans.idle(), 0);
         assert!(engine.members().is_empty());
     });
 }
