@@ -201,59 +201,6 @@ class RunnerExecutor(_Executor):
         config = runner.config
         self._max_workers = config.max_worker_count or config.worker_count
         self._thread_name_prefix = config.name
-        # Guards all below. A callback or a finalizer may come in while it is held: re-entrant.
-        self._changed = threading.Condition(threading.RLock())
-        self._closed = False
-        self._entering: set[object] = set()
-        self._pending: set[Future[Any]] = set()
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Queues a call of *fn* on a worker of the runner, and returns its future.
-
-        Args:
-            fn: Called as `fn(*args, **kwargs)`.
-            *args: Its positional arguments.
-            **kwargs: Its keyword arguments.
-
-        Returns:
-            The future of the call.
-
-        Raises:
-            RuntimeError: This executor was shut down, or, as `RunnerStopped`, its runner.
-            QueueFull: The queue is full and the call may not wait.
-        """
-        if self._is_forsaken():
-            # The lock may be held by a thread that is gone. Refused there.
-            return super().submit(fn, *args, **kwargs)
-        entry = object()
-        try:
-            with self._changed:
-                if self._closed:
-                    message = "cannot schedule new futures after shutdown"
-                    raise RuntimeError(message)
-                self._entering.add(entry)
-            # It may wait for room.
-            future = super().submit(fn, *args, **kwargs)
-            # Ctrl-C may come between any two lines: nothing may be pending that nobody reports.
-            future.add_done_callback(self._leave)
-            with self._changed:
-                self._pending.add(future)
-                if future.done():
-                    self._pending.discard(future)
-        finally:
-            # First: signals are not handled before a call.
-            self._entering.discard(entry)
-            with self._changed:
-                self._changed.notify_all()
-        return future
-
-    def _leave(self, future: Future[Any]) -> None:
-        with self._changed:
-            self._pending.discard(future)
-            self._changed.notify_all()
-
-    def _is_idle(self) -> bool:
-        return not self._entering and all(future.done() for future in self._pending)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Refuses new calls through this executor. The runner and other executors of it go on.
@@ -264,23 +211,7 @@ class RunnerExecutor(_Executor):
             wait: Whether to return only when the calls made through this executor are done.
             cancel_futures: Whether to cancel those of them that have not started.
         """
-        if self._is_forsaken():
-            return
-        with self._changed:
-            self._closed = True
-            pending = list(self._pending)
-        if cancel_futures:
-            for future in pending:
-                future.cancel()
-        if wait and not self._is_own_thread():
-            with self._changed:
-                self._changed.wait_for(self._is_idle)
-
-    if not TYPE_CHECKING:
-
-        @property
-        def _shutdown(self) -> bool:
-            return self._closed or self._is_closed()
+        self._shut_down(wait, cancel_futures)
 
 
 # The standard class raises these, and not a ConfigError.

@@ -18,15 +18,17 @@ impl<H: Host> Engine<H> {
         self.close(STOPPING, || ());
     }
 
-    /// Takes whatever waits in the main queue off it, for the caller to `cancel`.
-    pub fn cancel_waiting(&self, scope: H::Scope<'_>, cancel: impl Fn(&H::Task)) {
+    /// Takes the tasks off the main queue that `is_meant` says, under a lock, for the caller to `cancel`.
+    pub fn cancel_waiting(
+        &self,
+        scope: H::Scope<'_>,
+        is_meant: impl Fn(&H::Task) -> bool,
+        cancel: impl Fn(&H::Task),
+    ) {
         // All of it first: what is cancelled may have something new submitted.
-        let waiting: Vec<_> = std::iter::from_fn(|| self.main.take_any()).collect();
-        for Entry { task, .. } in waiting {
-            cancel(&task);
-            self.main.unbury(1);
-            self.host.discard(scope, task);
-        }
+        let meant = Self::sift(&self.main, |task| !is_meant(task));
+        meant.iter().for_each(cancel);
+        self.discard_dead(scope, &self.main, meant);
     }
 
     /// Kills: no task starts from here on; everything that waits is answered before this returns.

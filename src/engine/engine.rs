@@ -298,13 +298,19 @@ impl<H: Host> Engine<H> {
         if !queue.bury() {
             return;
         }
-        for class in Class::ALL {
-            let dead = queue.lanes.sift(class, |task| !self.host.word(task).is_done());
-            self.discard_dead(scope, queue, dead);
-        }
+        let dead = Self::sift(queue, |task| !self.host.word(task).is_done());
+        self.discard_dead(scope, queue, dead);
+    }
+
+    /// Takes what `live` rejects, under a lock, out of all classes, but for retries.
+    pub(super) fn sift(queue: &Queue<H::Task>, live: impl Fn(&H::Task) -> bool) -> Vec<H::Task> {
+        let sift = |class| queue.lanes.sift(class, &live);
+        let dead = Class::ALL.into_iter().flat_map(sift).collect();
         if !queue.lanes.is_empty() {
+            // Who looked meanwhile may have found nothing.
             queue.bell.ring();
         }
+        dead
     }
 
     /// Books a task that somebody settled by hand.

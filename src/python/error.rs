@@ -16,6 +16,8 @@ import_exception!(tasker._errors, TaskCancelled);
 import_exception!(tasker._errors, StopTimeout);
 import_exception!(concurrent.futures.thread, BrokenThreadPool);
 
+/// What a standard executor says that was shut down.
+pub(super) const SHUT_DOWN: &str = "cannot schedule new futures after shutdown";
 /// The text of [`RunnerStopped`], which begins as the standard executors' does.
 pub(super) const STOPPED: &str =
     "cannot schedule new futures after shutdown: the runner is stopping or has stopped";

@@ -76,6 +76,7 @@ impl Runner {
             copy_contextvars: config.getattr("copy_contextvars")?.extract()?,
             raise_when_full: when_full == "raise",
             bare: false,
+            group: None,
         };
         let core = Py::new(py, core)?;
         if engine.bursts() {

@@ -116,7 +116,7 @@ def test_in_a_child_the_executor_of_an_inherited_runner_is_dead_and_holds_nobody
 
 
 @posix_only
-def test_a_fork_in_the_middle_of_a_call_holds_up_nobody_in_the_child() -> None:
+def test_a_fork_while_calls_are_made_and_waited_for_holds_up_nobody_in_the_child() -> None:
     def program() -> None:
         def child() -> None:
             try:
@@ -125,24 +125,28 @@ def test_a_fork_in_the_middle_of_a_call_holds_up_nobody_in_the_child() -> None:
                 say("refused")
             executor.shutdown()
 
-        with Runner(config()) as runner:
-            executor, inside, release = runner.executor(), threading.Event(), threading.Event()
+        with Runner(config(2, max_queue_size=100)) as runner:
+            executor, closed, release = runner.executor(), runner.executor(), threading.Event()
+            closed.submit(release.wait)
+            waiter = threading.Thread(target=closed.shutdown)
+            waiter.start()
+            over = threading.Event()
 
             def call() -> None:
-                # What a call does for a few instructions, made to last.
-                with executor._changed:
-                    inside.set()
-                    release.wait()
+                while not over.is_set():
+                    executor.submit(int)
 
             caller = threading.Thread(target=call)
             caller.start()
-            inside.wait()
-            say(forked(child))
+            for _ in range(20):
+                say(forked(child))
+            over.set()
             release.set()
             caller.join()
+            waiter.join()
 
     output = run(program, options=("-W", "ignore::DeprecationWarning"))
-    assert output == ["refused", "0"]
+    assert output == ["refused", "0"] * 20
 
 
 @posix_only

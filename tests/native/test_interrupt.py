@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasker import Context, Future, Runner, current_context
-from tests.native.support import MOMENT, PATIENCE, Gate, Resource, Runners, eventually
+from tests.native.support import MOMENT, PATIENCE, Call, Gate, Resource, Runners, eventually
 
 BLOCKING: dict[str, Callable[[Runner[Resource], Gate], Any]] = {
     "result": lambda runner, gate: runner.submit(gate.hold).result(),
@@ -89,6 +89,20 @@ def test_a_task_that_waits_is_cancelled(
     runner.queue_task(lambda _: None)
     runner.run_task(lambda _: None)
     assert ran == []
+
+
+def test_a_submit_that_waits_for_room_leaves_its_executor_nothing_to_wait_for(
+    runners: Runners, gate: Gate
+) -> None:
+    runner = runners.start(max_queue_size=1)
+    runner.submit(gate.hold)
+    gate.wait_for()
+    runner.submit(gate.hold)
+    executor = runner.executor()
+    with interrupted():
+        executor.submit(int)
+    Call(executor.shutdown).result()
+    gate.open()
 
 
 def test_a_future_that_was_only_waited_for_goes_on(runners: Runners, gate: Gate) -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import linecache
+import itertools
 import sys
-import threading
 import weakref
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from tasker import QueueFull, Runner, RunnerStopped, TaskCancelled
-from tasker._executor import RunnerExecutor
+from tasker import (
+    Future,
+    QueueFull,
+    Runner,
+    RunnerExecutor,
+    RunnerStopped,
+    TaskCancelled,
+    _executor,
+)
 from tests.native.support import PATIENCE, Broken, Call, Gate, Resource, Runners, eventually
 
 
@@ -163,44 +170,51 @@ def test_what_a_kill_drops_can_be_submitted_elsewhere(runners: Runners, gate: Ga
 
 
 class InterruptAt:
-    """Raises KeyboardInterrupt before the n-th line of `submit` that runs, as Ctrl-C may."""
+    """Raises KeyboardInterrupt before the n-th step of *enter* and what it calls, as Ctrl-C may."""
 
-    def __init__(self, nth: int) -> None:
+    def __init__(self, enter: Callable[[], object], nth: int) -> None:
+        self.entered = enter.__code__
         self.left = nth
-        self.seen: set[int] = set()
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> InterruptAt | None:
         code = frame.f_code
-        if code is not RunnerExecutor.submit.__code__:
+        if code is not self.entered and code.co_filename != _executor.__file__:
             return None
-        line = linecache.getline(code.co_filename, frame.f_lineno)
-        # No signal is handled before the first call of a `finally`, nor where a `with` is left.
-        is_new = frame.f_lineno not in self.seen
-        self.seen.add(frame.f_lineno)
-        if event == "line" and is_new and "discard(entry)" not in line:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
         return self
 
 
-def test_ctrl_c_anywhere_in_submit_leaves_nothing_to_wait_for(runners: Runners) -> None:
-    runner = runners.start(worker_count=1)
-    interrupted = 0
-    while True:
-        executor = runner.executor()
+def test_a_task_whose_future_ctrl_c_takes_is_waited_for_all_the_same(runners: Runners) -> None:
+    runner = runners.start()
+    taken = 0
+    for nth in itertools.count(1):
+        executor, gate = runner.executor(), Gate()
+        futures: list[Future[None]] = []
+
+        def enter(executor: RunnerExecutor = executor, gate: Gate = gate) -> Future[None]:
+            return executor.submit(gate.hold)
+
+        arrived = runner.metrics().total_tasks_arrived
         before = sys.gettrace()
-        sys.settrace(InterruptAt(interrupted + 1))
+        sys.settrace(InterruptAt(enter, nth))
         try:
-            executor.submit(int)
+            futures.append(enter())
         except KeyboardInterrupt:
-            interrupted += 1
-        else:
-            break
+            pass
         finally:
             sys.settrace(before)
-        ending = threading.Thread(target=executor.shutdown, daemon=True)
-        ending.start()
-        ending.join(PATIENCE)
-        assert not ending.is_alive(), f"shutdown waits for ever after {interrupted} lines"
-    assert interrupted > 5
+        shutdown = Call(executor.shutdown)
+        if runner.metrics().total_tasks_arrived > arrived:
+            taken += not futures
+            shutdown.wait_until_blocked()
+        gate.open()
+        shutdown.result()
+        assert runner.stats().running_tasks + runner.stats().queued_tasks == 0
+        if futures:
+            break
+    assert taken > 0
+    assert nth > 3

@@ -2,6 +2,7 @@
 
 use crate::engine::queue::lanes::Class;
 use crate::engine::task::batch::{Deal, Pace};
+use crate::engine::task::group::Group;
 use crate::engine::task::{BATCH, Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread::spawn;
@@ -161,5 +162,35 @@ fn loom_each_item_of_a_batch_is_claimed_by_one() {
         claimed.sort_unstable();
         assert_eq!(claimed, [0, 1, 2]);
         assert_eq!(deal.claim(), None);
+    });
+}
+
+/// Who waits for a group for ever, as its last task ends or its last submitter is refused meanwhile; or comes back while
+/// a task is not over.
+#[test]
+fn loom_who_waits_for_a_group_is_told_of_its_end() {
+    model(|| {
+        let (group, over) = (Arc::new(Group::new()), Arc::new(AtomicU32::new(0)));
+        let tasks = [true, false].map(|accepted| {
+            let (group, over) = (Arc::clone(&group), Arc::clone(&over));
+            spawn(move || {
+                let Some(joining) = group.join() else {
+                    return 0;
+                };
+                if !accepted {
+                    return 0;
+                }
+                joining.keep();
+                // Relaxed: the group publishes it.
+                over.fetch_add(1, Ordering::Relaxed);
+                group.leave();
+                1
+            })
+        });
+        group.close();
+        group.wait_over(Duration::MAX);
+        let seen = over.load(Ordering::Relaxed);
+        let accepted: u32 = tasks.map(|task| task.join().unwrap()).into_iter().sum();
+        assert_eq!(seen, accepted);
     });
 }

@@ -16,6 +16,7 @@
 
 pub mod batch;
 pub mod deadlines;
+pub mod group;
 pub mod token;
 
 use super::queue::lanes::Class;

@@ -18,7 +18,7 @@ use super::verbs::options::Options;
 use super::wait::{self, Limit};
 use crate::engine::clock::Tick;
 use crate::engine::queue::lanes::Class;
-use crate::engine::task::{BATCH, EXPRESS, ONCE, Phase, TaskWord};
+use crate::engine::task::{BATCH, EXPRESS, OBSERVED, ONCE, Phase, TaskWord};
 use crate::engine::worker::desk::Desk;
 use crate::sync::{Arc, Mutex, thread};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
@@ -106,6 +106,8 @@ impl Future {
         let mut flags = 0;
         flags |= if draft.once { ONCE } else { 0 };
         flags |= if draft.express { EXPRESS } else { 0 };
+        // Its end is told to the group.
+        flags |= if draft.core.get().group.is_some() { OBSERVED } else { 0 };
         let future = Self {
             word: TaskWord::new(draft.class, flags),
             payload: UnsafeCell::new(Payload {

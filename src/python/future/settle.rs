@@ -21,6 +21,7 @@ use crate::python::host::PyHost;
 use crate::python::host::door;
 use crate::python::host::seat;
 use crate::python::map::batch::Berth;
+use crate::python::verbs::core::Core;
 use crate::python::verbs::line;
 use crate::sync::Arc;
 use crate::sync::thread::Thread;
@@ -215,6 +216,16 @@ fn living_engine(future: &Future) -> Option<&Arc<Engine<PyHost>>> {
     (!engine.is_forsaken()).then_some(engine)
 }
 
+/// Ends the membership of a task that is done, if it is one of a group.
+fn leave_group(future: &Future) {
+    let core = future.origin.as_ref().map(|origin| origin.core.get());
+    if let Some(Core { engine, group: Some(group), .. }) = core
+        && !engine.is_forsaken()
+    {
+        group.leave();
+    }
+}
+
 /// Stops watching the time limit of a task that needs it no more.
 pub(in crate::python) fn stop_watching(py: Python<'_>, future: &Future) {
     if !future.word.has(crate::engine::task::TIMED) {
@@ -286,6 +297,8 @@ impl Standard {
 /// Serves the observers of a task that is done.
 fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
     let future = object.get();
+    // Before the callbacks: one may wait for the group.
+    leave_group(future);
     let (waiters, callbacks, berth) = {
         let mut slot = future.slot.lock();
         match slot.as_deref_mut() {

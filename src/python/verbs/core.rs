@@ -8,6 +8,7 @@ use super::options::Options;
 use crate::engine::clock::{Tick, ticks};
 use crate::engine::queue::lanes::{Class, Entry};
 use crate::engine::queue::permits::{Ticket, Verdict};
+use crate::engine::task::group::Group;
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
 use crate::engine::worker::loans::{Claiming, Loan, Seeker};
 use crate::engine::{Engine, Unserved};
@@ -38,6 +39,8 @@ pub(in crate::python) struct Core {
     pub(in crate::python) raise_when_full: bool,
     /// Tasks are called without the resource, as the standard library's executors call theirs, and may be anything.
     pub(in crate::python) bare: bool,
+    /// Its tasks, where somebody waits for them and not for the engine.
+    pub(in crate::python) group: Option<Group>,
 }
 
 /// What a verb was called with.
@@ -66,9 +69,10 @@ impl Core {
         own.or(self.task_timeout).unwrap_or(f64::INFINITY)
     }
 
-    /// Another core of the same engine.
-    pub(in crate::python) fn share(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine), ..*self }
+    /// Another core of the same engine, for a standard executor over it.
+    pub(in crate::python) fn view(&self) -> Self {
+        let engine = Arc::clone(&self.engine);
+        Self { engine, bare: true, group: Some(Group::new()), ..*self }
     }
 
     /// Why nothing is accepted.
@@ -100,7 +104,7 @@ impl Core {
         PyRuntimeError::new_err(if crate::python::exit::is_exiting() {
             "cannot schedule new futures after interpreter shutdown"
         } else {
-            "cannot schedule new futures after shutdown"
+            error::SHUT_DOWN
         })
     }
 

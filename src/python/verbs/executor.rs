@@ -4,18 +4,20 @@
 //! `Runner.executor()` gives a look on the runner's. Both get their parts from `__init__`, with whatever arguments a
 //! subclass has there.
 
-use super::core::{Core, CoreRef};
+use super::core::{Call, Core, CoreRef};
 use crate::engine::clock::Tick;
 use crate::engine::resource::care::Policy;
+use crate::engine::task::group::Group;
 use crate::engine::{Engine, Settings};
+use crate::python::error;
 use crate::python::exit;
-use crate::python::future::settle;
+use crate::python::future::{Future, settle};
 use crate::python::host::hooks::Hooks;
 use crate::python::host::net::Net;
 use crate::python::host::seat;
 use crate::python::host::{PyHost, Task};
 use crate::python::runner::{Runner, wait_ended};
-use crate::python::wait::Limit;
+use crate::python::wait::{self, Limit};
 use crate::sync::{Arc, OnceLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -36,8 +38,19 @@ struct Parts {
 }
 
 impl Executor {
-    pub(in crate::python) fn core(&self) -> PyResult<CoreRef<'_>> {
-        self.parts().map(|parts| CoreRef(&parts.core))
+    /// `submit`.
+    pub(in crate::python) fn submit(&self, call: Call<'_>) -> PyResult<Py<Future>> {
+        let core = CoreRef(&self.parts()?.core);
+        let Some(group) = &core.group else {
+            return core.submit(call, None);
+        };
+        let Some(joining) = group.join() else {
+            core.check_alive()?;
+            return Err(PyRuntimeError::new_err(error::SHUT_DOWN));
+        };
+        let future = core.submit(call, None)?;
+        joining.keep();
+        Ok(future)
     }
 
     fn engine(&self) -> PyResult<&Arc<Engine<PyHost>>> {
@@ -105,6 +118,7 @@ impl Executor {
             copy_contextvars: false,
             raise_when_full: false,
             bare: true,
+            group: None,
         };
         self.put(Parts { core: Py::new(py, core)?, hooks, runner: None })?;
         if exit::register(&engine).is_err() {
@@ -116,28 +130,44 @@ impl Executor {
 
     /// Gives it a look on the engine of a runner.
     fn _look_on(&self, py: Python<'_>, runner: Py<Runner>) -> PyResult<()> {
-        let core = Core { bare: true, ..runner.get().core().share() };
+        let core = runner.get().core().view();
         self.put(Parts { core: Py::new(py, core)?, hooks: None, runner: Some(runner) })
     }
 
-    /// `shutdown` of an engine of its own.
+    /// `shutdown`: of an engine of its own with its workers, of a look at another of what came by it.
     fn _shut_down(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
         let _net = Net::spread();
-        let engine = self.engine()?;
+        let core = &self.parts()?.core;
+        let Core { engine, group, .. } = core.get();
         if engine.is_forsaken() {
             // Nothing of it lives in this process.
             return Ok(());
         }
-        engine.begin_stop();
+        match group {
+            Some(group) => group.close(),
+            None => engine.begin_stop(),
+        }
         if cancel_futures {
-            engine.cancel_waiting(py, |task: &Task| {
+            let is_ours = |task: &Task| {
+                let origin = task.future().get().origin.as_ref();
+                origin.is_some_and(|origin| origin.core.is(core))
+            };
+            engine.cancel_waiting(py, is_ours, |task| {
                 settle::cancel(task.future().bind(py));
             });
         }
-        if wait && !seat::works_for(engine) {
-            wait_ended(py, engine, Limit::after(None))?;
+        if !wait || seat::works_for(engine) {
+            return Ok(());
         }
-        Ok(())
+        let forever = Limit::after(None);
+        match group {
+            Some(group) => {
+                let over = || group.is_over() || engine.is_forsaken();
+                wait::until(py, forever, over, |slice| group.wait_over(slice))
+            }
+            None => wait_ended(py, engine, forever),
+        }
+        .map(drop)
     }
 
     /// The last reference is going, or the collector ends it: what is accepted is finished all the same.
@@ -147,18 +177,9 @@ impl Executor {
         }
     }
 
-    /// Whether a wait for tasks would be one for the caller itself.
-    fn _is_own_thread(&self) -> PyResult<bool> {
-        self.engine().map(seat::works_for)
-    }
-
-    /// Whether a fork has left it behind.
-    fn _is_forsaken(&self) -> PyResult<bool> {
-        self.engine().map(|engine| engine.is_forsaken())
-    }
-
     fn _is_closed(&self) -> PyResult<bool> {
-        self.engine().map(|engine| engine.is_closing())
+        let Core { engine, group, .. } = self.parts()?.core.get();
+        Ok(engine.is_closing() || group.as_ref().is_some_and(Group::is_closed))
     }
 
     fn _is_broken(&self) -> PyResult<bool> {

@@ -93,7 +93,7 @@ verbs! { Submitter, install_on_submitter,
 
 verbs! { Executor, install_on_executor,
     submit: "Queues a call of *fn* on a worker, and returns its future."
-        => |executor, call| executor.get().core()?.submit(call, None).map(Py::into_any);
+        => |executor, call| executor.get().submit(call).map(Py::into_any);
 }
 
 const fn text(with_zero: &str) -> &CStr {
