@@ -5,6 +5,7 @@ use crate::engine::clock::Tick;
 use crate::engine::queue::lanes::{Class, Entry};
 use crate::engine::resource::backoff::Trouble;
 use crate::engine::resource::care::Policy;
+use crate::engine::resource::proof::LONG_AGO;
 use crate::engine::task::{EXPRESS, TaskWord};
 use crate::engine::worker::Life;
 use crate::engine::worker::badge::Badge;
@@ -13,6 +14,7 @@ use crate::engine::worker::loans::{Claiming, Loan};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, Condvar, Mutex, model};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A task that counts its outcomes, and spoils its resource the first time if it is `bad`.
@@ -24,23 +26,52 @@ struct Job {
     meeting: Option<Arc<(Mutex<u32>, Condvar)>>,
     starts: AtomicU32,
     outcomes: AtomicU32,
+    /// That it failed, and that it has an outcome, if somebody waits for that.
+    failed: Option<Arc<Event>>,
+    over: Option<Arc<Event>>,
+}
+
+/// Something that happens once.
+#[derive(Debug, Default)]
+struct Event {
+    happened: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Event {
+    fn happen(&self) {
+        *self.happened.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let not_yet = |happened: &mut bool| !*happened;
+        drop(self.changed.wait_while(self.happened.lock(), Duration::MAX, not_yet));
+    }
 }
 
 impl Job {
     fn new(flags: u32, bad: bool) -> Arc<Self> {
-        Arc::new(Self::meeting(flags, bad, None))
+        Arc::new(Self { bad: AtomicBool::new(bad), ..Self::plain(flags) })
     }
 
     /// Two tasks, each of which waits for the other to run as well.
     fn pair() -> [Arc<Self>; 2] {
         let meeting = Arc::new((Mutex::new(0), Condvar::new()));
-        [(); 2].map(|()| Arc::new(Self::meeting(0, false, Some(Arc::clone(&meeting)))))
+        let meeting = || Some(Arc::clone(&meeting));
+        [(); 2].map(|()| Arc::new(Self { meeting: meeting(), ..Self::plain(0) }))
     }
 
-    fn meeting(flags: u32, bad: bool, meeting: Option<Arc<(Mutex<u32>, Condvar)>>) -> Self {
-        let (word, bad) = (TaskWord::new(Class::Normal, flags), AtomicBool::new(bad));
-        let (starts, outcomes) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { word, bad, meeting, starts, outcomes }
+    fn plain(flags: u32) -> Self {
+        Self {
+            word: TaskWord::new(Class::Normal, flags),
+            bad: AtomicBool::new(false),
+            meeting: None,
+            starts: AtomicU32::new(0),
+            outcomes: AtomicU32::new(0),
+            failed: None,
+            over: None,
+        }
     }
 
     fn meet(&self) {
@@ -55,11 +86,18 @@ impl Job {
     fn publish(&self) {
         self.outcomes.fetch_add(1, Ordering::Relaxed);
         self.word.publish(|_| true).unwrap();
+        if let Some(over) = &self.over {
+            over.happen();
+        }
     }
 }
 
 /// A host of nothing but threads.
-struct Bare;
+#[derive(Default)]
+struct Bare {
+    /// What the first resources wait for before they are made.
+    delays: Option<Mutex<VecDeque<Arc<Event>>>>,
+}
 
 impl Host for Bare {
     type Scope<'s> = ();
@@ -77,6 +115,10 @@ impl Host for Bare {
     }
 
     fn create(&self, (): (), _: &Badge<Self>) -> Result<(), ()> {
+        let delay = self.delays.as_ref().and_then(|delays| delays.lock().pop_front());
+        if let Some(delay) = delay {
+            delay.wait();
+        }
         Ok(())
     }
 
@@ -91,8 +133,13 @@ impl Host for Bare {
     }
 
     fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Job>) -> Ran {
-        task.starts.fetch_add(1, Ordering::Relaxed);
+        if task.starts.fetch_add(1, Ordering::Relaxed) > 0 {
+            assert!(desk.care.proven() > LONG_AGO, "tried again on a resource that is not proven");
+        }
         if task.bad.swap(false, Ordering::Relaxed) {
+            if let Some(failed) = &task.failed {
+                failed.happen();
+            }
             return Ran::Doubtful;
         }
         task.meet();
@@ -160,7 +207,11 @@ fn settings(keep_reserved: bool, worker_count: usize) -> Settings {
 }
 
 fn start(settings: Settings) -> Arc<Engine<Bare>> {
-    let engine = Engine::new(Bare, settings);
+    start_with(Bare::default(), settings)
+}
+
+fn start_with(host: Bare, settings: Settings) -> Arc<Engine<Bare>> {
+    let engine = Engine::new(host, settings);
     engine.launch_workers(()).unwrap();
     engine
 }
@@ -236,8 +287,14 @@ type Find = fn(&Arc<Engine<Bare>>, &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>>;
 
 /// Waits for a loan, for as long as nobody tells of one.
 fn wait_for_loan(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>> {
-    engine.staff_for((), entry);
-    engine.loans.take(engine, entry, Duration::MAX)
+    loop {
+        engine.staff_for((), entry);
+        // Somebody may be quicker.
+        let found = engine.loans.take(engine, entry, Duration::MAX);
+        if found.is_some() {
+            return found;
+        }
+    }
 }
 
 /// Looks for a loan again and again: nobody tells of a kill, so no call waits for long without a look.
@@ -399,5 +456,43 @@ fn loom_a_kill_leaves_no_call_behind_that_seeks_a_loan() {
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         assert_eq!(engine.loans.idle(), 0);
         assert!(engine.members().is_empty());
+    });
+}
+
+/// Two calls that seek a loan, one of them for a retry, to which not every loan will do: one that does not suit it comes
+/// and the other is not told, or the retry takes it. What suits the retry is made only when the other call is over.
+#[test]
+fn loom_a_loan_that_does_not_suit_one_call_reaches_the_other() {
+    let mut model = model::Builder::new();
+    model.preemption_bound = Some(1);
+    model.max_branches = 20_000;
+    model.check(|| {
+        let [begun, failed, over] = [(); 3].map(|()| Arc::new(Event::default()));
+        begun.happen();
+        let job = || Job::plain(EXPRESS);
+        let choosy = Arc::new(Job {
+            bad: AtomicBool::new(true),
+            failed: Some(Arc::clone(&failed)),
+            ..job()
+        });
+        let easy = Arc::new(Job { over: Some(Arc::clone(&over)), ..job() });
+        let delays = Some(Mutex::new(VecDeque::from([begun, Arc::clone(&failed), over])));
+        let engine = start_with(Bare { delays }, lending(2));
+        let caller = {
+            let (engine, easy) = (Arc::clone(&engine), Arc::clone(&easy));
+            spawn(move || {
+                failed.wait();
+                run_on_loan(&engine, &easy, wait_for_loan)
+            })
+        };
+        assert!(run_on_loan(&engine, &choosy, wait_for_loan));
+        assert!(caller.join().unwrap());
+        for job in [choosy, easy] {
+            assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
+        }
+        assert_eq!(engine.metrics().completed, 2);
+        assert!(!engine.loans.is_sought());
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
     });
 }
