@@ -34,6 +34,10 @@ pub(super) const BROKEN: &str = "the runner broke down by an internal fault; mak
 pub(super) const UNINITIALISED: &str =
     "A thread initializer failed, the thread pool is not usable anymore";
 
+/// What is wrong with a wait without a limit in a hook, which has no resource at hand to run the task with.
+pub(super) const STANDSTILL: &str = "a hook or callback of a runner must not wait without a limit for a task of the \
+                                     same runner: nobody may be left to run it";
+
 /// Makes an exception by the door, with a cause if there is one.
 pub(super) fn make<E: PyTypeInfo>(
     py: Python<'_>,
@@ -63,4 +67,11 @@ pub(super) fn set_cause(py: Python<'_>, error: &Py<PyAny>, cause: &Py<PyAny>) {
 /// Raises an exception object as it is.
 pub(super) fn raise(py: Python<'_>, error: Py<PyAny>) -> PyErr {
     PyErr::from_value(error.into_bound(py))
+}
+
+/// Whether an error says that a task was not accepted, and not that the call was interrupted or failed.
+pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<RunnerStopped>(py)
+        || error.is_instance_of::<QueueFull>(py)
+        || error.is_instance_of::<RunnerBroken>(py)
 }

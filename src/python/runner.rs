@@ -22,6 +22,7 @@ use crate::engine::task::token::{Hook, Token};
 use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
 use crate::sync::Arc;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -371,9 +372,9 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
     let failed = |text: &str, cause: Option<Py<PyAny>>, grace: f64| {
         kill(py, engine);
         engine.host.abandon();
-        // Interrupted again: the first reason stands.
-        let _ = wait_ended(py, engine, Limit::after(Some(grace)));
-        error::raise(py, error::make::<ResourceCreationError>(py, text, cause.as_ref()))
+        wait_ended(py, engine, Limit::after(Some(grace))).err().unwrap_or_else(|| {
+            error::raise(py, error::make::<ResourceCreationError>(py, text, cause.as_ref()))
+        })
     };
     let abandon = ABANDON.with_borrow(Clone::clone);
     let _hook = abandon.as_ref().map(|abandon| {
@@ -385,7 +386,10 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
         }))
     });
     if let Err(fault) = engine.launch_workers(py) {
-        return Err(failed("a worker's thread could not be started", Some(fault), GRACE));
+        let interrupted = !fault.bind(py).is_instance_of::<PyException>();
+        let failed =
+            failed("a worker's thread could not be started", Some(fault.clone_ref(py)), GRACE);
+        return Err(if interrupted { error::raise(py, fault) } else { failed });
     }
     let launched = wait::until(
         py,
@@ -419,6 +423,7 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
             Err(failed(&text, None, 0.0))
         }
         (Err(interrupted), _) => {
+            // Interrupted again: the first reason stands.
             let _ = failed("interrupted", None, 0.0);
             Err(interrupted)
         }

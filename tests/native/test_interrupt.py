@@ -113,6 +113,39 @@ def test_a_future_that_was_only_waited_for_goes_on(runners: Runners, gate: Gate)
     assert future.result(PATIENCE) == "done"
 
 
+WAITING: dict[str, Callable[[Runner[Resource], Callable[[Resource], None]], object]] = {
+    "result": lambda runner, task: runner.submit(task).result(),
+    "exception": lambda runner, task: runner.submit(task).exception(),
+    "queue_task": lambda runner, task: runner.queue_task(task),
+    "run_task": lambda runner, task: runner.run_task(task),
+}
+
+
+@pytest.mark.parametrize("call", list(WAITING))
+def test_one_that_comes_just_when_the_task_ends_is_not_lost(runners: Runners, call: str) -> None:
+    def interrupt_and_end(_resource: Resource) -> None:
+        time.sleep(MOMENT)
+        _thread.interrupt_main()
+
+    runner = runners.start()
+    with pytest.raises(KeyboardInterrupt):
+        WAITING[call](runner, interrupt_and_end)
+
+
+def test_in_the_callers_thread_it_is_no_reason_to_try_again(runners: Runners) -> None:
+    runner = runners.start(thread_bound=False, check_health=lambda _: False)
+    attempts: list[int] = []
+
+    def work(_resource: Resource) -> None:
+        attempts.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_task(work)
+    assert attempts == [1]
+    assert runner.run_task(lambda resource: resource.number) > 1
+
+
 def test_leaving_the_with_block_by_ctrl_c_kills(runners: Runners, gate: Gate) -> None:
     waiting: list[Future[None]] = []
     runner = runners.start()

@@ -178,9 +178,11 @@ WAITS: list[Callable[[Any], object]] = [
 ]
 
 
+@EVERYWHERE
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
 @pytest.mark.parametrize("wait", WAITS)
 def test_one_that_uses_its_runner_never_stands_still(
-    runners: Runners, log: LogBook, wait: Callable[[Any], object]
+    runners: Runners, log: LogBook, wait: Callable[[Any], object], verb: str, thread_bound: bool
 ) -> None:
     own: list[Any] = []
     done: list[Future[Any]] = []
@@ -193,8 +195,9 @@ def test_one_that_uses_its_runner_never_stands_still(
             finally:
                 done[0].set_result(None)
 
-    own.append(runners.start(reset=reset))
-    own[0].queue_task(lambda _: None)
+    own.append(runners.start(reset=reset, thread_bound=thread_bound))
+    Call(getattr(own[0], verb), lambda _: None).result()
     eventually(lambda: done)
     done[0].result(PATIENCE)
+    own[0].stop(PATIENCE)
     log.rest()

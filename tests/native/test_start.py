@@ -11,6 +11,7 @@ import pytest
 
 from tasker import Config, ConfigError, Context, ResourceCreationError, Runner, RunnerStopped
 from tests.native.support import (
+    MOMENT,
     PATIENCE,
     Call,
     Factory,
@@ -135,6 +136,39 @@ def test_ctrl_c_during_the_start_leaves_nothing_behind() -> None:
     with pytest.raises(KeyboardInterrupt):
         start(factory, 2, on_create=create)
     interrupter.result()
+    gate.open()
+    eventually(lambda: worker_threads() == [])
+    factory.check()
+
+
+def test_ctrl_c_while_a_thread_is_started_is_no_failed_creation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start_thread(_thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    factory = Factory()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_thread)
+        with pytest.raises(KeyboardInterrupt):
+            start(factory)
+    assert factory.made == []
+
+
+def test_ctrl_c_while_a_failed_start_is_cleaned_up_is_not_lost() -> None:
+    factory, gate = Factory(), Gate()
+    is_first = threading.Semaphore(1)
+
+    def create() -> object:
+        if is_first.acquire(blocking=False):
+            gate.wait_for()
+            threading.Timer(MOMENT, _thread.interrupt_main).start()
+            raise ConnectionRefusedError
+        gate.hold()
+        return factory.create()
+
+    with pytest.raises(KeyboardInterrupt):
+        start(factory, 2, on_create=create)
     gate.open()
     eventually(lambda: worker_threads() == [])
     factory.check()

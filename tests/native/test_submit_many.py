@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import signal
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 
 from tasker import Future, Priority, QueueFull, RunnerStopped, TaskTimeout
-from tests.native.support import PATIENCE, Call, Gate, Resource, Runners, eventually
+from tests.native.support import MOMENT, PATIENCE, Call, Gate, Resource, Runners, eventually
 
 
 def double(_resource: Resource, x: int) -> int:
@@ -90,6 +92,27 @@ def test_it_waits_for_room(runners: Runners, gate: Gate) -> None:
     call.wait_until_blocked()
     gate.open()
     assert [future.result(PATIENCE) for future in call.result()] == list(range(10))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+def test_what_a_signal_handler_raises_meanwhile_is_no_refusal(runners: Runners, gate: Gate) -> None:
+    class TooSlow(Exception):
+        """What a program may raise from its own handler of an alarm."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise TooSlow
+
+    runner = runners.start(max_queue_size=1)
+    runner.submit(gate.hold)
+    gate.wait_for()
+    former = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    try:
+        with pytest.raises(TooSlow):
+            runner.submit_many(double, range(3))
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert runner.metrics().total_tasks_cancelled == 1
 
 
 def test_a_stop_meanwhile_refuses_the_rest_in_their_futures(runners: Runners, gate: Gate) -> None:

@@ -66,6 +66,11 @@ impl<'w, H: Host> Desk<'w, H> {
         self.badge
     }
 
+    /// Whether the resource is away from its worker, and this the thread of whoever called `run_task`.
+    pub fn is_on_loan(&self) -> bool {
+        !self.engine.settings.thread_bound && !self.badge.post().is_main()
+    }
+
     /// What the worker owns.
     pub fn resource(&self) -> &'w H::Resource {
         self.resource

@@ -626,10 +626,7 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
         if super::host::seat::works_for(engine)
             && super::host::seat::desk_of(engine, |_| ()).is_none()
         {
-            return Err(PyRuntimeError::new_err(
-                "a hook or callback of a runner must not wait without a limit for a task of the same \
-                 runner: nobody may be left to run it",
-            ));
+            return Err(PyRuntimeError::new_err(error::STANDSTILL));
         }
     }
     let limit = Limit::after(timeout);
@@ -639,13 +636,14 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
     }
     settle::observe(future, |slot| slot.waiters.push(thread::current()));
     let waited = wait::parked_until(py, limit, || future.word.is_done() || future.is_forked());
-    if future.word.is_done() {
+    if waited.is_ok() && future.word.is_done() {
         return Ok(());
     }
     stop_waiting(future);
     match waited {
         Ok(true) => Err(error::RunnerBroken::new_err(error::FORKED)),
         Ok(false) => Err(PyTimeoutError::new_err(())),
+        // Even if the task is done by now: nobody else would hear of the interrupt.
         Err(interrupted) => Err(interrupted),
     }
 }

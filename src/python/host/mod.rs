@@ -27,7 +27,7 @@ use crate::engine::worker::desk::Desk;
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use std::ops::Range;
@@ -399,14 +399,16 @@ impl Host for PyHost {
         // It may ask the runner itself, and is answered on this very resource.
         let answer =
             seat::with(|seat| seat.at_desk(desk, || door::call_with(py, check_health, &[&error])));
+        // In the caller's own thread it may be the caller who was interrupted.
+        let interrupts = desk.is_on_loan() && !error.bind(py).is_instance_of::<PyException>();
         door::release(py, error);
         match truth(py, answer) {
             Ok(true) => Verdict::Healthy,
             Ok(false) => {
                 // SAFETY: the engine claimed the task for this thread.
                 let attempts = unsafe { future.payload() }.attempts;
-                let retry = attempts <= self.max_retries && !future.word.has(ONCE | TOLD);
-                Verdict::Spoiled { retry }
+                let may_retry = !interrupts && !future.word.has(ONCE | TOLD);
+                Verdict::Spoiled { retry: may_retry && attempts <= self.max_retries }
             }
             Err(error) => {
                 log::hook_failed(py, Some(self), Some(desk.badge().name()), "check_health", error);

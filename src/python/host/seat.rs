@@ -23,8 +23,7 @@ thread_local! {
 
 /// See the module's documentation. One variable, for every look at one costs a call in a shared library.
 pub(in crate::python) struct Seat {
-    /// The engine whose worker or keeper this thread is, or whose kill it carries out. Only compared, never followed.
-    employer: Cell<*const Engine<PyHost>>,
+    employer: Cell<*const Employer>,
     place: Cell<*const Place>,
     task: Cell<*mut pyo3::ffi::PyObject>,
     /// The item of a batch that this thread runs, `task` being the batch's ticket.
@@ -33,6 +32,13 @@ pub(in crate::python) struct Seat {
     run: Cell<(*const pyo3::ffi::PyObject, Tick)>,
     /// Whether there is anybody in `WAKES`.
     owes: Cell<bool>,
+}
+
+/// An engine that this thread works for, and the one it is called away from.
+struct Employer {
+    /// Only compared, never followed.
+    engine: *const Engine<PyHost>,
+    outer: *const Employer,
 }
 
 /// A desk this thread works at, and the one it was called away from.
@@ -187,25 +193,31 @@ fn nearest_desk<T>(
     None
 }
 
-/// Says that this thread belongs to an engine.
-pub(in crate::python) fn employ(engine: &Arc<Engine<PyHost>>) {
-    with(|seat| seat.employer.set(Arc::as_ptr(engine)));
-}
-
-/// Runs `work` as if this thread belonged to an engine: callbacks inside must not wait for its end.
+/// Runs `work` with this thread working for an engine, all its life or for once: what is called inside must not wait for
+/// the engine's end.
 pub(in crate::python) fn on_behalf<T>(engine: &Arc<Engine<PyHost>>, work: impl FnOnce() -> T) -> T {
     with(|seat| {
-        let before = seat.employer.replace(Arc::as_ptr(engine));
+        let outer = seat.employer.get();
+        let employer = Employer { engine: Arc::as_ptr(engine), outer };
+        seat.employer.set(&raw const employer);
         let result = work();
-        seat.employer.set(before);
+        seat.employer.set(outer);
         result
     })
 }
 
 /// Whether this thread works for this engine: a wait for its end would be a wait for itself.
 pub(in crate::python) fn works_for(engine: &Arc<Engine<PyHost>>) -> bool {
-    ptr::eq(with(|seat| seat.employer.get()), Arc::as_ptr(engine))
-        || desk_of(engine, |_| ()).is_some()
+    // SAFETY: set by `on_behalf` on this thread: its frame and those of the outer ones are still below us.
+    let mut employer = unsafe { with(|seat| seat.employer.get()).as_ref() };
+    while let Some(Employer { engine: other, outer }) = employer {
+        if ptr::eq(*other, Arc::as_ptr(engine)) {
+            return true;
+        }
+        // SAFETY: as above.
+        employer = unsafe { outer.as_ref() };
+    }
+    desk_of(engine, |_| ()).is_some()
 }
 
 /// The task that this thread runs.

@@ -40,8 +40,7 @@ impl Worker {
         let _net = Net::spread();
         let engine = Arc::clone(life.engine());
         name_os_thread(life.badge().name());
-        seat::employ(&engine);
-        contain(py, &engine, || life.live(py));
+        seat::on_behalf(&engine, || contain(py, &engine, || life.live(py)));
         runner::release_if_over(py, &engine);
     }
 }
@@ -57,8 +56,7 @@ impl Keeper {
     fn __call__(&self, py: Python<'_>) {
         let _net = Net::spread();
         name_os_thread(&keeper_name(&self.engine));
-        seat::employ(&self.engine);
-        contain(py, &self.engine, || self.engine.keep(py));
+        seat::on_behalf(&self.engine, || contain(py, &self.engine, || self.engine.keep(py)));
     }
 }
 

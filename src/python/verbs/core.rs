@@ -23,7 +23,7 @@ use crate::python::host::{PyHost, Task, discard};
 use crate::python::map::batch::Batch;
 use crate::python::wait::{self, Limit};
 use crate::sync::{Arc, Mutex};
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::time::Duration;
@@ -301,7 +301,7 @@ impl CoreRef<'_> {
             let call = Call { function: function.clone(), args: Some(args), kwargs: None };
             match self.enqueue(call, options, limit) {
                 Ok(future) => futures.push(future),
-                Err(refusal) if refusal.is_instance_of::<PyException>(py) => {
+                Err(refusal) if error::is_refusal(py, &refusal) => {
                     let refusal = refusal.into_value(py).into_any();
                     futures.push(Future::settled_with(py, Outcome::Error(refusal))?);
                 }
@@ -502,6 +502,9 @@ impl CoreRef<'_> {
         let mut loan = engine.accept_on_loan(since);
         let mut seeker = None;
         if loan.is_none() {
+            if seat::works_for(engine) {
+                return Err(PyRuntimeError::new_err(error::STANDSTILL));
+            }
             // It may wait, and a signal handler change the context meanwhile. First: this may fail.
             future.get().keep_context(py)?;
             seeker = engine.accept_seeker();
@@ -529,7 +532,8 @@ impl CoreRef<'_> {
                 }
             };
             drop(seeker.take());
-            let Some((again, seeks)) = found.serve(engine, py, entry, claim) else {
+            let serve = || found.serve(engine, py, entry, claim);
+            let Some((again, seeks)) = seat::on_behalf(engine, serve) else {
                 return Ok(());
             };
             (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
