@@ -180,6 +180,20 @@ def test_rates_see_what_happened_lately(runners: Runners) -> None:
     assert math.isfinite(metrics.task_arrival_rate)
 
 
+def test_only_tasks_that_return_are_completed(runners: Runners, gate: Gate) -> None:
+    runner = runners.start()
+    runner.submit(break_down).exception(PATIENCE)
+    runner.submit(gate.hold)
+    gate.wait_for()
+    assert runner.submit(gate.hold).cancel()
+    assert runner.options(timeout=0).submit(gate.hold).exception(PATIENCE)
+    assert runner.metrics().task_arrival_rate > 0
+    assert runner.metrics().task_completion_rate == 0
+    gate.open()
+    eventually(lambda: runner.metrics().task_completion_rate)
+    assert runner.metrics().task_completion_rate < runner.metrics().task_arrival_rate
+
+
 def test_figures_can_be_read_from_everywhere(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
     seen: list[int] = []

@@ -54,7 +54,7 @@ pub struct Metrics {
     pub timed_out: u64,
     /// Arrivals a second, over the window.
     pub arrival_rate: f64,
-    /// Tasks finished a second, over the window.
+    /// Tasks that returned a second, over the window.
     pub completion_rate: f64,
     /// Times.
     pub summary: Summary,
@@ -98,22 +98,18 @@ impl<H: Host> Engine<H> {
         self.window.note(now, || self.flow());
     }
 
-    /// Tasks that ever arrived and tasks that ever finished.
+    /// Tasks that ever arrived and tasks that ever returned.
     pub(in crate::engine) fn flow(&self) -> (u64, u64) {
-        let finished = self.finished();
-        (self.arrived(), finished)
+        let completed = self.completed(&self.ledger.totals());
+        (self.arrived(), completed)
     }
 
     pub(in crate::engine) fn arrived(&self) -> u64 {
         self.main.gate.accepted() + self.express.gate.accepted() + self.loans.accepted()
     }
 
-    pub(in crate::engine) fn finished(&self) -> u64 {
-        let Strays { cancelled, dropped, timed_out, failed, completed, .. } = &self.strays;
-        let strays = [cancelled, dropped, timed_out, failed, completed];
-        let strays: u64 = strays.iter().map(|count| count.load(Ordering::SeqCst)).sum();
-        let totals = self.ledger.totals();
-        strays + totals[Counter::Completed] + totals[Counter::Failed]
+    fn completed(&self, totals: &Totals) -> u64 {
+        totals[Counter::Completed] + self.strays.completed.load(Ordering::SeqCst)
     }
 
     /// What accumulated since the start.
@@ -122,7 +118,7 @@ impl<H: Host> Engine<H> {
         let totals = self.ledger.totals();
         let (arrival_rate, completion_rate) = self.window.rates(self.clock.now(), self.flow());
         Metrics {
-            completed: totals[Counter::Completed] + strays(&self.strays.completed),
+            completed: self.completed(&totals),
             failed: totals[Counter::Failed] + strays(&self.strays.failed),
             retried: totals[Counter::Retried],
             refused: strays(&self.strays.refused),

@@ -403,7 +403,7 @@ impl Default for Ledger {
 /// Seconds a [`Window`] looks back.
 const WINDOW: u64 = 60;
 
-/// Arrivals and finishes per second over the last 60 seconds.
+/// Arrivals and completions per second over the last 60 seconds.
 ///
 /// Each second in which something happens leaves one mark: the totals as they stood when it began.
 /// The window begins with a second, so it is 59 to 60 seconds long, and nothing that is 60 seconds
@@ -424,19 +424,19 @@ pub struct Window {
 struct Mark {
     second: u64,
     arrived: u64,
-    finished: u64,
+    completed: u64,
 }
 
 impl Window {
     /// A window of a runner that starts now, with totals of zero.
     pub fn new(now: Tick) -> Self {
         let second = now / SECOND;
-        let marks = VecDeque::from([Mark { second, arrived: 0, finished: 0 }]);
+        let marks = VecDeque::from([Mark { second, arrived: 0, completed: 0 }]);
         let due = AtomicU64::new((second + 1) * SECOND);
         Self { start: now, due, marks: Mutex::new(marks) }
     }
 
-    /// To be called before an arrival or a finish is counted. `totals` gives (arrived, finished).
+    /// To be called before an arrival or a completion is counted. `totals` gives (arrived, completed).
     ///
     /// One load, unless a second has begun. Then `totals` is asked, once, under a lock: it must be
     /// quick and must not come back here.
@@ -450,12 +450,12 @@ impl Window {
         }
         let second = now / SECOND;
         marks.retain(|mark| mark.second + WINDOW > second);
-        let (arrived, finished) = totals();
-        marks.push_back(Mark { second, arrived, finished });
+        let (arrived, completed) = totals();
+        marks.push_back(Mark { second, arrived, completed });
         self.due.store((second + 1) * SECOND, Ordering::Release);
     }
 
-    /// (arrivals, finishes) per second, when the totals are now `current`.
+    /// (arrivals, completions) per second, when the totals are now `current`.
     pub fn rates(&self, now: Tick, current: (u64, u64)) -> (f64, f64) {
         let first = (now / SECOND + 1).saturating_sub(WINDOW);
         let marks = self.marks.lock();
@@ -465,7 +465,7 @@ impl Window {
         let begin = self.start.max(first * SECOND);
         let length = now.saturating_sub(begin).max(SECOND);
         let rate = |now: u64, then: u64| ratio(now.saturating_sub(then), length) * 1e9;
-        (rate(current.0, base.arrived), rate(current.1, base.finished))
+        (rate(current.0, base.arrived), rate(current.1, base.completed))
     }
 }
 
