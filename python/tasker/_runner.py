@@ -59,6 +59,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         ResourceCreationError: A base worker got no resource, or *timeout* passed. What the others
             had made is destroyed. The error of `on_create` is the cause.
         RunnerStopped: The interpreter is exiting.
+        TypeError: *config* is no `Config`.
 
     Example:
         >>> import sqlite3

@@ -14,6 +14,7 @@ import_exception!(tasker._errors, QueueFull);
 import_exception!(tasker._errors, TaskTimeout);
 import_exception!(tasker._errors, TaskCancelled);
 import_exception!(tasker._errors, StopTimeout);
+import_exception!(concurrent.futures, CancelledError);
 import_exception!(concurrent.futures.thread, BrokenThreadPool);
 
 /// What a standard executor says that was shut down.

@@ -1,6 +1,7 @@
 //! Live engines of this process: ended in order when the interpreter exits, left alone after a fork.
 
-use super::error::{BrokenThreadPool, RunnerBroken, RunnerStopped};
+use super::error::RunnerStopped;
+use super::facade::Facade;
 use super::host::PyHost;
 use super::runner::{kill, running_tasks, wait_ended};
 use super::wait::Limit;
@@ -8,7 +9,6 @@ use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Mode};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, Weak};
-use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 use std::fmt::Write as _;
 
@@ -53,10 +53,7 @@ fn live() -> Vec<Arc<Engine<PyHost>>> {
 #[pyfunction]
 pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
     EXITING.store(true, Ordering::SeqCst);
-    // What a refused call raises: at the very end nothing can be imported any more.
-    RunnerStopped::type_object(py);
-    RunnerBroken::type_object(py);
-    BrokenThreadPool::type_object(py);
+    Facade::load(py)?;
     let engines = live();
     for engine in &engines {
         engine.begin_stop();

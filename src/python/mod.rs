@@ -10,6 +10,7 @@
 mod context;
 mod error;
 mod exit;
+mod facade;
 mod future;
 mod guarded;
 mod host;

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{self, ResourceCreationError, RunnerStopped, StopTimeout};
 use super::exit;
+use super::facade::Facade;
 use super::future::Future;
 use super::future::settle;
 use super::host::hooks::Hooks;
@@ -22,10 +23,9 @@ use crate::engine::task::token::{Hook, Token};
 use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
 use crate::sync::Arc;
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple};
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -66,6 +66,10 @@ impl Runner {
         let py = config.py();
         if exit::is_exiting() {
             return Err(RunnerStopped::new_err(error::STOPPED));
+        }
+        if !config.is_instance(Facade::get(py)?.config.bind(py))? {
+            let text = format!("config must be a Config, got {}", config.repr()?);
+            return Err(PyTypeError::new_err(text));
         }
         let (host, settings) = read(config)?;
         let context: Option<Bound<'_, Context>> = config.getattr("context")?.extract()?;
@@ -161,7 +165,6 @@ impl Runner {
 
     /// Returns the gauges of this moment.
     fn stats(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let _net = Net::spread();
         self.core.get().check_alive_or_ended()?;
         let stats = self.engine().stats();
@@ -176,12 +179,11 @@ impl Runner {
         fields.set_item("running_tasks", stats.running)?;
         fields.set_item("overdue_tasks", stats.overdue)?;
         fields.set_item("available_resources", stats.available)?;
-        make(py, &CLASS, "Stats", &fields)
+        Facade::get(py)?.stats.call(py, (), Some(&fields))
     }
 
     /// Returns the figures since the start.
     fn metrics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let _net = Net::spread();
         self.core.get().check_alive_or_ended()?;
         let metrics = self.engine().metrics();
@@ -220,7 +222,7 @@ impl Runner {
         for (what, total) in totals {
             fields.set_item(format!("total_tasks_{what}"), total)?;
         }
-        make(py, &CLASS, "Metrics", &fields)
+        Facade::get(py)?.metrics.call(py, (), Some(&fields))
     }
 
     /// Queues a task for each item and returns their futures.
@@ -294,16 +296,6 @@ pub(super) fn release_if_over(py: Python<'_>, engine: &Engine<PyHost>) {
     if engine.mode() == Mode::Stopped {
         engine.host.hooks.release(py);
     }
-}
-
-/// Makes one of the facade's figures.
-fn make(
-    py: Python<'_>,
-    class: &PyOnceLock<Py<PyType>>,
-    name: &str,
-    fields: &Bound<'_, PyDict>,
-) -> PyResult<Py<PyAny>> {
-    Ok(class.import(py, "tasker._stats", name)?.call((), Some(fields))?.unbind())
 }
 
 /// Reads what the facade has validated.
@@ -487,12 +479,7 @@ pub(super) fn running_tasks(
     py: Python<'_>,
     engine: &Arc<Engine<PyHost>>,
 ) -> PyResult<Vec<Py<PyAny>>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static STACKS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let class = CLASS.import(py, "tasker._errors", "RunningTask")?;
-    let stacks = STACKS.get_or_try_init(py, || {
-        PyResult::Ok(py.import("tasker._threads")?.getattr("stacks")?.unbind())
-    })?;
+    let Facade { running_task, stacks, .. } = Facade::get(py)?;
     let stacks = stacks.bind(py).call1((engine.host.threads(py),))?;
     let now = engine.clock.now();
     let mut tasks = Vec::new();
@@ -502,7 +489,7 @@ pub(super) fn running_tasks(
         let age = now.saturating_sub(since) as f64 / 1e9;
         super::host::discard(py, task);
         let stack = stacks.call_method1("get", (badge.name(), PyTuple::empty(py)))?;
-        tasks.push(class.call1((name, age, badge.name(), stack))?.unbind());
+        tasks.push(running_task.call1(py, (name, age, badge.name(), stack))?);
     }
     Ok(tasks)
 }
@@ -519,28 +506,24 @@ fn stop_timeout(
 }
 
 fn dropped_tasks(py: Python<'_>, dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static PRIORITY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CLASS.import(py, "tasker._dropped", "DroppedTask")?;
-    let priority = PRIORITY.import(py, "tasker._priority", "Priority")?;
-    let without_resource = py.import("tasker._dropped")?.getattr("without_resource")?;
+    let Facade { priority, dropped_task, without_resource, .. } = Facade::get(py)?;
     let mut tasks = Vec::with_capacity(dropped.len());
     for task in dropped {
         let fields = PyDict::new(py);
-        let mut function = task.function.map(|function| function.into_bound(py));
+        let mut function = task.function;
         if task.bare {
-            function = Some(without_resource.call1((function,))?);
+            function = Some(without_resource.call1(py, (function,))?);
         }
         fields.set_item("fn", function)?;
         let args = task.args.unwrap_or_else(|| PyTuple::empty(py).unbind());
         fields.set_item("args", args)?;
         let kwargs = task.kwargs.unwrap_or_else(|| PyDict::new(py).unbind());
         fields.set_item("kwargs", kwargs)?;
-        fields.set_item("priority", priority.call1((task.class as u8,))?)?;
+        fields.set_item("priority", priority.call1(py, (task.class as u8,))?)?;
         fields.set_item("once", task.once)?;
         fields.set_item("timeout", task.timeout)?;
         fields.set_item("name", task.name)?;
-        tasks.push(class.call((), Some(&fields))?.unbind());
+        tasks.push(dropped_task.call(py, (), Some(&fields))?);
     }
     Ok(tasks)
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasker import Config, Runner, RunnerStopped
+from tasker import Config, Future, Runner, RunnerStopped
 from tests.lifecycle.child import config, eventually, say
 from tests.lifecycle.support import LIMIT, ROOT, run
 
@@ -188,6 +188,28 @@ def test_after_the_hook_every_call_is_refused() -> None:
         "Runner True",
         "stopped 0",
     ]
+
+
+def test_a_destructor_may_end_its_runner_at_the_very_end() -> None:
+    def program() -> None:
+        class Late:
+            def __init__(self) -> None:
+                self.runner = Runner(config())
+                self.cancelled = Future[None]()
+                self.cancelled.cancel()
+                self.say = say
+
+            def __del__(self) -> None:
+                self.say(self.runner.kill(), self.runner.stop(), self.runner.state)
+                self.say(self.runner.stats().active_workers, self.runner.metrics().max_wait_time)
+                try:
+                    self.cancelled.result()
+                except BaseException as error:
+                    self.say(type(error).__name__)
+
+        sys.modules["late"] = Late()  # type: ignore[assignment]
+
+    assert run(program) == ["[] None stopped", "0 0.0", "CancelledError"]
 
 
 @pytest.mark.parametrize("before", ["used", "unused"])

@@ -40,6 +40,12 @@ def test_every_base_worker_has_its_resource_when_the_constructor_returns(runners
     assert (stats.base_workers, stats.active_workers, stats.starting_workers) == (5, 5, 0)
 
 
+@pytest.mark.parametrize("config", [None, {"worker_count": 1}, Config])
+def test_what_is_no_config_is_refused_by_name(config: Any) -> None:
+    with pytest.raises(TypeError, match="config must be a Config, got "):
+        Runner(config)
+
+
 def test_resources_are_made_at_the_same_time(runners: Runners) -> None:
     barrier = threading.Barrier(4)
     runners.keep(Runner(Config(on_create=lambda: barrier.wait(PATIENCE), worker_count=4)))

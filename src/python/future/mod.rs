@@ -345,7 +345,7 @@ impl Future {
             wait_for(slf, timeout)?;
         }
         match future.word.phase() {
-            Phase::Cancelled => Err(cancelled(py)),
+            Phase::Cancelled => Err(cancelled()),
             _ => match future.outcome() {
                 Outcome::Value(value) => Ok(value.clone_ref(py)),
                 Outcome::Error(error) => Err(error::raise(py, error.clone_ref(py))),
@@ -363,7 +363,7 @@ impl Future {
             wait_for(slf, timeout)?;
         }
         match future.word.phase() {
-            Phase::Cancelled => Err(cancelled(py)),
+            Phase::Cancelled => Err(cancelled()),
             _ => Ok(future.error(py)),
         }
     }
@@ -601,13 +601,9 @@ fn set_attribute(
     }
 }
 
-fn cancelled(py: Python<'_>) -> PyErr {
+fn cancelled() -> PyErr {
     // The standard's own class, as the standard's `cancel` promises; ours is for what a kill answers.
-    let raise = || -> PyResult<PyErr> {
-        let class = py.import("concurrent.futures")?.getattr("CancelledError")?;
-        Ok(PyErr::from_value(class.call0()?))
-    };
-    raise().unwrap_or_else(|error| error)
+    error::CancelledError::new_err(())
 }
 
 /// Blocks until the task is done.

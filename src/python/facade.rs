@@ -1,0 +1,51 @@
+//! What the package defines in Python and native code makes or calls.
+
+use super::error;
+use pyo3::PyTypeInfo;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// See the module's documentation. Found once, at the latest when the interpreter begins to exit: at its very end nothing
+/// can be imported any more, and a destructor may still want to kill its runner.
+pub(super) struct Facade {
+    pub(super) config: Py<PyAny>,
+    pub(super) stats: Py<PyAny>,
+    pub(super) metrics: Py<PyAny>,
+    pub(super) priority: Py<PyAny>,
+    pub(super) dropped_task: Py<PyAny>,
+    pub(super) without_resource: Py<PyAny>,
+    pub(super) running_task: Py<PyAny>,
+    pub(super) stacks: Py<PyAny>,
+}
+
+impl Facade {
+    pub(super) fn get(py: Python<'_>) -> PyResult<&'static Self> {
+        static FACADE: PyOnceLock<Facade> = PyOnceLock::new();
+        FACADE.get_or_try_init(py, || {
+            let find = |module: &str, name: &str| -> PyResult<Py<PyAny>> {
+                Ok(py.import(module)?.getattr(name)?.unbind())
+            };
+            Ok(Self {
+                config: find("tasker._config", "Config")?,
+                stats: find("tasker._stats", "Stats")?,
+                metrics: find("tasker._stats", "Metrics")?,
+                priority: find("tasker._priority", "Priority")?,
+                dropped_task: find("tasker._dropped", "DroppedTask")?,
+                without_resource: find("tasker._dropped", "without_resource")?,
+                running_task: find("tasker._errors", "RunningTask")?,
+                stacks: find("tasker._threads", "stacks")?,
+            })
+        })
+    }
+
+    /// Finds all of it, and the errors that a call may still raise.
+    pub(super) fn load(py: Python<'_>) -> PyResult<()> {
+        Self::get(py)?;
+        error::RunnerStopped::type_object(py);
+        error::RunnerBroken::type_object(py);
+        error::BrokenThreadPool::type_object(py);
+        error::StopTimeout::type_object(py);
+        error::CancelledError::type_object(py);
+        Ok(())
+    }
+}
