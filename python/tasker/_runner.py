@@ -149,8 +149,9 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        is_normal = exc is None or isinstance(exc, (SystemExit, GeneratorExit))
         try:
-            if exc is None or isinstance(exc, (SystemExit, GeneratorExit)):
+            if is_normal:
                 self.stop()
             else:
                 self.kill()
@@ -158,6 +159,11 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             # A child process that leaves the block on its way out must get out.
             if exc is None:
                 raise
+        except BaseException:
+            # Ctrl-C, say, while it waited: an exception leaves the block after all.
+            if is_normal:
+                self.kill()
+            raise
 
     @classmethod
     def start(cls, config: Config[S], *, timeout: float | None = None) -> Starting[S]:

@@ -180,6 +180,20 @@ def test_it_kills_the_runner_when_it_leaves_the_with_block() -> None:
     assert run(program) == ["at once", "True TaskCancelled"]
 
 
+def test_it_kills_a_runner_whose_with_block_waits_for_the_backlog() -> None:
+    def program() -> None:
+        def block() -> None:
+            with Runner(config()) as runner:
+                futures.append(runner.submit(lambda _: current_context().wait(20)))
+                futures.append(runner.submit(lambda _: current_context().wait(20)))
+
+        futures: list[Future[bool]] = []
+        say(interrupted(block))
+        say(futures[0].result(), type(futures[1].exception()).__name__)
+
+    assert run(program) == ["at once", "True TaskCancelled"]
+
+
 def test_it_is_never_raised_in_a_worker() -> None:
     def program() -> None:
         with Runner(config(2)) as runner:
