@@ -113,7 +113,8 @@ class StopTimeout(TaskerError, TimeoutError):
     """`stop` or `kill` ran out of time; the shutdown goes on, and `kill` still works.
 
     Attributes:
-        running: The tasks that held it up. The text names them.
+        running: The tasks that held it up. The text names them, and the workers that have not
+            ended without one, in a hook.
         dropped: What never ran and never will, as `kill` would have returned it; empty after
             `stop`.
     """

@@ -96,7 +96,7 @@ fn part(py: Python<'_>, engines: &[Arc<Engine<PyHost>>]) -> PyResult<()> {
     .map(|_| ())
 }
 
-fn runs_a_task(badge: &Badge<PyHost>) -> bool {
+pub(super) fn runs_a_task(badge: &Badge<PyHost>) -> bool {
     let mut busy = false;
     badge.look_at_running(|_, _| busy = true);
     busy

@@ -27,6 +27,7 @@ use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// How long a failed start waits for the creations that are still under way.
@@ -474,13 +475,18 @@ fn running(py: Python<'_>, engine: &Arc<Engine<PyHost>>) -> Vec<(Arc<Badge<PyHos
     found
 }
 
+/// Where the engine's threads are, by name.
+fn stacks<'py>(py: Python<'py>, engine: &Engine<PyHost>) -> PyResult<Bound<'py, PyAny>> {
+    Facade::get(py)?.stacks.bind(py).call1((engine.host.threads(py),))
+}
+
 /// What runs, as the facade's objects.
 pub(super) fn running_tasks(
     py: Python<'_>,
     engine: &Arc<Engine<PyHost>>,
 ) -> PyResult<Vec<Py<PyAny>>> {
-    let Facade { running_task, stacks, .. } = Facade::get(py)?;
-    let stacks = stacks.bind(py).call1((engine.host.threads(py),))?;
+    let running_task = &Facade::get(py)?.running_task;
+    let stacks = stacks(py, engine)?;
     let now = engine.clock.now();
     let mut tasks = Vec::new();
     for (badge, task, since) in running(py, engine) {
@@ -501,7 +507,16 @@ fn stop_timeout(
     dropped: Vec<Py<PyAny>>,
 ) -> PyResult<PyErr> {
     let running = PyTuple::new(py, running_tasks(py, engine)?)?.unbind();
-    let text = format!("{verb}() of runner {:?} timed out", engine.settings.name);
+    let mut text = format!("{verb}() of runner {:?} timed out", engine.settings.name);
+    let stacks = stacks(py, engine)?;
+    for badge in engine.members().iter().filter(|badge| !exit::runs_a_task(badge)) {
+        let _ = write!(text, "; {} is still ending", badge.name());
+        let stack = stacks.call_method1("get", (badge.name(), PyTuple::empty(py)))?;
+        let stack: Vec<String> = stack.extract()?;
+        if let Some(place) = stack.last().and_then(|call| call.trim().lines().next()) {
+            let _ = write!(text, ", at {place}");
+        }
+    }
     Ok(StopTimeout::new_err((text, running, dropped)))
 }
 

@@ -262,6 +262,18 @@ def test_a_hook_may_stop_its_own_runner(runners: Runners, hook: str) -> None:
     own[0].stop(PATIENCE)
 
 
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_one_that_a_hook_holds_up_says_where(runners: Runners, gate: Gate, verb: str) -> None:
+    def close(resource: Resource) -> None:
+        gate.hold()
+        runners.factory.destroy(resource)
+
+    runner = runners.start(on_destroy=close)
+    with pytest.raises(StopTimeout, match=r"tasker-worker-1 is still ending, at File ") as raised:
+        getattr(runner, verb)(MOMENT)
+    assert raised.value.running == ()
+
+
 def test_ctrl_c_ends_the_wait_and_the_shutdown_goes_on(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
     future = runner.submit(gate.hold_then_return, "done")
