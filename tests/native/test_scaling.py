@@ -174,6 +174,33 @@ def test_a_thread_that_cannot_start_costs_no_task(
     log.rest()
 
 
+def test_threads_that_cannot_start_are_logged_once(
+    runners: Runners, log: LogBook, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = runners.start(max_worker_count=2, burst_interval=0.001)
+    runner.submit(gate.hold)
+    gate.wait_for()
+    tried = threading.Semaphore(0)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "-burst-" in thread.name:
+            tried.release()
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    future = runner.submit(lambda _: "served")
+    for _ in range(5):
+        assert tried.acquire(timeout=PATIENCE)
+    (record,) = log.take()
+    assert "no thread could be started" in record.getMessage()
+    monkeypatch.undo()
+    assert future.result(PATIENCE) == "served"
+    gate.open()
+
+
 @pytest.mark.timing
 def test_it_does_not_flap(runners: Runners) -> None:
     factory: Factory = runners.factory

@@ -101,6 +101,8 @@ pub(super) struct PyHost {
     threads: Mutex<Vec<Py<PyAny>>>,
     dropped: Mutex<Vec<Dropped>>,
     last_fault: Mutex<Option<Py<PyAny>>>,
+    /// The last thread could not be started, and the log says so.
+    threadless: AtomicBool,
     /// A stop timed out or a kill was called: the exit of the interpreter does not wait for what runs.
     abandoned: AtomicBool,
     /// The engine is a standard executor's: there is no resource, hooks are called without one, and refusals are the
@@ -121,6 +123,7 @@ impl PyHost {
             threads: Mutex::new(Vec::new()),
             dropped: Mutex::new(Vec::new()),
             last_fault: Mutex::new(None),
+            threadless: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             standard: false,
             uninitialised: AtomicBool::new(false),
@@ -250,6 +253,7 @@ impl Host for PyHost {
     fn spawn(&self, py: Python<'_>, life: Life<Self>) -> Result<(), Py<PyAny>> {
         let engine = Arc::clone(life.engine());
         let thread = thread::start_worker(py, life, self.standard)?;
+        self.threadless.store(false, Ordering::Relaxed);
         let known = {
             let mut threads = self.threads.lock();
             threads.push(thread);
@@ -519,8 +523,11 @@ impl Host for PyHost {
     }
 
     fn report_no_thread(&self, py: Python<'_>, fault: Py<PyAny>) {
-        let text = "no thread could be started for another worker; trying again later";
-        log::say(py, Some(self), Level::Warning, text, None, Some(&fault));
+        // Once for each change: it is tried again for each look at the load, and for each call.
+        if !self.threadless.swap(true, Ordering::Relaxed) {
+            let text = "no thread could be started for another worker; trying again later";
+            log::say(py, Some(self), Level::Warning, text, None, Some(&fault));
+        }
         self.keep_fault(py, fault);
     }
 
