@@ -329,7 +329,8 @@ class Runner(Generic[_R]):
     ) -> _T:
         """Queues a task, waits for it and returns its result.
 
-        On a worker of this runner the task runs at once, on that worker's resource.
+        On a worker of this runner the task runs at once, on that worker's resource, and needs no
+        room in the queue.
 
         Args:
             fn: Called as `fn(resource, *args, **kwargs)` on a worker.
@@ -426,8 +427,9 @@ class Runner(Generic[_R]):
 
         A full queue acts as for `submit`, item by item: the call waits for room, or, with
         `when_full="raise"`, on a worker of this runner and in a thread with a running asyncio loop,
-        the item is refused. An item that is refused half-way, as the queue is full or the runner
-        stops meanwhile, has the refusal in its future; the others are not affected.
+        the item is refused. A time limit counts from the call, for all items. An item that is
+        refused half-way, as the queue is full or the runner stops meanwhile, has the refusal in
+        its future; the others are not affected.
 
         Args:
             fn: Called as `fn(resource, item)` on a worker.

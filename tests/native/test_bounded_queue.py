@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasker import Priority, QueueFull, Runner, RunnerStopped
+from tasker import Priority, QueueFull, Runner, RunnerStopped, current_context
 from tests.native.support import (
     FREE_THREADED,
     MOMENT,
@@ -146,6 +146,62 @@ def test_the_default_limit_counts_while_it_waits(runners: Runners, gate: Gate) -
     runner.options(timeout=PATIENCE).submit(gate.hold)
     with pytest.raises(QueueFull):
         runner.submit(gate.hold)
+
+
+@pytest.mark.parametrize("verb", ["queue_task", "submit_many"])
+def test_the_limit_of_a_task_counts_from_the_call_that_waits_for_room(
+    runners: Runners, gate: Gate, verb: str
+) -> None:
+    runner = full(runners, gate)
+    view = runner.options(timeout=PATIENCE)
+
+    def deadline(_resource: Resource, *_items: int) -> float | None:
+        return current_context().deadline
+
+    def submit_many() -> float | None:
+        return view.submit_many(deadline, [1])[0].result()
+
+    call = Call({"queue_task": lambda: view.queue_task(deadline), "submit_many": submit_many}[verb])
+    call.wait_until_blocked()
+    still_outside = time.monotonic()
+    gate.open()
+    deadline_of_it = call.result()
+    assert deadline_of_it is not None
+    assert deadline_of_it <= still_outside + PATIENCE
+
+
+def test_all_items_of_submit_many_wait_for_room_within_one_limit(
+    runners: Runners, gate: Gate
+) -> None:
+    runner = full(runners, gate)
+    began = time.monotonic()
+    futures = runner.options(timeout=0.1).submit_many(lambda _, item: item, range(20))
+    assert time.monotonic() - began < 1.0
+    assert [type(future.exception()) for future in futures] == [QueueFull] * 20
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "queue_task",
+        "queue_task_with_priority",
+        "queue_task_once",
+        "queue_task_with_priority_once",
+        "run_task",
+    ],
+)
+@pytest.mark.parametrize("when_full", ["block", "raise"])
+def test_a_task_that_an_own_worker_runs_itself_needs_no_room(
+    runners: Runners, verb: str, when_full: str
+) -> None:
+    runner = runners.start(max_queue_size=1, when_full=when_full)
+
+    def outer(resource: Resource) -> bool:
+        runner.submit(lambda _: None)
+        inner: bool = getattr(runner, verb)(lambda same: same is resource)
+        return inner
+
+    assert runner.submit(outer).result(PATIENCE)
 
 
 def test_a_submit_from_an_own_worker_raises_instead_of_waiting(runners: Runners) -> None:

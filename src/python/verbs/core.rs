@@ -232,13 +232,18 @@ impl CoreRef<'_> {
         Ok(limit)
     }
 
-    /// Puts a task's time limit down, if it has one, before anybody else sees the task.
-    fn put_limit(future: &Py<Future>, since: Tick, limit: Option<f64>) -> Option<Tick> {
-        let length = Duration::try_from_secs_f64(limit?).map_or(Tick::MAX, ticks);
-        let due = since.saturating_add(length);
-        future.get().word.set(TIMED);
-        future.get().slot.lock().get_or_insert_default().due = Some(due);
-        Some(due)
+    /// When a time limit passes that counts from `since`.
+    fn due(since: Tick, limit: f64) -> Tick {
+        let length = Duration::try_from_secs_f64(limit).map_or(Tick::MAX, ticks);
+        since.saturating_add(length)
+    }
+
+    /// Puts down when a task's time limit passes, if it has one, before anybody else sees the task.
+    fn put_due(future: &Py<Future>, due: Option<Tick>) {
+        if due.is_some() {
+            future.get().word.set(TIMED);
+            future.get().slot.lock().get_or_insert_default().due = due;
+        }
     }
 
     /// Has an accepted task's time limit watched, if it has one.
@@ -262,8 +267,18 @@ impl CoreRef<'_> {
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
         self.check_open(&call.function)?;
+        let due = self.due_from_now(py, options)?;
+        self.enqueue(call, options, due)
+    }
+
+    /// When the time limit of a task passes that is submitted now.
+    fn due_from_now(
+        &self,
+        py: Python<'_>,
+        options: Option<&Arc<Options>>,
+    ) -> PyResult<Option<Tick>> {
         let limit = self.limit(py, options)?;
-        self.enqueue(call, options, limit)
+        Ok(limit.map(|limit| Self::due(self.engine.clock.now(), limit)))
     }
 
     /// Waits for room if need be, and queues a task.
@@ -271,16 +286,18 @@ impl CoreRef<'_> {
         &self,
         call: Call<'_>,
         options: Option<&Arc<Options>>,
-        limit: Option<f64>,
+        due: Option<Tick>,
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
         if self.engine.settings.max_queue_size.is_some() {
             let class = options.map_or(Class::Normal, |options| options.class);
-            self.room(py, class, Limit::after(limit))?;
+            let left = |due: Tick| due.saturating_sub(self.engine.clock.now());
+            let left = due.map(|due| Duration::from_nanos(left(due)).as_secs_f64());
+            self.room(py, class, Limit::after(left))?;
         }
         let context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose();
         let context = context.inspect_err(|_| self.give_back())?;
-        self.accept(call, context, options, limit, |_| ())
+        self.accept(call, context, options, due, |_| ())
     }
 
     /// `Runner.submit_many`. The workers are woken once: who is on its way wakes the others.
@@ -292,14 +309,15 @@ impl CoreRef<'_> {
     ) -> PyResult<Vec<Py<Future>>> {
         let py = function.py();
         self.check_open(function)?;
-        let limit = self.limit(py, options)?;
         // All of them first: an input that fails must not leave tasks behind that nobody knows of.
         let items = items.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        // One for all, so that it bounds the whole call.
+        let due = self.due_from_now(py, options)?;
         let mut futures = Vec::with_capacity(items.len());
         for item in items {
             let args = PyTuple::new(py, [item])?;
             let call = Call { function: function.clone(), args: Some(args), kwargs: None };
-            match self.enqueue(call, options, limit) {
+            match self.enqueue(call, options, due) {
                 Ok(future) => futures.push(future),
                 Err(refusal) if error::is_refusal(py, &refusal) => {
                     let refusal = refusal.into_value(py).into_any();
@@ -326,8 +344,9 @@ impl CoreRef<'_> {
         options: Option<&Arc<Options>>,
         mark: impl FnOnce(&Py<Future>),
     ) -> PyResult<Py<Future>> {
-        let limit = self.limit(call.function.py(), options).inspect_err(|_| self.give_back())?;
-        self.accept(call, context, options, limit, mark)
+        let due = self.due_from_now(call.function.py(), options);
+        let due = due.inspect_err(|_| self.give_back())?;
+        self.accept(call, context, options, due, mark)
     }
 
     /// Submits a batch. The caller holds a permit for each item.
@@ -362,14 +381,14 @@ impl CoreRef<'_> {
         call: Call<'_>,
         context: Option<Snapshot>,
         options: Option<&Arc<Options>>,
-        limit: Option<f64>,
+        due: Option<Tick>,
         mark: impl FnOnce(&Py<Future>),
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
         let since = self.engine.clock.now();
         let future = self.draft(call, context, options, false).inspect_err(|_| self.give_back())?;
         let word: &TaskWord = &future.get().word;
-        let due = Self::put_limit(&future, since, limit);
+        Self::put_due(&future, due);
         mark(&future);
         let task = Task::new(future.clone_ref(py));
         let accepted = if self.engine.settings.on_demand {
@@ -419,7 +438,8 @@ impl CoreRef<'_> {
             }
         })?;
         settle::observe(future.get(), |slot| slot.callbacks.push(Callback::Courier(courier)));
-        let due = Self::put_limit(&future, since, limit);
+        let due = limit.map(|limit| Self::due(since, limit));
+        Self::put_due(&future, due);
         if let Some(permits) = full {
             future.get().word.set(OUTSIDE);
             line::line_up(self, permits, &future, py);
@@ -444,6 +464,11 @@ impl CoreRef<'_> {
         options: Option<&Arc<Options>>,
     ) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
+        let bounded = self.engine.settings.max_queue_size.is_some();
+        if bounded && seat::desk_of(&self.engine, |_| ()).is_some() {
+            // It runs here and now anyhow, and needs no room in the queue for that.
+            return self.run_task(call, options);
+        }
         let future = self.submit(call, options)?;
         outcome(future.bind(py))
     }
@@ -465,7 +490,8 @@ impl CoreRef<'_> {
         let take = || if is_current { Ok(Snapshot::CURRENT) } else { Snapshot::take(py) };
         let context = self.copy_contextvars.then(take).transpose()?;
         let future = self.draft(call, context, options, true)?;
-        let due = Self::put_limit(&future, since, limit);
+        let due = limit.map(|limit| Self::due(since, limit));
+        Self::put_due(&future, due);
         if inside {
             if !self.engine.accept_inside(since) {
                 discard(py, Task::new(future));
