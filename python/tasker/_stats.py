@@ -92,6 +92,6 @@ class Metrics:
     total_tasks_cancelled: int
     """Tasks cancelled by their callers before they started."""
     total_tasks_dropped: int
-    """Tasks that `kill` dropped before they started."""
+    """Tasks dropped before they started: by `kill`, or by a stop without any resource."""
     total_tasks_timed_out: int
     """Tasks whose time limit passed."""

@@ -44,6 +44,19 @@ pub trait Host: Send + Sync + Sized + 'static {
         badge: &Badge<Self>,
     ) -> Result<Self::Resource, Self::Fault>;
 
+    /// Makes a resource and looks at it as [`validate`](Self::validate) does; one that is bad has been cleaned up.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be made, or that it was bad.
+    fn create_valid(
+        &self,
+        scope: Self::Scope<'_>,
+        badge: &Badge<Self>,
+    ) -> Result<Self::Resource, Self::Fault> {
+        self.create(scope, badge)
+    }
+
     /// Cleans a resource up, once, on the thread that made it. Failures are the host's to report.
     fn destroy(&self, scope: Self::Scope<'_>, badge: &Badge<Self>, resource: Self::Resource);
 

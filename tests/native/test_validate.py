@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tasker import ResourceCreationError, TaskTimeout
 from tests.native.support import (
     PATIENCE,
     Gate,
@@ -144,6 +145,36 @@ def test_the_task_of_a_dead_resource_is_not_lost_while_none_can_be_made(
     up.set()
     assert future.result(PATIENCE) == 1
     log.take()
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("resource_pool_size", [None, 0])
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
+def test_where_it_refuses_every_new_resource_they_are_made_with_pauses(
+    runners: Runners, log: LogBook, verb: str, thread_bound: bool, resource_pool_size: int | None
+) -> None:
+    up = threading.Event()
+    runner = runners.start(
+        validate=lambda _: up.is_set(),
+        validate_after_idle=0,
+        thread_bound=thread_bound,
+        resource_pool_size=resource_pool_size,
+    )
+    with pytest.raises(TaskTimeout) as raised:
+        getattr(runner.options(timeout=0.3), verb)(number)
+    assert isinstance(raised.value.__cause__, ResourceCreationError)
+    assert len(runners.factory.made) < 50
+    assert "trying again with growing pauses" in log.take()[0].getMessage()
+    up.set()
+    assert getattr(runner, verb)(number) > 0
+
+
+def test_where_it_refuses_every_new_resource_a_stop_ends(runners: Runners, log: LogBook) -> None:
+    runner = runners.start(validate=lambda _: False, validate_after_idle=0)
+    future = runner.submit(number)
+    runner.stop(timeout=PATIENCE)
+    assert isinstance(future.exception(), ResourceCreationError)
+    log.rest()
 
 
 def test_one_that_takes_long_keeps_no_other_worker_asleep(runners: Runners, gate: Gate) -> None:

@@ -1332,6 +1332,22 @@ fn a_resource_that_is_not_valid_any_more_is_replaced_and_no_task_sees_it() {
 }
 
 #[test]
+fn a_resource_that_is_bad_from_the_start_is_a_creation_that_failed() {
+    let up = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&up);
+    let on_validate = Box::new(move |_| flag.load(Ordering::SeqCst));
+    let care = Policy { validate_after: Some(0), ..Policy::default() };
+    let runner = Runner::new(caring(2, care), Orders { on_validate, ..Orders::default() });
+    let tasks: Vec<_> = (0..5).map(|n| runner.submit(Class::Normal, value(n))).collect();
+    eventually("it goes on trying", || lock(&runner.world().faults).len() >= 3);
+    assert_eq!(runner.stats().queued, 5, "tasks stay queued");
+    assert_eq!(lock(&runner.world().troubles).first(), Some(&Trouble::Began));
+    up.store(true, Ordering::SeqCst);
+    assert!(tasks.iter().zip(0..).all(|(task, n)| task.outcome() == Outcome::Value(n)));
+    runner.finish();
+}
+
+#[test]
 fn a_reset_that_fails_replaces_the_resource_and_leaves_the_outcome_alone() {
     let orders = Orders { on_reset: Box::new(|number| number != 0), ..Orders::default() };
     let runner = Runner::new(caring(1, Policy { resets: true, ..Policy::default() }), orders);

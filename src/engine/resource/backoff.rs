@@ -2,9 +2,11 @@
 //!
 //! While all is well every worker creates at once and in parallel. From the first failure on there is
 //! one attempt at a time for the whole runner, after a pause that doubles from 0.1 s to 2 s and is drawn
-//! with full jitter; the first success releases everybody.
+//! with full jitter; the first success releases everybody. A resource that is bad from the start is no success: once
+//! that is seen to happen, each new one is looked at as it is made.
 
 use crate::engine::clock::Tick;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub fn pause(failures: u32, random: u64) -> Tick {
 pub struct Backoff {
     state: Mutex<State>,
     changed: Condvar,
+    wary: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -66,7 +69,7 @@ impl Backoff {
             closed: false,
             random: seed | 1,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), changed: Condvar::new(), wary: AtomicBool::new(false) }
     }
 
     /// Blocks until the caller may attempt. The attempt ends with `succeeded` or `failed`, which are told
@@ -83,6 +86,17 @@ impl Backoff {
             state = self.changed.wait_timeout(state, Duration::from_nanos(limit));
         }
         false
+    }
+
+    /// Says whether new resources may be bad from the start.
+    pub fn be_wary(&self, wary: bool) {
+        // Relaxed, as below: one more that nobody looked at makes no difference.
+        self.wary.store(wary, Ordering::Relaxed);
+    }
+
+    /// Whether new resources may be bad from the start.
+    pub fn is_wary(&self) -> bool {
+        self.wary.load(Ordering::Relaxed)
     }
 
     /// Whether creation fails at the moment.

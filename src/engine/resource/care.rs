@@ -30,6 +30,8 @@ pub struct Care {
     used: Cell<Tick>,
     /// The failure up to which it is known to be good; see [`proof`](super::proof).
     proven: Cell<Failure>,
+    /// It was found bad before its first task.
+    useless: Cell<bool>,
 }
 
 impl Care {
@@ -46,7 +48,7 @@ impl Care {
             now.saturating_add(age - tenth).saturating_add(random() % (2 * tenth).max(1))
         });
         let (tasks, used, proven) = (Cell::new(0), Cell::new(now), Cell::new(proven));
-        Self { policy, due, generation, tasks, used, proven }
+        Self { policy, due, generation, tasks, used, proven, useless: Cell::new(false) }
     }
 
     /// It was used until now.
@@ -74,6 +76,16 @@ impl Care {
     pub fn validated(&self, now: Tick, latest: Failure) {
         self.used.set(now);
         self.prove(latest);
+    }
+
+    /// It was found bad without a task.
+    pub fn invalidated(&self) {
+        self.useless.set(self.tasks.get() == 0);
+    }
+
+    /// Whether it was found bad before its first task.
+    pub fn was_useless(&self) -> bool {
+        self.useless.get()
     }
 
     /// A task ended well on it. `latest`: the latest failure before that began.
@@ -146,6 +158,17 @@ mod tests {
         assert_eq!((ends.iter().min(), ends.iter().max()), (Some(&1_900), Some(&2_099)));
         assert!(!care(policy, 0).is_worn(|| 1_899, 7));
         assert!(care(policy, 0).is_worn(|| 1_900, 7));
+    }
+
+    #[test]
+    fn is_useless_when_found_bad_before_its_first_task() {
+        let care = care(Policy::default(), 0);
+        assert!(!care.was_useless());
+        care.invalidated();
+        assert!(care.was_useless());
+        care.served(2_000);
+        care.invalidated();
+        assert!(!care.was_useless());
     }
 
     #[test]

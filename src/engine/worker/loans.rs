@@ -26,7 +26,7 @@ pub struct Loan<H: Host> {
     /// Taken by `drop` alone.
     kit: Option<(H::Resource, Recorder, Care)>,
     badge: Arc<Badge<H>>,
-    home: Sender<H::Resource>,
+    home: Sender<(H::Resource, Care)>,
 }
 
 /// The idle loans of one engine.
@@ -169,16 +169,16 @@ pub(in crate::engine) fn lend<H: Host>(
     badge: &Arc<Badge<H>>,
     resource: H::Resource,
     care: Care,
-) -> (H::Resource, Next) {
+) -> (H::Resource, Care, Next) {
     let (home, door) = unbounded();
     let kit = Some((resource, engine.ledger.enlist(), care));
     engine.loans.put(engine, Box::new(Loan { kit, badge: Arc::clone(badge), home }));
     let back = engine.host.park(scope, || door.recv());
-    let leave = engine.loans.is_over(engine) || badge.post() == Post::Temporary;
-    (
-        back.expect("a loan goes home before its end of the channel is dropped"),
-        if leave { Next::Leave } else { Next::Renew },
-    )
+    let (resource, care) = back.expect("a loan goes home before its end of the channel is dropped");
+    // One that has served nobody stays for the call that it was hired for.
+    let is_done = badge.post() == Post::Temporary && !care.was_useless();
+    let leave = engine.loans.is_over(engine) || is_done;
+    (resource, care, if leave { Next::Leave } else { Next::Renew })
 }
 
 impl<H: Host> Loans<H> {
@@ -286,6 +286,8 @@ impl<H: Host> Loan<H> {
             let valid = engine.host.validate(scope, &self.badge, resource);
             if valid {
                 care.validated(now(), latest);
+            } else {
+                care.invalidated();
             }
             valid
         };
@@ -342,10 +344,10 @@ impl<H: Host> Loan<H> {
 
 impl<H: Host> Drop for Loan<H> {
     fn drop(&mut self) {
-        if let Some((resource, recorder, _care)) = self.kit.take() {
+        if let Some((resource, recorder, care)) = self.kit.take() {
             // First: once its worker is gone, the ledger is complete.
             drop(recorder);
-            let sent = self.home.send(resource);
+            let sent = self.home.send((resource, care));
             debug_assert!(sent.is_ok(), "its worker waits at the other end");
         }
     }

@@ -92,16 +92,17 @@ impl<H: Host> Life<H> {
 
     /// Serves with one resource after the other until it is time to go. `held` is the one there is.
     fn work(&self, scope: H::Scope<'_>, recorder: &Recorder, held: &mut Option<H::Resource>) {
-        let Engine { host, settings, renewal, clock, .. } = &*self.engine;
+        let Engine { host, settings, renewal, clock, backoff, .. } = &*self.engine;
         let mut relief = None;
         let mut generation = renewal.generation();
+        let mut useless = 0;
         let mut made = self.first_resource(scope);
         loop {
             let failed = matches!(made, Made::Failed);
             if let Made::Ready(resource, proven) = made {
                 let random = || RandomState::new().build_hasher().finish();
                 let care = Care::new(settings.care, clock.now(), generation, proven, random);
-                let next;
+                let (next, was_useless);
                 if self.badge.post().is_main() || settings.thread_bound {
                     let desk = Desk::new(
                         &self.engine,
@@ -111,11 +112,13 @@ impl<H: Host> Life<H> {
                         &care,
                     );
                     next = self.serve(scope, &desk, &mut relief);
+                    was_useless = care.was_useless();
                 } else {
-                    let (back, after) =
+                    let (back, care, after) =
                         loans::lend(&self.engine, scope, &self.badge, resource, care);
                     *held = Some(back);
                     next = after;
+                    was_useless = care.was_useless();
                 }
                 if self.engine.is_forsaken() {
                     return;
@@ -123,6 +126,11 @@ impl<H: Host> Life<H> {
                 self.badge.unset(EQUIPPED);
                 if let Some(resource) = held.take() {
                     host.destroy(scope, &self.badge, resource);
+                }
+                // Once is nothing: it may have been idle for long.
+                useless = if was_useless { useless + 1 } else { 0 };
+                if useless > 1 {
+                    backoff.be_wary(true);
                 }
                 if next == Next::Renew {
                     generation = renewal.generation();
@@ -180,9 +188,18 @@ impl<H: Host> Life<H> {
                 return Made::NotNeeded;
             }
             let latest = failures.latest();
-            match host.create(scope, &self.badge) {
+            let wary = backoff.is_wary();
+            let created = if wary {
+                host.create_valid(scope, &self.badge)
+            } else {
+                host.create(scope, &self.badge)
+            };
+            match created {
                 Ok(resource) => {
                     self.badge.set(BEGUN | EQUIPPED);
+                    if wary {
+                        backoff.be_wary(false);
+                    }
                     if let Some(trouble) = backoff.succeeded(turn, clock.now()) {
                         host.report_trouble(scope, &self.badge, trouble, None);
                     }
@@ -279,6 +296,8 @@ impl<H: Host> Life<H> {
         let valid = self.engine.host.validate(scope, &self.badge, desk.resource);
         if valid {
             desk.care.validated(desk.now(), latest);
+        } else {
+            desk.care.invalidated();
         }
         valid
     }

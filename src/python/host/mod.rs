@@ -278,6 +278,16 @@ impl Host for PyHost {
         }
     }
 
+    fn create_valid(&self, py: Python<'_>, badge: &Badge<Self>) -> Result<Py<PyAny>, Py<PyAny>> {
+        let resource = self.create(py, badge)?;
+        if self.validate(py, badge, &resource) {
+            return Ok(resource);
+        }
+        self.destroy(py, badge, resource);
+        let text = "validate refused a resource that was just made";
+        Err(error::make::<ResourceCreationError>(py, text, None))
+    }
+
     fn destroy(&self, py: Python<'_>, badge: &Badge<Self>, resource: Py<PyAny>) {
         seat::wake_now();
         if let Some(hooks) = self.hooks.get()

@@ -376,6 +376,15 @@ impl Host for World {
         Ok(Resource { id })
     }
 
+    fn create_valid(&self, (): (), badge: &Badge<Self>) -> Result<Resource, &'static str> {
+        let resource = self.create((), badge)?;
+        if self.validate((), badge, &resource) {
+            return Ok(resource);
+        }
+        self.destroy((), badge, resource);
+        Err("bad from the start")
+    }
+
     fn validate(&self, (): (), _badge: &Badge<Self>, resource: &Resource) -> bool {
         RESTED.set(false);
         (self.orders.on_validate)(resource.id)
