@@ -274,6 +274,18 @@ def test_one_that_a_hook_holds_up_says_where(runners: Runners, gate: Gate, verb:
     assert raised.value.running == ()
 
 
+def test_a_hook_may_have_its_runner_stopped_in_a_task_of_another(runners: Runners) -> None:
+    other = runners.start(thread_bound=False)
+    own: list[Runner[Resource]] = []
+
+    def reset(_resource: Resource) -> None:
+        other.run_task(lambda _: own[0].stop())
+
+    own.append(runners.start(reset=reset))
+    own[0].queue_task(lambda _: None)
+    own[0].stop(PATIENCE)
+
+
 def test_ctrl_c_ends_the_wait_and_the_shutdown_goes_on(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
     future = runner.submit(gate.hold_then_return, "done")
