@@ -53,7 +53,8 @@ fn live() -> Vec<Arc<Engine<PyHost>>> {
 #[pyfunction]
 pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
     EXITING.store(true, Ordering::SeqCst);
-    Facade::load(py)?;
+    // A package that is gone already must not keep a runner from its stop.
+    let loaded = Facade::load(py);
     let engines = live();
     for engine in &engines {
         engine.begin_stop();
@@ -62,7 +63,8 @@ pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
         let abandoned = engine.host.is_abandoned();
         wait_ended(py, engine, Limit::after(abandoned.then_some(0.0)))?;
     }
-    part(py, &engines)
+    part(py, &engines)?;
+    loaded
 }
 
 /// Kills every live engine and waits for what runs.
