@@ -243,11 +243,12 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        is_normal = exc is None or isinstance(exc, SystemExit)
         try:
             if isinstance(exc, GeneratorExit):
                 # The coroutine is being closed, and must not wait any more.
                 _threads.start(self.stop, f"stop of {self.name}")
-            elif exc is None or isinstance(exc, SystemExit):
+            elif is_normal:
                 await self.astop()
             else:
                 await self.akill()
@@ -255,6 +256,14 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             # As in `__exit__`.
             if exc is None:
                 raise
+        except GeneratorExit:
+            # As above.
+            raise
+        except BaseException:
+            # As in `__exit__`.
+            if is_normal:
+                await self.akill()
+            raise
 
     def __repr__(self) -> str:
         kind = type(self).__name__

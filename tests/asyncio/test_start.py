@@ -233,6 +233,53 @@ def test_how_the_block_is_left_decides_how_the_runner_ends(
     settled(runners.factory)
 
 
+def test_a_cancel_while_the_block_waits_for_the_stop_kills(
+    runners: Runners, run: Run, gate: Gate
+) -> None:
+    runner = runners.start()
+
+    async def block() -> None:
+        async with runner:
+            runner.submit(gate.hold)
+            waiting.append(runner.submit(lambda _: "ran"))
+            await asyncio.to_thread(gate.wait_for)
+
+    waiting: list[Future[str]] = []
+
+    async def main() -> None:
+        left = asyncio.create_task(block())
+        await until(lambda: runner.state == "stopping")
+        left.cancel()
+        await until(lambda: runner.state == "killed")
+        gate.open()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        assert runner.state == "stopped"
+        assert isinstance(waiting[0].exception(), TaskCancelled)
+
+    run(main())
+
+
+def test_a_coroutine_that_is_closed_while_its_block_waits_ends_at_once(
+    runners: Runners, run: Run, gate: Gate
+) -> None:
+    runner = runners.start()
+
+    async def serve() -> None:
+        async with runner:
+            runner.submit(gate.hold)
+
+    async def main() -> None:
+        coroutine = serve()
+        coroutine.send(None)
+        coroutine.close()
+        await until(lambda: runner.state == "stopping")
+        gate.open()
+        await until(lambda: runner.state == "stopped")
+
+    run(main())
+
+
 def test_a_coroutine_that_is_closed_stops_its_runner(runners: Runners, run: Run) -> None:
     runner = runners.start()
 

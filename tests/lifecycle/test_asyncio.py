@@ -8,7 +8,7 @@ import signal
 import threading
 
 from tasker import Runner, RunnerBroken, StopTimeout, current_context
-from tests.lifecycle.child import config, forked, say
+from tests.lifecycle.child import config, forked, say, wait_until_blocked
 from tests.lifecycle.support import posix_only, run
 
 pytestmark = posix_only
@@ -24,6 +24,8 @@ def test_ctrl_c_tells_a_task_that_a_coroutine_waits_for() -> None:
         runner = Runner(config())
 
         def listen(_: object) -> None:
+            # A signal that comes just before the loop falls asleep would not wake it.
+            wait_until_blocked(threading.main_thread())
             os.kill(os.getpid(), signal.SIGINT)
             say("told", current_context().wait(20))
 
