@@ -270,9 +270,13 @@ def check_seconds(name: str, value: object, *, zero: bool = False, optional: boo
 
 
 def check_name(name: str, value: object, *, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* is a string that is not empty."""
-    if not (isinstance(value, str) and value) and not (optional and value is None):
+    """Raises `ConfigError` unless *value* is a string that is not empty, of whole characters."""
+    if optional and value is None:
+        return
+    if not (isinstance(value, str) and value):
         raise wrong(name, f"a non-empty str{_or_none(optional)}", value)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise wrong(name, "without surrogates", value)
 
 
 def _or_none(optional: bool) -> str:

@@ -77,6 +77,16 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         0
     """
 
+    def __init__(self, config: Config[R], *, timeout: float | None = None) -> None:
+        """Has nothing left to do: the runner was started when it was made.
+
+        Subclasses may extend it. One that takes other arguments gives the config to `__new__`.
+
+        Args:
+            config: As for the class.
+            timeout: As for the class.
+        """
+
     def options(
         self,
         *,

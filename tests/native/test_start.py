@@ -17,6 +17,7 @@ from tests.native.support import (
     Factory,
     Gate,
     LogBook,
+    Resource,
     Runners,
     at_once,
     eventually,
@@ -44,6 +45,31 @@ def test_every_base_worker_has_its_resource_when_the_constructor_returns(runners
 def test_what_is_no_config_is_refused_by_name(config: Any) -> None:
     with pytest.raises(TypeError, match="config must be a Config, got "):
         Runner(config)
+
+
+def test_a_subclass_may_extend_how_it_is_made(runners: Runners) -> None:
+    class Labelled(Runner[Resource]):
+        def __init__(self, config: Config[Resource], label: str, **options: Any) -> None:
+            super().__init__(config, **options)
+            self.label = label
+
+        def __new__(
+            cls, config: Config[Resource], label: str, *, timeout: float | None = None
+        ) -> Labelled:
+            del label
+            return super().__new__(cls, config, timeout=timeout)
+
+    class Small(Runner[Resource]):
+        def __init__(self, config: Config[Resource], *, timeout: float | None = None) -> None:
+            super().__init__(config, timeout=timeout)
+            self.served = self.queue_task(lambda resource: resource.number)
+
+    labelled = Labelled(runners.config(), "a label", timeout=PATIENCE)
+    runners.keep(labelled)
+    assert (labelled.label, labelled.queue_task(lambda _: 7)) == ("a label", 7)
+    small = Small(runners.config())
+    runners.keep(small)
+    assert small.served == 1
 
 
 def test_resources_are_made_at_the_same_time(runners: Runners) -> None:

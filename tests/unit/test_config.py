@@ -124,6 +124,7 @@ def test_defaults() -> None:
         ("name", "", "a non-empty str"),
         ("name", None, "a non-empty str"),
         ("name", b"tasker", "a non-empty str"),
+        ("name", "\udfff", "without surrogates"),
     ],
 )
 def test_wrong_values_are_refused(field: str, value: object, must_be: str) -> None:

@@ -99,6 +99,7 @@ def test_options_are_handed_on() -> None:
         ("timeout", float("nan"), "at least 0"),
         ("name", "", "a non-empty str or None"),
         ("name", 1, "a non-empty str or None"),
+        ("name", "job \ud800", "without surrogates"),
     ],
 )
 def test_wrong_options_are_refused(option: str, value: object, must_be: str) -> None:
