@@ -257,12 +257,13 @@ impl Scene {
             assert!(heads.main <= settings.max_worker_count, "{stats:?}");
             assert!(heads.base <= settings.worker_count, "{stats:?}");
             assert!(heads.express <= settings.reserve_limit, "{stats:?}");
-            if seen % 3 == 0 {
-                self.runner.engine.recycle();
-            }
             let metrics = self.runner.engine.metrics();
             let ended = metrics.completed + metrics.failed + metrics.cancelled;
             assert!(ended >= seen, "counters only grow");
+            // Not while nothing goes on: then workers would be replaced for as long as the end waits for all to be back.
+            if ended > seen && ended.is_multiple_of(3) {
+                self.runner.engine.recycle();
+            }
             seen = ended;
             thread::park_timeout(Duration::from_micros(500));
         }
