@@ -38,7 +38,8 @@ def fails_at(nth: int, call: Callable[[], object]) -> bool:
     memory.set_nomemory(nth, nth + 1)
     try:
         call()
-    except MemoryError:
+    except (MemoryError, SystemError):
+        # Python 3.12 finds a frame missing in functions that were traced before.
         return True
     finally:
         memory.remove_mem_hooks()
