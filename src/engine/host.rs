@@ -45,6 +45,7 @@ pub trait Host: Send + Sync + Sized + 'static {
     ) -> Result<Self::Resource, Self::Fault>;
 
     /// Makes a resource and looks at it as [`validate`](Self::validate) does; one that is bad has been cleaned up.
+    /// By default it is `create`, for a host that finds none bad.
     ///
     /// # Errors
     ///

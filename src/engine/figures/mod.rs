@@ -1,10 +1,10 @@
 //! The figures of a runner, counted by each worker for itself and added up by whoever asks.
 //!
 //! A worker owns a [`Recorder`]: counters and a small ring of durations that only it writes, so that
-//! a task costs a few plain stores. A reader empties the rings into histograms of bounded size and
-//! merges those; this takes the same time after ten tasks and after ten million, and sees every task
-//! that was recorded. The [`Ledger`] knows the recorders at work, and keeps what those that ended had
-//! to tell. A [`Window`] turns totals into rates.
+//! a task costs a few plain stores. It empties a full ring into histograms of bounded size; a reader
+//! adds these and what is in the rings. That takes the same time after ten tasks and after ten
+//! million, and sees every task that was recorded. The [`Ledger`] knows the recorders at work, and
+//! keeps what those that ended had to tell. A [`Window`] turns totals into rates.
 
 pub mod books;
 
@@ -87,7 +87,7 @@ fn mean(total: u64, count: u64) -> f64 {
 /// The histogram has two significant digits: below 256 ns it is exact, above, a percentile is at most
 /// 1/128 (0.8 %) too high and never too low. It takes 2 KiB, and 1 KiB more for each doubling of the
 /// longest duration beyond that: 14 KiB for 1 ms, 24 KiB for 1 s, 36 KiB for an hour, 58 KiB at most
-/// (up to twice that where the allocator grows it in steps). A worker has two.
+/// (up to twice that where the allocator grows it in steps). A worker has two, once its ring was full.
 #[derive(Debug, Clone)]
 struct Series {
     histogram: Histogram<u64>,
