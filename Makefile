@@ -23,9 +23,11 @@ say = @printf '\n== %s\n'
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: wheel  ## build and install the wheel, run the main job on real input
-	$(say) "demo: full-text index of the standard library's sources"
-	@$(PY) examples/index_stdlib.py
+demo:  ## build and install the wheel, crawl a server that breaks, three ways
+	$(say) "demo: builds the wheel first (about a minute when new), then runs for about 15 seconds"
+	@$(MAKE) --no-print-directory wheel
+	$(say) "demo: a crawl of a server that breaks"
+	@$(PY) -m tasker demo
 	@printf '\ndemo: passed\n'
 
 test: lint rust loom types pytest docs pythons instructions  ## every check there is

@@ -1,0 +1,1 @@
+"""The demo: a crawl of a server that breaks, with and without this package."""
