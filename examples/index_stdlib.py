@@ -48,9 +48,9 @@ def connect(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(database, timeout=60, isolation_level="IMMEDIATE")
 
 
-def is_healthy(error: BaseException) -> bool:
+def is_broken(_connection: sqlite3.Connection, error: BaseException) -> bool:
     """Tells a connection that cannot be used any more from a task that failed for itself."""
-    return not isinstance(error, sqlite3.ProgrammingError)
+    return isinstance(error, sqlite3.ProgrammingError)
 
 
 def read_source(path: Path) -> str:
@@ -149,7 +149,7 @@ def main() -> int:
         config = Config(
             on_create=partial(connect, database),
             on_destroy=sqlite3.Connection.close,
-            check_health=is_healthy,
+            is_broken=is_broken,
             worker_count=4,
         )
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable
@@ -35,10 +36,12 @@ class Config(Generic[R]):
         worker_count: Base workers, each with a resource of its own, always alive. At least 1.
         context: Cancelling it stops the runner gracefully. The contexts of tasks are not its
             children: tasks that were accepted finish undisturbed.
-        check_health: Asked with the error of a failed task whether its resource is still good.
-            `False` has the resource replaced on the same thread and the task retried. When it
-            raises, the resource is replaced and the task is not retried. `None`: no error makes a
-            resource bad.
+        is_broken: Asked with the resource and the error of a failed task whether the resource is
+            broken. `True` has it replaced on the same thread and the task retried. When it raises,
+            the resource is replaced and the task is not retried. Called where the task ran.
+            `None`: no error makes a resource bad.
+        check_health: The same question as in the Go library: asked with the error alone, `False`
+            says broken. Not with `is_broken`.
         max_worker_count: Hard limit on base and burst workers, those being created and those that
             stand in for overdue ones included. `None`: `worker_count`, so no bursting.
         burst_interval: Seconds between decisions about burst workers, and the wait for a worker
@@ -93,6 +96,7 @@ class Config(Generic[R]):
     on_destroy: Callable[[R], object] | None = None
     worker_count: int
     context: Context | None = None
+    is_broken: Callable[[R, BaseException], bool] | None = None
     check_health: Callable[[BaseException], bool] | None = None
     max_worker_count: int | None = None
     burst_interval: float = 0.1
@@ -118,7 +122,9 @@ class Config(Generic[R]):
         check_callable("on_destroy", self.on_destroy, optional=True)
         check_count("worker_count", self.worker_count, least=1)
         check_type("context", self.context, Context, optional=True)
+        check_callable("is_broken", self.is_broken, optional=True)
         check_callable("check_health", self.check_health, optional=True)
+        check_judges(self.is_broken, self.check_health)
         check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
         check_seconds("burst_interval", self.burst_interval)
         check_count("max_retries", self.max_retries, least=0)
@@ -194,6 +200,7 @@ class Settings(TypedDict, Generic[R], total=False):
 
     worker_count: Required[int]
     context: Context | None
+    is_broken: Callable[[R, BaseException], bool] | None
     check_health: Callable[[BaseException], bool] | None
     max_worker_count: int | None
     burst_interval: float
@@ -236,6 +243,35 @@ def check_callable(name: str, value: object, *, optional: bool = False) -> None:
     """Raises `ConfigError` unless *value* can be called."""
     if not (callable(value) or (optional and value is None)):
         raise wrong(name, f"callable{_or_none(optional)}", value)
+
+
+def check_judges(is_broken: object, check_health: object) -> None:
+    """Raises `ConfigError` unless the hooks that judge errors can be called as they will be.
+
+    One that takes other arguments would first fail with the first error of a task, in the log.
+    """
+    if is_broken is not None and check_health is not None:
+        raise ConfigError("is_broken and check_health exclude each other: give is_broken alone")
+    if not takes(is_broken, object(), Exception()):
+        raise wrong("is_broken", "callable with (resource, error)", is_broken)
+    if not takes(check_health, Exception()):
+        must_be = "callable with (error) alone (is_broken is called with (resource, error))"
+        raise wrong("check_health", must_be, check_health)
+
+
+def takes(hook: object, *arguments: object) -> bool:
+    """Whether *hook* can be called with these arguments, as far as its signature tells."""
+    if not callable(hook):
+        return True
+    try:
+        signature = inspect.signature(hook)
+    except Exception:  # many callables have none, and annotations may not evaluate
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def check_type(name: str, value: object, kind: type, *, optional: bool = False) -> None:

@@ -179,7 +179,7 @@ class RunnerExecutor(_Executor):
 
     Functions are called as `fn(*args, **kwargs)`, without the resource, on the runner's base and
     burst workers and in the class `Priority.NORMAL`. Their errors say nothing about the resource:
-    `check_health` is not asked, and nothing is retried. Everything else is as the runner's config
+    `is_broken` is not asked, and nothing is retried. Everything else is as the runner's config
     says: the bound of the queue, time limits, context variables. asyncio takes it in
     `run_in_executor` and `set_default_executor`.
 

@@ -308,6 +308,7 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
     let hooks = Hooks {
         on_create: config.getattr("on_create")?.unbind(),
         on_destroy: hook("on_destroy")?,
+        is_broken: hook("is_broken")?,
         check_health: hook("check_health")?,
         validate: hook("validate")?,
         reset: hook("reset")?,

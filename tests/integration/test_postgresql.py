@@ -46,8 +46,8 @@ RECOVERY = 2.0
 """Seconds from the return of the server to the first task that succeeds."""
 
 
-def is_healthy(error: BaseException) -> bool:
-    return not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+def is_broken(db: Connection, _error: BaseException) -> bool:
+    return db.closed or db.broken
 
 
 class Pool:
@@ -69,7 +69,7 @@ class Pool:
             "on_create": self.connect,
             "on_destroy": psycopg.Connection.close,
             "worker_count": WORKERS,
-            "check_health": is_healthy,
+            "is_broken": is_broken,
             **fields,
         }
         return Config(**fields)

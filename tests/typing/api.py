@@ -105,6 +105,23 @@ config = Config(
     name="app",
 )
 assert_type(config, Config[sqlite3.Connection])
+
+
+def is_broken(db: sqlite3.Connection, error: BaseException) -> bool:
+    return db.in_transaction and isinstance(error, sqlite3.OperationalError)
+
+
+assert_type(
+    Config(on_create=connect, worker_count=1, is_broken=is_broken), Config[sqlite3.Connection]
+)
+assert_type(
+    Config(
+        on_create=connect,
+        worker_count=1,
+        is_broken=lambda db, error: db.in_transaction and isinstance(error, OSError),
+    ),
+    Config[sqlite3.Connection],
+)
 assert_type(config.worker_count, int)
 assert_type(config.max_worker_count, int | None)
 assert_type(config.logger, logging.Logger | None)

@@ -58,6 +58,9 @@ Config(on_create=connect, worker_count=1, burst_interval=None)  # error
 Config(on_create=connect, worker_count=1, context="parent")  # error
 Config(on_create=connect, worker_count=1, logger="tasker")  # error
 Config(on_create=connect, worker_count=1, check_health=lambda: True)  # error
+Config(on_create=connect, worker_count=1, check_health=lambda db, error: True)  # error
+Config(on_create=connect, worker_count=1, is_broken=lambda error: True)  # error
+Config(on_create=connect, worker_count=1, is_broken=lambda db, error: db.closed)  # error
 config.worker_count = 2  # error
 
 # Config: hooks for another resource

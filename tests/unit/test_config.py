@@ -1,7 +1,9 @@
 """Settings are checked when they are made, and errors name the field and the value."""
 
 import dataclasses
+import functools
 import logging
+import operator
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import pytest
 
@@ -38,6 +41,7 @@ def test_defaults() -> None:
         "on_destroy": None,
         "worker_count": 2,
         "context": None,
+        "is_broken": None,
         "check_health": None,
         "max_worker_count": None,
         "burst_interval": 0.1,
@@ -75,6 +79,7 @@ def test_defaults() -> None:
         ("worker_count", 2**70, f"at most {MAX_COUNT}"),
         ("context", "parent", "a Context or None"),
         ("context", threading.Event, "a Context or None"),
+        ("is_broken", 1, "callable or None"),
         ("check_health", 1, "callable or None"),
         ("max_worker_count", 2.5, "an int or None"),
         ("max_worker_count", 0, "at least 1"),
@@ -163,6 +168,57 @@ def test_values_at_the_limits_are_taken(field: str, value: object) -> None:
 def test_a_field_that_comes_later_is_refused_rather_than_ignored() -> None:
     with pytest.raises(NotImplementedError, match=r"^collector is not implemented yet"):
         make(collector=object())
+
+
+@pytest.mark.parametrize(
+    ("hook", "given"),
+    [
+        ("check_health", lambda _resource, _error: True),
+        ("check_health", lambda: True),
+        ("is_broken", lambda _error: True),
+        ("is_broken", lambda: True),
+        ("is_broken", lambda _resource, _error, *, driver: driver),
+    ],
+)
+def test_a_judge_that_takes_other_arguments_is_refused(
+    hook: str, given: Callable[..., bool]
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{hook} must be callable with"):
+        make(**{hook: given})
+
+
+class Annotated:
+    """A callable whose signature cannot be had."""
+
+    @property
+    def __signature__(self) -> object:
+        raise NameError("Connection")
+
+    def __call__(self, *_arguments: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda error, dead=OSError: not isinstance(error, dead),
+        lambda *arguments: bool(arguments),
+        Mock(return_value=True),
+        bool,
+        operator.attrgetter("args"),
+        Annotated(),
+        functools.partial(isinstance, OSError()),
+        BaseException.with_traceback,
+    ],
+)
+def test_a_judge_whose_signature_fits_or_is_not_known_is_taken(given: Any) -> None:
+    hook = "is_broken" if given is BaseException.with_traceback else "check_health"
+    assert getattr(make(**{hook: given}), hook) is given
+
+
+def test_the_two_judges_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"^is_broken and check_health exclude each other"):
+        make(is_broken=Mock(), check_health=Mock())
 
 
 def test_fields_cannot_be_changed() -> None:

@@ -9,17 +9,25 @@ use pyo3::{PyTraverseError, PyVisit};
 pub(in crate::python) struct Hooks {
     pub(in crate::python) on_create: Py<PyAny>,
     pub(in crate::python) on_destroy: Option<Py<PyAny>>,
+    /// At most one of the two that judge errors is there.
+    pub(in crate::python) is_broken: Option<Py<PyAny>>,
     pub(in crate::python) check_health: Option<Py<PyAny>>,
     pub(in crate::python) validate: Option<Py<PyAny>>,
     pub(in crate::python) reset: Option<Py<PyAny>>,
 }
 
 impl Hooks {
-    fn all(&self) -> [Option<&Py<PyAny>>; 5] {
-        let Self { on_create, on_destroy, check_health, validate, reset } = self;
+    /// Whether a failed task is judged before its error is delivered.
+    pub(in crate::python) fn judges(&self) -> bool {
+        self.is_broken.is_some() || self.check_health.is_some()
+    }
+
+    fn all(&self) -> [Option<&Py<PyAny>>; 6] {
+        let Self { on_create, on_destroy, is_broken, check_health, validate, reset } = self;
         [
             Some(on_create),
             on_destroy.as_ref(),
+            is_broken.as_ref(),
             check_health.as_ref(),
             validate.as_ref(),
             reset.as_ref(),
@@ -27,16 +35,16 @@ impl Hooks {
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        let [on_create, on_destroy, check_health, validate, reset] =
+        let [on_create, on_destroy, is_broken, check_health, validate, reset] =
             self.all().map(|hook| hook.map(|hook| hook.clone_ref(py)));
         let on_create = on_create.unwrap_or_else(|| py.None());
-        Self { on_create, on_destroy, check_health, validate, reset }
+        Self { on_create, on_destroy, is_broken, check_health, validate, reset }
     }
 
     fn release(self, py: Python<'_>) {
-        let Self { on_create, on_destroy, check_health, validate, reset } = self;
+        let Self { on_create, on_destroy, is_broken, check_health, validate, reset } = self;
         door::release(py, on_create);
-        for hook in [on_destroy, check_health, validate, reset] {
+        for hook in [on_destroy, is_broken, check_health, validate, reset] {
             door::release_some(py, hook);
         }
     }

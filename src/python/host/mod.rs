@@ -93,7 +93,7 @@ pub(super) struct PyHost {
     pub(super) hooks: Keeping,
     logger: Option<Py<PyAny>>,
     max_retries: u32,
-    /// `check_health` was given: a failed task is judged before its error is delivered.
+    /// `is_broken` or `check_health` was given: a failed task is judged before its error is delivered.
     judges: bool,
     /// `validate` was given.
     validates: bool,
@@ -115,7 +115,7 @@ pub(super) struct PyHost {
 impl PyHost {
     pub(super) fn new(hooks: Hooks, logger: Option<Py<PyAny>>, max_retries: u32) -> Self {
         Self {
-            judges: hooks.check_health.is_some(),
+            judges: hooks.judges(),
             validates: hooks.validate.is_some(),
             hooks: Keeping::new(hooks),
             logger,
@@ -407,25 +407,31 @@ impl Host for PyHost {
         let (Some(hooks), Some(error)) = (self.hooks.get(), error) else {
             return Verdict::Healthy;
         };
-        let Some(check_health) = &hooks.check_health else {
+        // They may ask the runner itself, and are answered on this very resource.
+        let ask = |hook, args: &[&Py<PyAny>]| {
+            let answer = seat::with(|seat| seat.at_desk(desk, || door::call_with(py, hook, args)));
+            truth(py, answer)
+        };
+        let (what, broken) = if let Some(is_broken) = &hooks.is_broken {
+            ("is_broken", ask(is_broken, &[desk.resource(), &error]))
+        } else if let Some(check_health) = &hooks.check_health {
+            ("check_health", ask(check_health, &[&error]).map(|healthy| !healthy))
+        } else {
             return Verdict::Healthy;
         };
-        // It may ask the runner itself, and is answered on this very resource.
-        let answer =
-            seat::with(|seat| seat.at_desk(desk, || door::call_with(py, check_health, &[&error])));
         // In the caller's own thread it may be the caller who was interrupted.
         let interrupts = desk.is_on_loan() && !error.bind(py).is_instance_of::<PyException>();
         door::release(py, error);
-        match truth(py, answer) {
-            Ok(true) => Verdict::Healthy,
-            Ok(false) => {
+        match broken {
+            Ok(false) => Verdict::Healthy,
+            Ok(true) => {
                 // SAFETY: the engine claimed the task for this thread.
                 let attempts = unsafe { future.payload() }.attempts;
                 let may_retry = !interrupts && !future.word.has(ONCE | TOLD);
                 Verdict::Spoiled { retry: may_retry && attempts <= self.max_retries }
             }
             Err(error) => {
-                log::hook_failed(py, Some(self), Some(desk.badge().name()), "check_health", error);
+                log::hook_failed(py, Some(self), Some(desk.badge().name()), what, error);
                 Verdict::Spoiled { retry: false }
             }
         }

@@ -91,6 +91,7 @@ impl Executor {
         let hooks = Hooks {
             on_create: initializer,
             on_destroy: finalizer,
+            is_broken: None,
             check_health: None,
             validate: None,
             reset: None,
