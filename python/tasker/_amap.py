@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from tasker._config import Config, check_count, check_type
 
@@ -40,6 +50,30 @@ class AsyncMaps(Generic[R]):
         *,
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+    ) -> AsyncGenerator[T, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[R, A], T],
+        iterable: Iterable[A] | AsyncIterable[A],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[T | Exception, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[R, A, B], T],
+        iterable1: Iterable[A] | AsyncIterable[A],
+        iterable2: Iterable[B] | AsyncIterable[B],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
     ) -> AsyncGenerator[T, None]: ...
     @overload
     def amap(
@@ -51,6 +85,20 @@ class AsyncMaps(Generic[R]):
         *,
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[T | Exception, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[[R, A, B, C], T],
+        iterable1: Iterable[A] | AsyncIterable[A],
+        iterable2: Iterable[B] | AsyncIterable[B],
+        iterable3: Iterable[C] | AsyncIterable[C],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
     ) -> AsyncGenerator[T, None]: ...
     @overload
     def amap(
@@ -63,6 +111,21 @@ class AsyncMaps(Generic[R]):
         *,
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[T | Exception, None]: ...
+    @overload
+    def amap(
+        self,
+        fn: Callable[..., T],
+        iterable1: Iterable[Any] | AsyncIterable[Any],
+        iterable2: Iterable[Any] | AsyncIterable[Any],
+        iterable3: Iterable[Any] | AsyncIterable[Any],
+        iterable4: Iterable[Any] | AsyncIterable[Any],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
     ) -> AsyncGenerator[T, None]: ...
     @overload
     def amap(
@@ -76,7 +139,8 @@ class AsyncMaps(Generic[R]):
         *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         ordered: bool = True,
-    ) -> AsyncGenerator[T, None]: ...
+        return_exceptions: bool,
+    ) -> AsyncGenerator[T | Exception, None]: ...
     def amap(
         self,
         fn: Callable[..., Any],
@@ -84,6 +148,7 @@ class AsyncMaps(Generic[R]):
         *iterables: Iterable[Any] | AsyncIterable[Any],
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Calls *fn* with a resource and the items of the input, and gives the results.
 
@@ -91,7 +156,8 @@ class AsyncMaps(Generic[R]):
         are taken, and not before the first is asked for. The iteration ends with the shortest of
         several inputs. An item that fails, like an input that raises, raises at its place, ends
         the iteration and cancels the rest; so does `aclose`, to be called when the iteration is
-        not used up. Cancelled is only what has not started.
+        not used up. Cancelled is only what has not started. The error of an item has a note with
+        the item's index.
 
         Asynchronous inputs are read in one task of their own, in which asynchronous generators are
         also closed when the iteration ends: time limits, task groups and context variables of
@@ -104,13 +170,16 @@ class AsyncMaps(Generic[R]):
                 `None`: twice the number of workers, and more where tasks are so short that the
                 consumer waits all the same.
             ordered: Whether the results come in the order of the input, else as they finish.
+            return_exceptions: As for `map`: whether the `Exception` of an item is handed out in
+                place of its result, and the iteration goes on.
 
         Returns:
             An asynchronous generator.
 
         Raises:
             TypeError: There is no input. When iterating: *fn* cannot be called.
-            ConfigError: *buffersize* is no int or less than 1, or *ordered* is no bool.
+            ConfigError: *buffersize* is no int or less than 1; *ordered* or *return_exceptions* is
+                no bool.
             RunnerStopped: When iterating: the runner does not accept tasks.
             QueueFull: When iterating: there is no room for an item, the call may not wait, and
                 nothing of this `amap` is in flight.
@@ -129,6 +198,7 @@ class AsyncMaps(Generic[R]):
             raise TypeError(message)
         check_count("buffersize", buffersize, least=1, optional=True)
         check_type("ordered", ordered, bool)
+        check_type("return_exceptions", return_exceptions, bool)
         # Not at the top: it needs asyncio.
         from tasker._stream import LookAhead, stream  # noqa: PLC0415
 
@@ -137,4 +207,4 @@ class AsyncMaps(Generic[R]):
 
         workers = self.config.max_worker_count or self.config.worker_count
         look_ahead = LookAhead(buffersize, least=2 * workers)
-        return stream(asubmit, iterables, look_ahead, ordered)
+        return stream(asubmit, iterables, look_ahead, ordered, return_exceptions)

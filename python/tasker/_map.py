@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from tasker._config import check_count, check_type
 from tasker._tasker import Results
@@ -34,6 +34,30 @@ class Maps(Generic[R]):
         *,
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: Literal[False] = False,
+    ) -> Results[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[R, A], T],
+        iterable: Iterable[A],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool,
+    ) -> Results[T | Exception]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[R, A, B], T],
+        iterable1: Iterable[A],
+        iterable2: Iterable[B],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
     ) -> Results[T]: ...
     @overload
     def map(
@@ -45,6 +69,20 @@ class Maps(Generic[R]):
         *,
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: bool,
+    ) -> Results[T | Exception]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[R, A, B, C], T],
+        iterable1: Iterable[A],
+        iterable2: Iterable[B],
+        iterable3: Iterable[C],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
     ) -> Results[T]: ...
     @overload
     def map(
@@ -57,6 +95,21 @@ class Maps(Generic[R]):
         *,
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: bool,
+    ) -> Results[T | Exception]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        iterable1: Iterable[Any],
+        iterable2: Iterable[Any],
+        iterable3: Iterable[Any],
+        iterable4: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: Literal[False] = False,
     ) -> Results[T]: ...
     @overload
     def map(
@@ -70,7 +123,8 @@ class Maps(Generic[R]):
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         ordered: bool = True,
-    ) -> Results[T]: ...
+        return_exceptions: bool,
+    ) -> Results[T | Exception]: ...
     def map(
         self,
         fn: Callable[..., Any],
@@ -78,13 +132,15 @@ class Maps(Generic[R]):
         *iterables: Iterable[Any],
         buffersize: int | None = None,
         ordered: bool = True,
+        return_exceptions: bool = False,
     ) -> Results[Any]:
         """Calls *fn* with a resource and the items of the input, and gives the results.
 
         Queues the first items at once and more as results are taken, so it works on endless input.
         Ends with the shortest of several inputs, as the built-in `map` does. Each item is a task:
         it runs in a fresh copy of the context at the time it is queued, is retried, counted and
-        limited in time like any other. Quick items travel in batches, which workers share.
+        limited in time like any other. Quick items travel in batches, which workers share. The
+        error of an item has a note with the item's index.
 
         Args:
             fn: Called as `fn(resource, item)`, or with one item of each input.
@@ -94,13 +150,19 @@ class Maps(Generic[R]):
                 while the iterating thread has to wait although all these items together take less
                 than a millisecond. A full queue makes it less for a while.
             ordered: `False` gives each result as soon as it is there.
+            return_exceptions: `True` hands out the `Exception` of an item in place of its result
+                and goes on, `TaskTimeout` and `ResourceCreationError` included. An error of an
+                input, what says that the runner takes no more items (`RunnerStopped`,
+                `RunnerBroken`, the `TaskCancelled` of an item that was dropped) and any other
+                `BaseException` end the iteration all the same.
 
         Returns:
             An iterator, to be closed or dropped when it is not used up.
 
         Raises:
             TypeError: There is no input, or one cannot be iterated, or *fn* cannot be called.
-            ConfigError: *buffersize* is no int, or less than 1; *ordered* is no bool.
+            ConfigError: *buffersize* is no int, or less than 1; *ordered* or *return_exceptions* is
+                no bool.
             RunnerStopped: The runner does not accept tasks.
             QueueFull: There is no room for the first item and the call may not wait. For a later
                 item it is raised at its place, if nothing of this map is in flight then.
@@ -116,5 +178,6 @@ class Maps(Generic[R]):
             raise TypeError(message)
         check_count("buffersize", buffersize, least=1, optional=True)
         check_type("ordered", ordered, bool)
+        check_type("return_exceptions", return_exceptions, bool)
         runner, view = self._origin()
-        return Results(runner, view, fn, iterables, buffersize, ordered)
+        return Results(runner, view, fn, iterables, buffersize, ordered, return_exceptions)

@@ -17,6 +17,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from tasker import _tasker
 from tasker._errors import QueueFull
 
 if TYPE_CHECKING:
@@ -32,8 +33,12 @@ MOMENT = 0.001
 
 
 async def stream(
-    asubmit: Callable[[Item], Promise[T]], inputs: Inputs, look_ahead: LookAhead, ordered: bool
-) -> AsyncGenerator[T, None]:
+    asubmit: Callable[[Item], Promise[T]],
+    inputs: Inputs,
+    look_ahead: LookAhead,
+    ordered: bool,
+    return_exceptions: bool,
+) -> AsyncGenerator[T | Exception, None]:
     """Gives the results of a task for each item of the input.
 
     Args:
@@ -41,6 +46,7 @@ async def stream(
         inputs: One iterable for each argument of the task, at least one.
         look_ahead: How many items may be read beyond the results handed out.
         ordered: Whether the results come in the order of the input, else as they finish.
+        return_exceptions: Whether an item's `Exception` is handed out in place of its result.
     """
     is_slow = any(isinstance(each, AsyncIterable) for each in inputs)
     source = _SlowSource(inputs) if is_slow else _Source(inputs)
@@ -78,7 +84,7 @@ async def stream(
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 del either
                 continue
-            yield flight.take()
+            yield flight.take(return_exceptions)
             look_ahead.taken()
     finally:
         # The traceback of an error keeps this frame, which must not lead back to the error.
@@ -134,9 +140,23 @@ class _Flight(Protocol[T]):
         """What is done when the next result is there."""
         ...
 
-    def take(self) -> T:
-        """Gives the next result, which is there."""
+    def pop(self) -> tuple[int, Promise[T]]:
+        """Gives the next task that is done, and the index of its item."""
         ...
+
+    def take(self, return_exceptions: bool) -> T | Exception:
+        """Gives the next result, or the error in its place where that is handed out."""
+        index, promise = self.pop()
+        error = promise.exception()
+        try:
+            if error is not None:
+                is_handed_out = _tasker._is_handed_out(error, index)
+                if return_exceptions and is_handed_out and isinstance(error, Exception):
+                    return error
+            return promise.result()
+        finally:
+            # As in `stream`.
+            del error, promise
 
     def abandon(self) -> None:
         """Cancels what has not started, and forgets the rest."""
@@ -146,6 +166,7 @@ class _Flight(Protocol[T]):
 class _InOrder(_Flight[T]):
     def __init__(self) -> None:
         self._promises: deque[Promise[T]] = deque()
+        self._taken = 0
 
     def __len__(self) -> int:
         return len(self._promises)
@@ -156,8 +177,10 @@ class _InOrder(_Flight[T]):
     def signal(self) -> asyncio.Future[Any]:
         return self._promises[0]
 
-    def take(self) -> T:
-        return self._promises.popleft().result()
+    def pop(self) -> tuple[int, Promise[T]]:
+        index = self._taken
+        self._taken += 1
+        return index, self._promises.popleft()
 
     def abandon(self) -> None:
         while self._promises:
@@ -166,39 +189,41 @@ class _InOrder(_Flight[T]):
 
 class _AsTheyFinish(_Flight[T]):
     def __init__(self) -> None:
-        self._pending: set[Promise[T]] = set()
-        self._ready: deque[Promise[T]] = deque()
+        self._pending: dict[Promise[T], int] = {}
+        self._ready: deque[tuple[int, Promise[T]]] = deque()
+        self._added = 0
         self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._ready)
 
     def add(self, promise: Promise[T]) -> None:
-        self._pending.add(promise)
+        self._pending[promise] = self._added
+        self._added += 1
         promise.add_done_callback(self._finish)
 
     def _finish(self, promise: Promise[T]) -> None:
-        if promise in self._pending:
-            self._pending.remove(promise)
-            self._ready.append(promise)
+        index = self._pending.pop(promise, None)
+        if index is not None:
+            self._ready.append((index, promise))
             if not self._bell.done():
                 self._bell.set_result(None)
 
     def signal(self) -> asyncio.Future[Any]:
         if self._ready:
-            return self._ready[0]
+            return self._ready[0][1]
         if self._bell.done():
             self._bell = self._bell.get_loop().create_future()
         return self._bell
 
-    def take(self) -> T:
-        return self._ready.popleft().result()
+    def pop(self) -> tuple[int, Promise[T]]:
+        return self._ready.popleft()
 
     def abandon(self) -> None:
         while self._ready:
-            self._ready.popleft().let_go()
+            self._ready.popleft()[1].let_go()
         while self._pending:
-            self._pending.pop().let_go()
+            self._pending.popitem()[0].let_go()
 
 
 class _Source:

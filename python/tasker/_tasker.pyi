@@ -480,7 +480,9 @@ class Results(Iterator[_T]):
     The input is read in the thread that iterates, never further ahead than the look-ahead allows,
     so it may be endless. A result handed out is not kept. An item that fails, like an input that
     raises, raises at its place, ends the iteration and cancels the rest; so does `close`, leaving
-    the `with` block and dropping the object. Cancelled is only what has not started.
+    the `with` block and dropping the object. Cancelled is only what has not started. With
+    `return_exceptions=True` an item that fails gives its exception as its result. The exception
+    of an item has a note with the item's index.
 
     Where every input has a length, `operator.length_hint` tells how many results are to come.
 
@@ -497,6 +499,7 @@ class Results(Iterator[_T]):
         iterables: tuple[Iterable[Any], ...],
         buffersize: int | None,
         ordered: bool,
+        return_exceptions: bool,
     ) -> Self: ...
     def __next__(self) -> _T: ...
     def close(self) -> None:
@@ -597,6 +600,9 @@ class Executor:
     def _is_broken(self) -> bool: ...
     def _waiting(self) -> int: ...
     def _workers(self) -> list[threading.Thread]: ...
+
+# Called by tasker._stream.
+def _is_handed_out(error: BaseException, index: int) -> bool: ...
 
 # Called by tasker._asyncio.
 def _abandon_starts_with(context: Context) -> None: ...

@@ -2,7 +2,7 @@
 //!
 //! From `submit` to the result: [`verbs`] takes the call, drafts a [`future`] and queues it; [`host`] runs it at a
 //! worker's desk, through its [`door`](host::door); [`future::settle`] publishes the outcome; [`wait`] is where callers
-//! block. [`map`] does so for many items at a time.
+//! block. [`map`] does so for many items at a time. [`note`] is what an exception carries away.
 //!
 //! [`runner`] starts and stops the whole, [`exit`] ends it with the interpreter, [`host::thread`] starts threads,
 //! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in.
@@ -16,6 +16,7 @@ mod guarded;
 mod host;
 mod log;
 mod map;
+mod note;
 mod runner;
 mod verbs;
 mod wait;
@@ -35,6 +36,8 @@ mod _tasker {
     use super::future::Future;
     #[pymodule_export]
     use super::map::Results;
+    #[pymodule_export]
+    use super::map::failure::_is_handed_out;
     #[pymodule_export]
     use super::runner::{_abandon_starts_with, Runner};
     #[pymodule_export]

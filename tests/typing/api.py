@@ -258,6 +258,19 @@ assert_type(runner.map(count, ["users"], ordered=False), Results[int])
 assert_type(runner.map(copy, ["a"], [b"b"]), Results[float])
 assert_type(runner.map(join, ["a"], [b"b"], [1]), Results[str])
 assert_type(runner.map(total, [1], [2], [3], [4]), Results[int])
+assert_type(runner.map(count, ["users"], return_exceptions=False), Results[int])
+assert_type(runner.map(count, ["users"], return_exceptions=True), Results[int | Exception])
+assert_type(runner.map(count, ["users"], return_exceptions=bool(1)), Results[int | Exception])
+assert_type(urgent.map(copy, ["a"], [b"b"], return_exceptions=True), Results[float | Exception])
+assert_type(runner.map(join, ["a"], [b"b"], [1], return_exceptions=True), Results[str | Exception])
+assert_type(runner.map(total, [1], [2], [3], [4], return_exceptions=True), Results[int | Exception])
+assert_type(
+    runner.map(lambda conn, table: conn.execute(table), ["x"], return_exceptions=True),
+    Results[sqlite3.Cursor | Exception],
+)
+for outcome in runner.map(count, ["users"], ordered=False, return_exceptions=True):
+    if not isinstance(outcome, Exception):
+        assert_type(outcome, int)
 assert_type(list(runner.map(count, ["users"])), list[int])
 with runner.map(count, ["users"]) as results:
     assert_type(results, Results[int])
@@ -333,6 +346,13 @@ async def asynchronous() -> None:
     assert_type(urgent.amap(copy, tables(), [b"b"], ordered=False), AsyncGenerator[float, None])
     assert_type(runner.amap(join, ["a"], [b"b"], [1]), AsyncGenerator[str, None])
     assert_type(runner.amap(total, [1], [2], [3], [4]), AsyncGenerator[int, None])
+    assert_type(
+        runner.amap(count, tables(), return_exceptions=True), AsyncGenerator[int | Exception, None]
+    )
+    assert_type(
+        urgent.amap(copy, tables(), [b"b"], return_exceptions=bool(1)),
+        AsyncGenerator[float | Exception, None],
+    )
     async for counted in runner.amap(count, tables()):
         assert_type(counted, int)
 

@@ -168,6 +168,8 @@ runner.map(copy, ["a"], ["b"])  # error
 runner.map(count, ["users"], buffersize="2")  # error
 runner.map(count, ["users"], ordered=None)  # error
 runner.map(count, ["users"], chunksize=2)  # error
+runner.map(count, ["users"], return_exceptions=1)  # error
+counts: Results[int] = runner.map(count, ["users"], return_exceptions=True)  # error
 for counted in runner.map(count, ["users"]):
     counted.upper()  # error
 
@@ -228,6 +230,7 @@ async def asynchronous() -> None:
     runner.amap(count, [1])  # error
     runner.amap(count, ["users"], buffersize="3")  # error
     runner.amap(count, ["users"], ordered=None)  # error
+    runner.amap(count, ["users"], return_exceptions="yes")  # error
     urgent.amap(copy, ["a"])  # error
     for number in runner.amap(count, ["users"]):  # error
         pass

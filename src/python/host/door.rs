@@ -156,6 +156,24 @@ pub(in crate::python) fn call_method(
     Ok(unsafe { Bound::from_owned_ptr(py, result) }.unbind())
 }
 
+/// Looks an attribute up.
+pub(in crate::python) fn get_attribute(
+    py: Python<'_>,
+    object: &Py<PyAny>,
+    name: &Bound<'_, PyString>,
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    let value = through!(
+        ffi::PyObject_GetAttr as fn(Object, Object) -> Object,
+        object.as_ptr(),
+        name.as_ptr()
+    );
+    if value.is_null() {
+        return Err(raised(py));
+    }
+    // SAFETY: a new reference.
+    Ok(unsafe { Bound::from_owned_ptr(py, value) }.unbind())
+}
+
 /// A callable that is called many times, with what the interpreter would look up each time.
 #[derive(Clone, Copy)]
 pub(in crate::python) struct Callee<'a> {

@@ -15,6 +15,7 @@ use super::future::settle;
 use super::future::{Future, Outcome, Payload};
 use super::log::{self, Level};
 use super::map::batch::{self, Batch};
+use super::note;
 use super::verbs::line;
 use crate::engine::clock::Tick;
 use crate::engine::queue::lanes::Class;
@@ -29,7 +30,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -447,8 +448,11 @@ impl Host for PyHost {
         // SAFETY: the engine claimed the task for this thread.
         let attempts = unsafe { future.payload() }.attempts;
         if let Some(error) = take_last_error(future) {
-            if attempts > 1 {
-                add_note(py, &error, attempts);
+            if attempts > 1
+                && let Err(refusal) = note::attempts(py, &error, attempts)
+            {
+                // It takes no notes. The caller gets it all the same.
+                door::release(py, refusal);
             }
             seat::with(|seat| {
                 seat.at_desk(desk, || settle::publish(py, object, Outcome::Error(error)));
@@ -749,15 +753,4 @@ pub(super) fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny> {
 /// Whether an error says nothing of the resource: a task that heeded its cancelled context.
 fn is_our_own(py: Python<'_>, error: &Py<PyAny>) -> bool {
     door::is_instance::<TaskCancelled>(py, error) || door::is_instance::<TaskTimeout>(py, error)
-}
-
-fn add_note(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
-    let text = format!("tasker gave up after {attempts} attempts, each on another resource");
-    let text = PyString::new(py, &text).into_any().unbind();
-    if let Ok(add_note) = error.getattr(py, "add_note") {
-        match door::call_with(py, &add_note, &[&text]) {
-            Ok(object) | Err(object) => door::release(py, object),
-        }
-        door::release(py, add_note);
-    }
 }

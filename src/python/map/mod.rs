@@ -6,8 +6,10 @@
 //! nothing, and is told so.
 
 pub(super) mod batch;
+pub(super) mod failure;
 
 use self::batch::{Batch, Berth, Course, Load, Make};
+use self::failure::Failures;
 use super::context::snapshot::Snapshot;
 use super::context::variables;
 use super::error;
@@ -106,6 +108,7 @@ struct Reading {
     options: Option<Arc<Options>>,
     /// Seconds that an item may take.
     limit: Option<f64>,
+    failures: Failures,
 }
 
 /// What a reading works with, beside itself.
@@ -138,10 +141,10 @@ impl Reading {
         let mut doublings = 0..DOUBLINGS;
         loop {
             self.read_on(desk)?;
-            if let Some(outcome) = self.take(desk) {
+            if let Some((number, outcome)) = self.take(desk) {
                 return match outcome {
                     Outcome::Value(value) => Ok(Some(value)),
-                    Outcome::Error(error) => Err(error::raise(desk.py, error)),
+                    Outcome::Error(error) => self.failed(desk.py, number, error).map(Some),
                     Outcome::None => Ok(Some(desk.py.None())),
                 };
             }
@@ -365,13 +368,15 @@ impl Reading {
         }
     }
 
-    /// Takes the next outcome out, if it is there.
-    fn take(&mut self, desk: Desk<'_, '_>) -> Option<Outcome> {
+    /// Takes the next outcome out with the number of its item, if it is there.
+    fn take(&mut self, desk: Desk<'_, '_>) -> Option<(u64, Outcome)> {
         if desk.course.is_ordered() {
             self.step();
-            let outcome = self.front.as_ref()?.batch.get().take(desk.py, self.at)?;
+            let batch = self.front.as_ref()?.batch.get();
+            let outcome = batch.take(desk.py, self.at)?;
+            let number = batch.first() + self.at as u64;
             self.at += 1;
-            return Some(outcome);
+            return Some((number, outcome));
         }
         let number = desk.course.next_finished()?;
         let mut flight = self.flights.range_mut(..=number).next_back()?;
@@ -383,7 +388,16 @@ impl Reading {
             self.flights.remove(&first);
         }
         self.handed += 1;
-        outcome
+        outcome.map(|outcome| (number, outcome))
+    }
+
+    /// The error of an item, raised or in place of its result.
+    fn failed(&self, py: Python<'_>, number: u64, error: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let is_handed_out = failure::is_handed_out(py, &error, number)?;
+        if is_handed_out && self.failures == Failures::HandedOut {
+            return Ok(error);
+        }
+        Err(error::raise(py, error))
     }
 
     // ---- waiting ----------------------------------------------------------------------------------
@@ -579,7 +593,7 @@ impl Results {
 #[pymethods]
 impl Results {
     #[new]
-    #[pyo3(signature = (runner, view, r#fn, iterables, buffersize, ordered))]
+    #[pyo3(signature = (runner, view, r#fn, iterables, buffersize, ordered, return_exceptions))]
     fn new(
         runner: &Bound<'_, Runner>,
         view: Option<&Bound<'_, Submitter>>,
@@ -587,6 +601,7 @@ impl Results {
         iterables: &Bound<'_, PyTuple>,
         buffersize: Option<u64>,
         ordered: bool,
+        return_exceptions: bool,
     ) -> PyResult<Self> {
         let py = runner.py();
         let core = runner.get().core();
@@ -619,6 +634,7 @@ impl Results {
             function: r#fn.clone().unbind(),
             options,
             limit,
+            failures: if return_exceptions { Failures::HandedOut } else { Failures::Raised },
         });
         let course = Course::new(ordered);
         let desk = Desk { py, core: core.0, course: &course };

@@ -1,0 +1,83 @@
+//! Our note on an exception: one at most, however often the same exception is raised.
+//!
+//! A library may keep one ready-made exception and raise it again and again. So a new note of ours takes the place of
+//! the former, which is known by how it begins. An exception that takes no notes is left as it is.
+
+use super::host::door;
+use pyo3::exceptions::PyBaseException;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::sync::critical_section::with_critical_section;
+use pyo3::types::{PyList, PyString};
+use pyo3::{PyTypeInfo, intern};
+
+/// How a note begins that tells of used up retries.
+const ATTEMPTS: &str = "tasker gave up after ";
+/// What a note begins with that tells of an item alone.
+const ALONE: &str = "tasker";
+/// How it goes on, as one does that tells of both.
+const ITEM: &str = ": raised for the item at index ";
+
+/// Notes on how many resources a task was tried. The error is what kept the note from being put there.
+pub(super) fn attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) -> Result<(), Py<PyAny>> {
+    put(py, error, |_| format!("{ATTEMPTS}{attempts} attempts, each on another resource"))
+}
+
+/// Notes for which item of a `map` it was raised; a note of used up retries goes on telling of them.
+pub(super) fn item(py: Python<'_>, error: &Py<PyAny>, index: u64) -> Result<(), Py<PyAny>> {
+    put(py, error, |former| {
+        let retries = former.filter(|former| former.starts_with(ATTEMPTS));
+        let retries = retries.and_then(|retries| retries.split(ITEM).next());
+        format!("{}{ITEM}{index}", retries.unwrap_or(ALONE))
+    })
+}
+
+/// Puts a note there; `text` is given the former one, if there is one of ours.
+fn put(
+    py: Python<'_>,
+    error: &Py<PyAny>,
+    text: impl FnOnce(Option<&str>) -> String,
+) -> Result<(), Py<PyAny>> {
+    // Without an interpreter's lock two threads may be about to note something on the same exception.
+    with_critical_section(error.bind(py), || {
+        let notes = door::get_attribute(py, error, intern!(py, "__notes__"));
+        let notes = notes.map_err(|missing| door::release(py, missing)).ok();
+        let list = notes.as_ref().and_then(|notes| notes.bind(py).cast::<PyList>().ok());
+        let former = list.and_then(|list| former(list).map(|(index, text)| (list, index, text)));
+        let done = match former {
+            Some((list, index, former)) => {
+                let text = PyString::new(py, &text(Some(&former)));
+                list.set_item(index, text).map_err(|error| error.into_value(py).into_any())
+            }
+            None => add(py, error, PyString::new(py, &text(None)).into_any().unbind()),
+        };
+        door::release_some(py, notes);
+        done
+    })
+}
+
+/// The last note of ours, and its place.
+fn former(notes: &Bound<'_, PyList>) -> Option<(usize, String)> {
+    let notes = notes.iter().enumerate().rev();
+    let mut texts = notes.filter_map(|(index, note)| {
+        // A plain string, whose end runs no code of the user's when another note takes its place.
+        let note = note.cast_exact::<PyString>().ok()?;
+        Some((index, note.to_str().ok()?.to_owned()))
+    });
+    let tells_of_an_item = |text: &str| text.strip_prefix(ALONE)?.strip_prefix(ITEM).map(|_| ());
+    texts.find(|(_, text)| text.starts_with(ATTEMPTS) || tells_of_an_item(text).is_some())
+}
+
+/// Adds a note by the method that every exception has: one of its class's own may do anything.
+fn add(py: Python<'_>, error: &Py<PyAny>, text: Py<PyAny>) -> Result<(), Py<PyAny>> {
+    static ADD_NOTE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let add_note = ADD_NOTE.get_or_try_init(py, || {
+        PyResult::Ok(PyBaseException::type_object(py).getattr("add_note")?.unbind())
+    });
+    let added = match add_note {
+        Ok(add_note) => door::call_with(py, add_note, &[error, &text]),
+        Err(error) => Err(error.into_value(py).into_any()),
+    };
+    door::release(py, text);
+    added.map(|nothing| door::release(py, nothing))
+}
