@@ -14,13 +14,14 @@ from typing import (
     overload,
 )
 
-from tasker._config import Config, check_count, check_type
+from tasker._checks import check_count, check_type
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
     from tasker._asyncio import Promise
+    from tasker._config import Config
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -196,7 +197,7 @@ class AsyncMaps(Generic[R]):
         if not iterables:
             message = "amap() needs at least one iterable"
             raise TypeError(message)
-        check_count("buffersize", buffersize, least=1, optional=True)
+        buffersize = check_count("buffersize", buffersize, least=1, optional=True)
         check_type("ordered", ordered, bool)
         check_type("return_exceptions", return_exceptions, bool)
         # Not at the top: it needs asyncio.

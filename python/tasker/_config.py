@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, Unpack
 
-from tasker._errors import ConfigError
+from tasker._checks import (
+    check_callable,
+    check_count,
+    check_judges,
+    check_limit,
+    check_logger,
+    check_name,
+    check_seconds,
+    check_type,
+    check_word,
+    wrong,
+)
 from tasker._stats import MetricsCollector
 from tasker._tasker import Context
+from tasker._texts import shown
 
 R = TypeVar("R")
 M = TypeVar("M")
-
-MAX_COUNT = 2**31 - 1
 
 
 # Without slots: with them, up to Python 3.12, `Config[Connection](...)` would raise a TypeError.
@@ -27,7 +37,9 @@ class Config(Generic[R]):
 
     Every field is given by keyword and checked at once. A config never changes, may be shared by
     threads and runners, and is varied with `dataclasses.replace`. `None` stands for the default
-    or for none of it, as each field says; 0 means zero.
+    or for none of it, as each field says; 0 means zero. Numbers may be of any class that converts
+    to an `int` or, where they are seconds, to a `float`; the field then holds that. A truth value
+    and NaN are no numbers.
 
     Attributes:
         on_create: Makes a resource. Called on the thread that will use it.
@@ -45,7 +57,7 @@ class Config(Generic[R]):
         max_worker_count: Hard limit on base and burst workers, those being created and those that
             stand in for overdue ones included. `None`: `worker_count`, so no bursting.
         burst_interval: Seconds between decisions about burst workers, and the wait for a worker
-            that they aim at. More than 0.
+            that they aim at. More than 0. `math.inf`: none is ever made.
         max_retries: How often a task is tried again after its resource went bad, each time on one
             that is known to work since. At least 0.
         resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
@@ -57,17 +69,18 @@ class Config(Generic[R]):
         when_full: What a full queue does to a submit: `"block"` until there is room, or `"raise"`
             `QueueFull`.
         task_timeout: Default time limit of a task in seconds, waiting included. More than 0.
-            `None`: no limit.
+            `None` and infinity: no limit.
         validate: Asked with a resource before a task gets it, if it was idle for
             `validate_after_idle`. `False`, or an error, has it replaced first.
         validate_after_idle: Seconds after which an idle resource is validated. At least 0.
+            `math.inf`: never.
         reset: Called with the resource after every task, where the task ran, when its outcome has
             been delivered. When it raises, the resource is replaced; the outcome stays.
         max_tasks_per_resource: A resource is renewed after so many tasks. At least 1. One resource
             is renewed at a time; others whose number is reached serve on until it is their turn.
         max_resource_age: A resource is renewed at this age in seconds, give or take a tenth. More
-            than 0.
-        idle_timeout: Seconds after which an idle burst worker ends. At least 0.
+            than 0. `None` and infinity: at none.
+        idle_timeout: Seconds after which an idle burst worker ends. At least 0. `math.inf`: never.
         thread_bound: Whether a resource is used on no thread but its own. `False` lets `run_task`
             use a reserved resource in the caller's thread; it is still made and destroyed on its
             own.
@@ -118,36 +131,43 @@ class Config(Generic[R]):
     name: str = "tasker"
 
     def __post_init__(self) -> None:
+        # What was checked is what is used: a number's class may say something else the next time.
+        put = partial(object.__setattr__, self)
         check_callable("on_create", self.on_create)
         check_callable("on_destroy", self.on_destroy, optional=True)
-        check_count("worker_count", self.worker_count, least=1)
+        put("worker_count", check_count("worker_count", self.worker_count, least=1))
         check_type("context", self.context, Context, optional=True)
         check_callable("is_broken", self.is_broken, optional=True)
         check_callable("check_health", self.check_health, optional=True)
         check_judges(self.is_broken, self.check_health)
-        check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
-        check_seconds("burst_interval", self.burst_interval)
-        check_count("max_retries", self.max_retries, least=0)
-        check_count("resource_pool_size", self.resource_pool_size, least=0, optional=True)
-        check_type("logger", self.logger, logging.Logger, optional=True)
-        check_count("max_queue_size", self.max_queue_size, least=1, optional=True)
-        if self.when_full not in ("block", "raise"):
-            raise wrong("when_full", "'block' or 'raise'", self.when_full)
-        check_seconds("task_timeout", self.task_timeout, optional=True)
+        maximum = check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
+        put("max_worker_count", maximum)
+        put("burst_interval", check_seconds("burst_interval", self.burst_interval))
+        put("max_retries", check_count("max_retries", self.max_retries, least=0))
+        size = check_count("resource_pool_size", self.resource_pool_size, least=0, optional=True)
+        put("resource_pool_size", size)
+        check_logger("logger", self.logger)
+        size = check_count("max_queue_size", self.max_queue_size, least=1, optional=True)
+        put("max_queue_size", size)
+        put("when_full", check_word("when_full", self.when_full, ("block", "raise")))
+        put("task_timeout", check_limit("task_timeout", self.task_timeout))
         check_callable("validate", self.validate, optional=True)
-        check_seconds("validate_after_idle", self.validate_after_idle, zero=True)
+        idle = check_seconds("validate_after_idle", self.validate_after_idle, zero=True)
+        put("validate_after_idle", idle)
         check_callable("reset", self.reset, optional=True)
-        check_count("max_tasks_per_resource", self.max_tasks_per_resource, least=1, optional=True)
-        check_seconds("max_resource_age", self.max_resource_age, optional=True)
-        check_seconds("idle_timeout", self.idle_timeout, zero=True)
+        tasks = self.max_tasks_per_resource
+        tasks = check_count("max_tasks_per_resource", tasks, least=1, optional=True)
+        put("max_tasks_per_resource", tasks)
+        put("max_resource_age", check_limit("max_resource_age", self.max_resource_age))
+        put("idle_timeout", check_seconds("idle_timeout", self.idle_timeout, zero=True))
         check_type("thread_bound", self.thread_bound, bool)
         check_type("copy_contextvars", self.copy_contextvars, bool)
-        check_name("name", self.name)
-        if self.max_worker_count is not None and self.max_worker_count < self.worker_count:
+        put("name", check_name("name", self.name))
+        if maximum is not None and maximum < self.worker_count:
             least = f"at least worker_count ({self.worker_count})"
-            raise wrong("max_worker_count", least, self.max_worker_count)
+            raise wrong("max_worker_count", least, maximum)
         if self.collector is not None:
-            message = f"collector is not implemented yet, got {self.collector!r}"
+            message = f"collector is not implemented yet, got {shown(self.collector)}"
             raise NotImplementedError(message)
 
     @staticmethod
@@ -195,6 +215,13 @@ class Config(Generic[R]):
         return Config(on_create=enter, on_destroy=leave, **settings)
 
 
+def check_config(value: object) -> None:
+    """Raises `TypeError` unless *value* is a `Config`."""
+    if not issubclass(type(value), Config):
+        message = f"config must be a Config, got {shown(value)}"
+        raise TypeError(message)
+
+
 class Settings(TypedDict, Generic[R], total=False):
     """The fields of `Config` but for `on_create` and `on_destroy`, as keyword arguments."""
 
@@ -232,88 +259,3 @@ class _Entered(threading.local):
 
     def __init__(self) -> None:
         self.managers: list[ExitStack] = []
-
-
-def wrong(name: str, must_be: str, value: object) -> ConfigError:
-    """Makes the error for a setting that is not what it must be."""
-    return ConfigError(f"{name} must be {must_be}, got {value!r}")
-
-
-def check_callable(name: str, value: object, *, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* can be called."""
-    if not (callable(value) or (optional and value is None)):
-        raise wrong(name, f"callable{_or_none(optional)}", value)
-
-
-def check_judges(is_broken: object, check_health: object) -> None:
-    """Raises `ConfigError` unless the hooks that judge errors can be called as they will be.
-
-    One that takes other arguments would first fail with the first error of a task, in the log.
-    """
-    if is_broken is not None and check_health is not None:
-        raise ConfigError("is_broken and check_health exclude each other: give is_broken alone")
-    if not takes(is_broken, object(), Exception()):
-        raise wrong("is_broken", "callable with (resource, error)", is_broken)
-    if not takes(check_health, Exception()):
-        must_be = "callable with (error) alone (is_broken is called with (resource, error))"
-        raise wrong("check_health", must_be, check_health)
-
-
-def takes(hook: object, *arguments: object) -> bool:
-    """Whether *hook* can be called with these arguments, as far as its signature tells."""
-    if not callable(hook):
-        return True
-    try:
-        signature = inspect.signature(hook)
-    except Exception:  # many callables have none, and annotations may not evaluate
-        return True
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        return False
-    return True
-
-
-def check_type(name: str, value: object, kind: type, *, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* is a *kind*."""
-    if not (isinstance(value, kind) or (optional and value is None)):
-        raise wrong(name, f"a {kind.__name__}{_or_none(optional)}", value)
-
-
-def check_count(name: str, value: object, *, least: int, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* is an int from *least* to `MAX_COUNT`; no bool is."""
-    if optional and value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise wrong(name, f"an int{_or_none(optional)}", value)
-    if value < least:
-        raise wrong(name, f"at least {least}", value)
-    if value > MAX_COUNT:
-        raise wrong(name, f"at most {MAX_COUNT}", value)
-
-
-def check_seconds(name: str, value: object, *, zero: bool = False, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* is a time that a thread can wait."""
-    if optional and value is None:
-        return
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise wrong(name, f"a number of seconds{_or_none(optional)}", value)
-    # Put so that NaN, for which every comparison is false, is refused.
-    if not (value >= 0 if zero else value > 0):
-        raise wrong(name, "at least 0" if zero else "more than 0", value)
-    if value > threading.TIMEOUT_MAX:
-        raise wrong(name, f"at most {threading.TIMEOUT_MAX}", value)
-
-
-def check_name(name: str, value: object, *, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* is a string that is not empty, of whole characters."""
-    if optional and value is None:
-        return
-    if not (isinstance(value, str) and value):
-        raise wrong(name, f"a non-empty str{_or_none(optional)}", value)
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise wrong(name, "without surrogates", value)
-
-
-def _or_none(optional: bool) -> str:
-    return " or None" if optional else ""

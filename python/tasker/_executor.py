@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tasker import _tasker
+from tasker._checks import standard_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -74,7 +75,8 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
         del chunksize
         if buffersize is not None:
             _check_buffersize(buffersize)
-        end = None if timeout is None else time.monotonic() + timeout
+        limit = standard_deadline(timeout)
+        end = None if limit is None else time.monotonic() + limit
         items = zip(*iterables, strict=False)
         in_flight = deque(self.submit(fn, *item) for item in islice(items, buffersize))
         # The results do not keep the executor alive.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from tasker._config import check_count, check_type
+from tasker._checks import check_count, check_type
 from tasker._tasker import Results
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Maps(Generic[R]):
         if not iterables:
             message = "map() needs at least one iterable"
             raise TypeError(message)
-        check_count("buffersize", buffersize, least=1, optional=True)
+        buffersize = check_count("buffersize", buffersize, least=1, optional=True)
         check_type("ordered", ordered, bool)
         check_type("return_exceptions", return_exceptions, bool)
         runner, view = self._origin()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from tasker import _tasker, _threads
 from tasker._amap import AsyncMaps
-from tasker._config import Config, check_name, check_seconds, check_type, wrong
+from tasker._checks import check_deadline, check_name, check_priority, check_type
+from tasker._config import Config, check_config
 from tasker._errors import RunnerBroken
 from tasker._executor import RunnerExecutor
 from tasker._map import Maps
@@ -52,10 +53,11 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
 
     Args:
         config: The settings.
-        timeout: Seconds that the creation of the base workers' resources may take. `None`: no
-            limit.
+        timeout: Seconds that the creation of the base workers' resources may take. `None` and
+            infinity: no limit.
 
     Raises:
+        ConfigError: *timeout* is no number.
         ResourceCreationError: A base worker got no resource, or *timeout* passed. What the others
             had made is destroyed. The error of `on_create` is the cause.
         RunnerStopped: The interpreter is exiting.
@@ -103,8 +105,10 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             priority: The class the tasks wait in. `run_task` does not wait and takes no notice.
             once: Whether the function is entered at most once, whatever happens: no retry when
                 its resource goes bad, the caller gets the error.
-            timeout: Time limit of each task in seconds, counted from its submit. At least 0.
-                `None`: the `task_timeout` of the config.
+            timeout: Time limit of each task in seconds, counted from its submit. What is left of a
+                deadline that has passed, 0 or less: the tasks fail with `TaskTimeout` at once.
+                `None`: the `task_timeout` of the config. `math.inf`: none, whatever the config
+                says.
             name: Name of the tasks in figures and messages. `None`: that of the function.
 
         Returns:
@@ -120,13 +124,10 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             ...     urgent.queue_task(lambda cache: len(cache))
             0
         """
-        try:
-            priority = Priority(priority)
-        except ValueError:
-            raise wrong("priority", "a Priority", priority) from None
+        priority = check_priority("priority", priority)
         check_type("once", once, bool)
-        check_seconds("timeout", timeout, zero=True, optional=True)
-        check_name("name", name, optional=True)
+        timeout = check_deadline("timeout", timeout)
+        name = check_name("name", name, optional=True)
         return self._submitter(Submitter, priority, once, timeout, name)
 
     def executor(self) -> RunnerExecutor:
@@ -189,6 +190,8 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             timeout: As for `Runner`.
 
         Raises:
+            TypeError: *config* is no `Config`.
+            ConfigError: *timeout* is no number of seconds.
             ResourceCreationError: When awaited, as `Runner` does.
             RunnerStopped: When awaited: the interpreter is exiting.
 
@@ -201,6 +204,8 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             >>> asyncio.run(main())
             0
         """
+        check_config(config)
+        timeout = check_deadline("timeout", timeout)
         make = cast("Callable[..., Runner[S]]", cls)
         return Starting(partial(make, config, timeout=timeout), f"start of {config.name}")
 

@@ -67,7 +67,7 @@ class Future(Generic[_T]):
         runs the task there instead of waiting.
 
         Args:
-            timeout: Seconds to wait. `None`: without limit.
+            timeout: Seconds to wait, of any class of numbers. `None` and infinity: without limit.
 
         Raises:
             TimeoutError: The task is not done in time; it goes on.
@@ -79,7 +79,7 @@ class Future(Generic[_T]):
         """Waits for the task and returns what it raised, or `None`.
 
         Args:
-            timeout: Seconds to wait. `None`: without limit.
+            timeout: Seconds to wait, of any class of numbers. `None` and infinity: without limit.
 
         Raises:
             TimeoutError: The task is not done in time; it goes on.
@@ -157,8 +157,11 @@ class Context:
         """Makes a context that is cancelled together with this one.
 
         Args:
-            timeout: Seconds after which the child cancels itself. A deadline above it holds as
-                well. `None`: no limit of its own.
+            timeout: Seconds after which the child cancels itself, at once if there are none left. A
+                deadline above it holds as well. `None` and infinity: no limit of its own.
+
+        Raises:
+            ConfigError: *timeout* is no number.
         """
 
     def cancel(self, reason: str | None = None) -> None:
@@ -181,10 +184,13 @@ class Context:
         A task that has to pause pauses here, so that a cancel ends the pause.
 
         Args:
-            timeout: Seconds to wait. `None`: without limit.
+            timeout: Seconds to wait. `None` and infinity: without limit.
 
         Returns:
             Whether the context is cancelled.
+
+        Raises:
+            ConfigError: *timeout* is no number.
         """
 
     @classmethod
@@ -395,9 +401,10 @@ class Runner(Generic[_R]):
         a callback on it the call only begins the shutdown.
 
         Args:
-            timeout: Seconds to wait for the end. `None`: without limit.
+            timeout: Seconds to wait for the end. `None` and infinity: without limit.
 
         Raises:
+            ConfigError: *timeout* is no number. Nothing has begun.
             StopTimeout: It is not over in time; the shutdown goes on and `kill` still works.
         """
 
@@ -408,12 +415,13 @@ class Runner(Generic[_R]):
         functions are not interrupted. May be called during a `stop`, which it strengthens.
 
         Args:
-            timeout: Seconds to wait for what runs. `None`: without limit.
+            timeout: Seconds to wait for what runs. `None` and infinity: without limit.
 
         Returns:
             The tasks that never started. Of several calls one gets them.
 
         Raises:
+            ConfigError: *timeout* is no number. Nothing has begun.
             StopTimeout: It is not over in time; its `dropped` holds the tasks that never started.
         """
 
@@ -603,6 +611,9 @@ class Executor:
 
 # Called by tasker._stream.
 def _is_handed_out(error: BaseException, index: int) -> bool: ...
+
+# Called by tasker._texts.
+def _printable(text: str, bound: int) -> str: ...
 
 # Called by tasker._asyncio.
 def _abandon_starts_with(context: Context) -> None: ...

@@ -8,7 +8,9 @@ use pyo3::sync::PyOnceLock;
 /// See the module's documentation. Found once, at the latest when the interpreter begins to exit: at its very end nothing
 /// can be imported any more, and a destructor may still want to kill its runner.
 pub(super) struct Facade {
-    pub(super) config: Py<PyAny>,
+    pub(super) check_config: Py<PyAny>,
+    pub(super) check_deadline: Py<PyAny>,
+    pub(super) standard_deadline: Py<PyAny>,
     pub(super) stats: Py<PyAny>,
     pub(super) metrics: Py<PyAny>,
     pub(super) priority: Py<PyAny>,
@@ -26,7 +28,9 @@ impl Facade {
                 Ok(py.import(module)?.getattr(name)?.unbind())
             };
             Ok(Self {
-                config: find("tasker._config", "Config")?,
+                check_config: find("tasker._config", "check_config")?,
+                check_deadline: find("tasker._checks", "check_deadline")?,
+                standard_deadline: find("tasker._checks", "standard_deadline")?,
                 stats: find("tasker._stats", "Stats")?,
                 metrics: find("tasker._stats", "Metrics")?,
                 priority: find("tasker._priority", "Priority")?,

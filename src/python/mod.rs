@@ -5,7 +5,8 @@
 //! block. [`map`] does so for many items at a time. [`note`] is what an exception carries away.
 //!
 //! [`runner`] starts and stops the whole, [`exit`] ends it with the interpreter, [`host::thread`] starts threads,
-//! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in.
+//! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in. [`limit`] reads time limits,
+//! [`printable`] is what becomes of names on their way into texts.
 
 mod context;
 mod error;
@@ -14,9 +15,11 @@ mod facade;
 mod future;
 mod guarded;
 mod host;
+mod limit;
 mod log;
 mod map;
 mod note;
+mod printable;
 mod runner;
 mod verbs;
 mod wait;
@@ -38,6 +41,8 @@ mod _tasker {
     use super::map::Results;
     #[pymodule_export]
     use super::map::failure::_is_handed_out;
+    #[pymodule_export]
+    use super::printable::_printable;
     #[pymodule_export]
     use super::runner::{_abandon_starts_with, Runner};
     #[pymodule_export]

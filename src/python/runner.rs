@@ -10,6 +10,8 @@ use super::host::hooks::Hooks;
 use super::host::net::Net;
 use super::host::seat;
 use super::host::{Dropped, PyHost, Task};
+use super::limit;
+use super::printable;
 use super::verbs::core::{Core, CoreRef};
 use super::verbs::options::Options;
 use super::wait::{self, Limit};
@@ -23,7 +25,7 @@ use crate::engine::task::token::{Hook, Token};
 use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Host, Mode, Settings};
 use crate::sync::Arc;
-use pyo3::exceptions::{PyException, PyTypeError};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::cell::RefCell;
@@ -62,16 +64,14 @@ impl Runner {
 impl Runner {
     #[new]
     #[pyo3(signature = (config, *, timeout = None))]
-    fn new(config: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Self> {
+    fn new(config: &Bound<'_, PyAny>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let _net = Net::spread();
         let py = config.py();
         if exit::is_exiting() {
             return Err(RunnerStopped::new_err(error::STOPPED));
         }
-        if !config.is_instance(Facade::get(py)?.config.bind(py))? {
-            let text = format!("config must be a Config, got {}", config.repr()?);
-            return Err(PyTypeError::new_err(text));
-        }
+        Facade::get(py)?.check_config.call1(py, (config,))?;
+        let timeout = limit::of_call(timeout)?;
         let (host, settings) = read(config)?;
         let context: Option<Bound<'_, Context>> = config.getattr("context")?.extract()?;
         let when_full: String = config.getattr("when_full")?.extract()?;
@@ -139,8 +139,9 @@ impl Runner {
 
     /// Stops gracefully: refuses new tasks, finishes the others, destroys the resources.
     #[pyo3(signature = (timeout = None))]
-    fn stop(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+    fn stop(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let _net = Net::spread();
+        let timeout = limit::of_call(timeout)?;
         let engine = self.engine();
         self.core.get().check_alive_or_ended()?;
         engine.begin_stop();
@@ -153,8 +154,9 @@ impl Runner {
 
     /// Stops now: drops what has not started, cancels the contexts of what runs, destroys.
     #[pyo3(signature = (timeout = None))]
-    fn kill(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Vec<Py<PyAny>>> {
+    fn kill(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Py<PyAny>>> {
         let _net = Net::spread();
+        let timeout = limit::of_call(timeout)?;
         let engine = self.engine();
         self.core.get().check_alive_or_ended()?;
         engine.host.abandon();
@@ -320,8 +322,9 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
     let worker_count: usize = config.getattr("worker_count")?.extract()?;
     let max_worker_count: Option<usize> = config.getattr("max_worker_count")?.extract()?;
     let pool_size: Option<usize> = config.getattr("resource_pool_size")?.extract()?;
+    let name = printable::name(config.getattr("name")?.cast()?);
     let settings = Settings {
-        name: config.getattr("name")?.extract()?,
+        name: name.clone(),
         worker_count,
         on_demand: false,
         max_worker_count: max_worker_count.unwrap_or(worker_count),
@@ -347,7 +350,7 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
         hold: HOLD,
     };
     let max_retries = config.getattr("max_retries")?.extract()?;
-    Ok((PyHost::new(hooks, hook("logger")?, max_retries), settings))
+    Ok((PyHost::new(&name, hooks, hook("logger")?, max_retries), settings))
 }
 
 thread_local! {

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tasker import Context, TaskCancelled, TaskContext, current_context
+from tasker import ConfigError, Context, TaskCancelled, TaskContext, current_context
 from tests.native.support import MOMENT, PATIENCE, Call, Gate, Resource, Runners, at_once
 
 
@@ -118,7 +118,7 @@ def test_a_limit_beyond_all_clocks_never_comes() -> None:
 def test_a_limit_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="nan"):
         Context().child(timeout=math.nan)
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match="timeout must be a number of seconds or None, got '1'"):
         Context().child(timeout="1")  # type: ignore[arg-type]
 
 

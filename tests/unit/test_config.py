@@ -1,14 +1,18 @@
 """Settings are checked when they are made, and errors name the field and the value."""
 
 import dataclasses
+import datetime
 import functools
 import logging
+import math
 import operator
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from decimal import Decimal
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, Literal
 from unittest.mock import Mock
@@ -16,7 +20,8 @@ from unittest.mock import Mock
 import pytest
 
 from tasker import Config, ConfigError, Context
-from tasker._config import MAX_COUNT, Settings
+from tasker._checks import MAX_COUNT
+from tasker._config import Settings
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -91,8 +96,7 @@ def test_defaults() -> None:
         ("burst_interval", 0, "more than 0"),
         ("burst_interval", -0.1, "more than 0"),
         ("burst_interval", NAN, "more than 0"),
-        ("burst_interval", INFINITY, f"at most {threading.TIMEOUT_MAX}"),
-        ("burst_interval", 10**400, f"at most {threading.TIMEOUT_MAX}"),
+        ("burst_interval", -INFINITY, "more than 0"),
         ("max_retries", None, "an int"),
         ("max_retries", False, "an int"),
         ("max_retries", -1, "at least 0"),
@@ -110,7 +114,10 @@ def test_defaults() -> None:
         ("task_timeout", "1", "a number of seconds or None"),
         ("task_timeout", 0, "more than 0"),
         ("task_timeout", NAN, "more than 0"),
-        ("task_timeout", INFINITY, f"at most {threading.TIMEOUT_MAX}"),
+        ("task_timeout", -1, "more than 0"),
+        ("task_timeout", False, "a number of seconds or None"),
+        ("task_timeout", datetime.timedelta(seconds=1), "a number of seconds or None"),
+        ("task_timeout", 1j, "a number of seconds or None"),
         ("validate", 1, "callable or None"),
         ("validate_after_idle", None, "a number of seconds"),
         ("validate_after_idle", -1, "at least 0"),
@@ -122,7 +129,6 @@ def test_defaults() -> None:
         ("max_resource_age", "1", "a number of seconds or None"),
         ("idle_timeout", None, "a number of seconds"),
         ("idle_timeout", -1, "at least 0"),
-        ("idle_timeout", INFINITY, f"at most {threading.TIMEOUT_MAX}"),
         ("thread_bound", 1, "a bool"),
         ("thread_bound", None, "a bool"),
         ("copy_contextvars", "yes", "a bool"),
@@ -156,6 +162,10 @@ def test_wrong_values_are_refused(field: str, value: object, must_be: str) -> No
         ("task_timeout", 1),
         ("validate_after_idle", 0),
         ("idle_timeout", 0),
+        ("idle_timeout", INFINITY),
+        ("burst_interval", INFINITY),
+        ("validate_after_idle", INFINITY),
+        ("task_timeout", 1e300),
         ("thread_bound", False),
         ("copy_contextvars", False),
         ("name", "app"),
@@ -163,6 +173,169 @@ def test_wrong_values_are_refused(field: str, value: object, must_be: str) -> No
 )
 def test_values_at_the_limits_are_taken(field: str, value: object) -> None:
     assert getattr(make(**{field: value}), field) is value
+
+
+@pytest.mark.parametrize("field", ["task_timeout", "max_resource_age"])
+def test_an_infinite_limit_is_none(field: str) -> None:
+    assert getattr(make(**{field: INFINITY}), field) is None
+    assert getattr(make(**{field: 10**400}), field) is None
+
+
+@pytest.mark.parametrize("field", ["burst_interval", "validate_after_idle", "idle_timeout"])
+def test_an_interval_that_no_float_holds_is_infinite(field: str) -> None:
+    assert getattr(make(**{field: 10**400}), field) == INFINITY
+    with pytest.raises(ConfigError, match=field):
+        make(**{field: -(10**400)})
+
+
+class Number:
+    """A number of another library: it has nothing but a value."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __float__(self) -> float:
+        return self.value
+
+
+class Count:
+    """A whole number of another library."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize("value", [Decimal("0.5"), Fraction(1, 2), Number(0.5)])
+def test_numbers_of_other_libraries_become_floats(value: Any) -> None:
+    age = make(max_resource_age=value).max_resource_age
+    assert (age, type(age)) == (0.5, float)
+
+
+def test_whole_numbers_of_other_libraries_become_ints() -> None:
+    config = make(worker_count=Count(), max_queue_size=Count(), task_timeout=Count())
+    assert (config.worker_count, type(config.worker_count)) == (3, int)
+    assert (config.max_queue_size, type(config.max_queue_size)) == (3, int)
+    assert config.task_timeout == 3.0
+
+
+class LyingInt(int):
+    """Says of itself whatever gets it past a comparison."""
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    __gt__ = __le__ = __lt__
+
+    def __index__(self) -> int:
+        return 7
+
+    __int__ = __index__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = int.__hash__
+
+
+class LyingFloat(float):
+    """As above."""
+
+    def __gt__(self, other: object) -> bool:
+        return True
+
+    __ge__ = __lt__ = __le__ = __gt__
+
+
+class LyingStr(str):
+    """As above."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __bool__(self) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("worker_count", LyingInt(0)),
+        ("worker_count", LyingInt(-5)),
+        ("max_queue_size", LyingInt(0)),
+        ("max_worker_count", LyingInt(1)),
+        ("max_retries", LyingInt(2**40)),
+        ("burst_interval", LyingFloat(-1.0)),
+        ("task_timeout", LyingFloat(math.nan)),
+        ("task_timeout", Number(-1)),
+        ("when_full", LyingStr("wait")),
+        ("name", LyingStr("")),
+    ],
+)
+def test_values_that_lie_are_taken_for_what_they_are(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{field} must be "):
+        make(**{field: value})
+
+
+def test_a_config_holds_exact_values() -> None:
+    config = make(
+        worker_count=LyingInt(2), idle_timeout=LyingFloat(3), name=LyingStr("pg"),
+        when_full=LyingStr("raise"),
+    )  # fmt: skip
+    kept = (config.worker_count, config.idle_timeout, config.name, config.when_full)
+    assert [type(value) for value in kept] == [int, float, str, str]
+    assert kept == (2, 3.0, "pg", "raise")
+
+
+class Hostile:
+    """Raises whatever it is asked."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __lt__ = __gt__ = __eq__
+
+    def __hash__(self) -> int:
+        raise ZeroDivisionError
+
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError
+
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+    def __index__(self) -> int:
+        raise ZeroDivisionError
+
+
+CHECKED = sorted({field.name for field in dataclasses.fields(Config)} - {"collector"})
+
+
+# Made in the test: pytest looks at parameters itself.
+AWKWARD: dict[str, Callable[[], object]] = {
+    "hostile": Hostile,
+    "hostile inside": lambda: [Hostile()],
+    "digits": lambda: -(10**5000),
+    "list": lambda: ["x"] * 3_000_000,
+    "bytes": lambda: b"x\n" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("field", CHECKED)
+@pytest.mark.parametrize("kind", AWKWARD)
+def test_errors_name_the_field_whatever_the_value_does(field: str, kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\A{field} must be .*\Z") as caught:
+        make(**{field: AWKWARD[kind]()})
+    assert len(str(caught.value)) < 400
 
 
 def test_a_field_that_comes_later_is_refused_rather_than_ignored() -> None:

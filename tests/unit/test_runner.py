@@ -80,23 +80,25 @@ def test_options_left_out_are_those_of_a_plain_submit() -> None:
 def test_options_are_handed_on() -> None:
     runner = FakeRunner()
     options(runner, priority=Priority.HIGH, once=True, timeout=0, name="urgent")
-    options(runner, priority=0)
+    options(runner, priority=Priority.LOW, timeout=-1)
     assert runner.calls == [
         (Submitter, Priority.HIGH, True, 0, "urgent"),
-        (Submitter, Priority.LOW, False, None, None),
+        (Submitter, Priority.LOW, False, 0, None),
     ]
 
 
 @pytest.mark.parametrize(
     ("option", "value", "must_be"),
     [
-        ("priority", 3, "a Priority"),
-        ("priority", "high", "a Priority"),
-        ("priority", None, "a Priority"),
+        ("priority", 2, "a Priority, such as Priority.HIGH"),
+        ("priority", 2.0, "a Priority, such as Priority.HIGH"),
+        ("priority", True, "a Priority, such as Priority.HIGH"),
+        ("priority", "high", "a Priority, such as Priority.HIGH"),
+        ("priority", None, "a Priority, such as Priority.HIGH"),
         ("once", 1, "a bool"),
-        ("timeout", -1, "at least 0"),
         ("timeout", "1", "a number of seconds or None"),
-        ("timeout", float("nan"), "at least 0"),
+        ("timeout", float("nan"), "a number of seconds or None"),
+        ("timeout", True, "a number of seconds or None"),
         ("name", "", "a non-empty str or None"),
         ("name", 1, "a non-empty str or None"),
         ("name", "job \ud800", "without surrogates"),

@@ -6,12 +6,13 @@ pub(super) mod variables;
 use super::error::TaskCancelled;
 use super::future::Future;
 use super::host::seat;
+use super::limit;
 use super::wait::{self, Limit};
 use crate::engine::clock::{Clock, Tick, ticks};
 use crate::engine::task::token::Token;
 use crate::engine::task::{ASKED, TOLD};
 use crate::sync::thread;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
@@ -94,17 +95,11 @@ impl Context {
 
     /// Makes a context that is cancelled together with this one.
     #[pyo3(signature = (*, timeout = None))]
-    fn child(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Self> {
-        let deadline = match timeout {
-            Some(timeout) if timeout.is_nan() => {
-                return Err(PyValueError::new_err("timeout must be a number of seconds, not nan"));
-            }
-            Some(timeout) => {
-                let length = Duration::try_from_secs_f64(timeout.max(0.0)).map_or(Tick::MAX, ticks);
-                Some(clock(py).0.now().saturating_add(length))
-            }
-            None => None,
-        };
+    fn child(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let deadline = limit::of_call(timeout)?.map(|seconds| {
+            let length = Duration::try_from_secs_f64(seconds).map_or(Tick::MAX, ticks);
+            clock(py).0.now().saturating_add(length)
+        });
         Ok(Self { token: self.token.child(deadline) })
     }
 
@@ -124,7 +119,8 @@ impl Context {
 
     /// Waits until the context is cancelled.
     #[pyo3(signature = (timeout = None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let timeout = limit::of_call(timeout)?;
         let _watch = self.token.watch(thread::current());
         let own = self.remaining(py);
         let limit = match (timeout, own) {

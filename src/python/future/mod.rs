@@ -12,7 +12,9 @@ use self::settle::{Callback, Slot};
 use super::context::snapshot::Snapshot;
 use super::error;
 use super::host::door;
+use super::limit;
 use super::map::batch::Batch;
+use super::printable::{self, BOUND, printable};
 use super::verbs::core::Core;
 use super::verbs::options::Options;
 use super::wait::{self, Limit};
@@ -24,7 +26,7 @@ use crate::sync::{Arc, Mutex, thread};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use std::cell::UnsafeCell;
 
@@ -228,8 +230,8 @@ impl Future {
 
     /// The name of the task, for people.
     pub(super) fn name(&self, py: Python<'_>) -> String {
-        if let Some(name) = self.options().and_then(|options| options.name.clone()) {
-            return name;
+        if let Some(name) = self.options().and_then(|options| options.name.as_deref()) {
+            return printable(name, BOUND).into_owned();
         }
         if let Some(batch) = self.batch() {
             return batch.get().name(py);
@@ -261,9 +263,14 @@ impl Future {
 
 /// The name of a task by its function, for people.
 pub(super) fn name_of(py: Python<'_>, function: Option<&Py<PyAny>>) -> String {
-    let qualname = |f: &Bound<'_, PyAny>| f.getattr("__qualname__")?.extract::<String>();
+    let qualname = |f: &Bound<'_, PyAny>| -> PyResult<String> {
+        Ok(printable::name(f.getattr("__qualname__")?.cast::<PyString>()?))
+    };
     match function.map(|function| function.bind(py)) {
-        Some(function) => qualname(function).unwrap_or_else(|_| function.get_type().to_string()),
+        Some(function) => qualname(function).unwrap_or_else(|_| {
+            let class = function.get_type().to_string();
+            printable(&class, BOUND).into_owned()
+        }),
         None => String::from("task"),
     }
 }
@@ -338,7 +345,10 @@ impl Future {
 
     /// Waits for the task and returns its result.
     #[pyo3(signature = (timeout = None))]
-    pub(super) fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    pub(super) fn result(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         let future = slf.get();
         if !future.word.is_done() {
@@ -356,7 +366,10 @@ impl Future {
 
     /// Waits for the task and returns what it raised, or `None`.
     #[pyo3(signature = (timeout = None))]
-    fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+    fn exception(
+        slf: &Bound<'_, Self>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Py<PyAny>>> {
         let py = slf.py();
         let future = slf.get();
         if !future.word.is_done() {
@@ -607,8 +620,9 @@ fn cancelled() -> PyErr {
 }
 
 /// Blocks until the task is done.
-fn wait_for(slf: &Bound<'_, Future>, timeout: Option<f64>) -> PyResult<()> {
+fn wait_for(slf: &Bound<'_, Future>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     let (py, future) = (slf.py(), slf.get());
+    let timeout = limit::standard(timeout)?;
     if timeout.is_none() && run_instead(slf) {
         return Ok(());
     }

@@ -91,6 +91,8 @@ pub(super) struct Dropped {
 /// See the module's documentation. Each lock here is held for a few instructions while attached, never with a
 /// call into the interpreter inside, and no two at once.
 pub(super) struct PyHost {
+    /// The runner's, for the log.
+    pub(super) name: Box<str>,
     pub(super) hooks: Keeping,
     logger: Option<Py<PyAny>>,
     max_retries: u32,
@@ -114,8 +116,14 @@ pub(super) struct PyHost {
 }
 
 impl PyHost {
-    pub(super) fn new(hooks: Hooks, logger: Option<Py<PyAny>>, max_retries: u32) -> Self {
+    pub(super) fn new(
+        name: &str,
+        hooks: Hooks,
+        logger: Option<Py<PyAny>>,
+        max_retries: u32,
+    ) -> Self {
         Self {
+            name: name.into(),
             judges: hooks.judges(),
             validates: hooks.validate.is_some(),
             hooks: Keeping::new(hooks),
@@ -132,8 +140,8 @@ impl PyHost {
     }
 
     /// The host of a standard executor. The hooks are its initializer, `None` if it has none, and its finalizer.
-    pub(super) fn standard(hooks: Hooks, logger: Py<PyAny>) -> Self {
-        Self { standard: true, ..Self::new(hooks, Some(logger), 0) }
+    pub(super) fn standard(name: &str, hooks: Hooks, logger: Py<PyAny>) -> Self {
+        Self { standard: true, ..Self::new(name, hooks, Some(logger), 0) }
     }
 
     pub(super) fn is_standard(&self) -> bool {
@@ -517,7 +525,7 @@ impl Host for PyHost {
         fault: Option<&Py<PyAny>>,
     ) {
         let seconds = |lasted: Duration| format!("{:.1} s", lasted.as_secs_f64());
-        let (level, text) = match trouble {
+        let (level, what) = match trouble {
             Trouble::Began => (
                 Level::Warning,
                 "resources cannot be created; trying again with growing pauses".to_owned(),
@@ -530,6 +538,7 @@ impl Host for PyHost {
                 (Level::Info, format!("resources can be created again after {}", seconds(lasted)))
             }
         };
+        let text = format!("{}: {what}", self.name);
         log::say(py, Some(self), level, &text, Some(badge.name()), fault);
     }
 
@@ -545,8 +554,11 @@ impl Host for PyHost {
     fn report_no_thread(&self, py: Python<'_>, fault: Py<PyAny>) {
         // Once for each change: it is tried again for each look at the load, and for each call.
         if !self.threadless.swap(true, Ordering::Relaxed) {
-            let text = "no thread could be started for another worker; trying again later";
-            log::say(py, Some(self), Level::Warning, text, None, Some(&fault));
+            let text = format!(
+                "{}: no thread could be started for another worker; trying again later",
+                self.name
+            );
+            log::say(py, Some(self), Level::Warning, &text, None, Some(&fault));
         }
         self.keep_fault(py, fault);
     }

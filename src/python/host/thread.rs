@@ -69,7 +69,10 @@ fn contain(py: Python<'_>, engine: &Arc<Engine<PyHost>>, life: impl FnOnce()) {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| String::from("unknown"));
-        let text = format!("internal fault, the runner is broken; please report this: {reason}");
+        let text = format!(
+            "{}: internal fault, the runner is broken; please report this: {reason}",
+            engine.host.name
+        );
         log::say(py, Some(&engine.host), Level::Error, &text, None, None);
     }
     seat::wake_now();

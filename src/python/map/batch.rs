@@ -20,6 +20,7 @@ use crate::python::host::breath;
 use crate::python::host::door;
 use crate::python::host::seat::{self, Seat};
 use crate::python::host::{self, Dropped, PyHost, Task};
+use crate::python::printable::{BOUND, printable};
 use crate::python::verbs::core::Core;
 use crate::python::verbs::options::Options;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -306,8 +307,8 @@ impl Batch {
 
     /// The name of its items, for people.
     pub(in crate::python) fn name(&self, py: Python<'_>) -> String {
-        if let Some(name) = self.options.as_ref().and_then(|options| options.name.clone()) {
-            return name;
+        if let Some(name) = self.options.as_ref().and_then(|options| options.name.as_deref()) {
+            return printable(name, BOUND).into_owned();
         }
         let load = self.load.lock();
         let function = load.as_ref().map(|load| load.function.clone_ref(py));

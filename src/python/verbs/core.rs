@@ -226,6 +226,7 @@ impl CoreRef<'_> {
         options: Option<&Arc<Options>>,
     ) -> PyResult<Option<f64>> {
         let limit = options.and_then(|options| options.timeout).or(self.task_timeout);
+        let limit = limit.filter(|limit| limit.is_finite());
         if limit.is_some() {
             self.engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
         }

@@ -16,12 +16,13 @@ use crate::python::host::hooks::Hooks;
 use crate::python::host::net::Net;
 use crate::python::host::seat;
 use crate::python::host::{PyHost, Task};
+use crate::python::printable;
 use crate::python::runner::{Runner, wait_ended};
 use crate::python::wait::{self, Limit};
 use crate::sync::{Arc, OnceLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 /// The native half of `tasker.ThreadPoolExecutor` and of the executor of a runner.
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
@@ -82,7 +83,7 @@ impl Executor {
     fn _open(
         &self,
         py: Python<'_>,
-        name: String,
+        name: &Bound<'_, PyString>,
         worker_count: usize,
         initializer: Py<PyAny>,
         finalizer: Option<Py<PyAny>>,
@@ -96,6 +97,8 @@ impl Executor {
             validate: None,
             reset: None,
         };
+        let name = printable::name(name);
+        let host = PyHost::standard(&name, hooks, logger);
         let settings = Settings {
             name,
             worker_count,
@@ -111,7 +114,7 @@ impl Executor {
             idle_timeout: Tick::MAX,
             hold: Tick::MAX,
         };
-        let engine = Engine::new(PyHost::standard(hooks, logger), settings);
+        let engine = Engine::new(host, settings);
         let hooks = engine.host.hooks.lend();
         let core = Core {
             engine: Arc::clone(&engine),
