@@ -5,7 +5,7 @@
 
 use super::resource::backoff::Trouble;
 use super::task::TaskWord;
-use super::task::batch::Deal;
+use super::task::batch::{Deal, Stride};
 use super::worker::Life;
 use super::worker::badge::Badge;
 use super::worker::desk::Desk;
@@ -99,17 +99,16 @@ pub trait Host: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Runs up to `most` items of a batch, each from [`Desk::start_item`] to its outcome, and tells how many it
-    /// started. It ends early when the resource went bad.
+    /// Runs a stride of items of a batch, each from [`Desk::start_item`] to its outcome, until that starts no more.
+    /// It may end earlier, and does so after an item that had to be judged.
     fn run_items(
         &self,
         scope: Self::Scope<'_>,
         desk: &Desk<'_, Self>,
         task: &Self::Task,
-        most: u64,
-    ) -> u64 {
-        let _ = (scope, desk, task, most);
-        0
+        stride: &Stride,
+    ) {
+        let _ = (scope, desk, task, stride);
     }
 
     /// Publishes the refusal of items that will not run. The engine has claimed and booked them.

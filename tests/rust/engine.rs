@@ -2456,3 +2456,33 @@ fn what_is_more_urgent_comes_between_the_items_of_a_batch() {
     assert_eq!(lock(&order)[..3], [0, 100, 1]);
     runner.finish();
 }
+
+/// Runs a batch whose items took `pace` lately and of which the first `slow` take longer; each of the rest needs all
+/// four workers at once.
+fn share_what_turns_slow(pace: Tick, slow: u64) {
+    let (runner, together) = (runner(4), Arc::new(Barrier::new(4)));
+    let batch = items(slow + 4, move |_, number| {
+        if number < slow {
+            thread::sleep(Duration::from_millis(1));
+        } else {
+            // Nobody passes alone.
+            together.wait();
+        }
+        End::Value(number)
+    });
+    runner.submit_batch_at(Class::Normal, &batch, pace);
+    for (item, number) in batch.iter().zip(0..) {
+        assert_eq!(item.outcome(), Outcome::Value(number));
+    }
+    runner.finish();
+}
+
+#[test]
+fn a_stride_that_turns_slow_ends_at_once_and_invites_the_others() {
+    share_what_turns_slow(1_000, 1);
+}
+
+#[test]
+fn a_stride_of_the_quickest_items_that_turns_slow_ends_after_a_few() {
+    share_what_turns_slow(100, 8);
+}

@@ -2,9 +2,9 @@
 
 use crate::engine::clock::Tick;
 use crate::engine::resource::proof::{self, Failure, Proof};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::channel::{Receiver, Sender, unbounded};
+use crate::sync::{CachePadded, Mutex};
 use std::collections::VecDeque;
 
 /// How urgent a task is. A free worker takes the highest class that waits.
@@ -144,6 +144,8 @@ impl<T> Elders<T> {
 struct Retries<T> {
     /// Whether there are any. Written under the lock. `SeqCst`, like the channels.
     some: AtomicBool,
+    /// How often one came, or became anybody's. Raised under the lock, and before `some` is set.
+    news: AtomicU64,
     waiting: Mutex<VecDeque<Retry<T>>>,
 }
 
@@ -162,7 +164,8 @@ impl<T> Retry<T> {
 
 impl<T> Retries<T> {
     fn new() -> Self {
-        Self { some: AtomicBool::new(false), waiting: Mutex::new(VecDeque::new()) }
+        let waiting = Mutex::new(VecDeque::new());
+        Self { some: AtomicBool::new(false), news: AtomicU64::new(0), waiting }
     }
 
     fn any(&self) -> bool {
@@ -172,7 +175,18 @@ impl<T> Retries<T> {
     fn push(&self, entry: Entry<T>) {
         let mut waiting = self.waiting.lock();
         waiting.push_back(Retry { entry, looked_for: false });
+        self.news.fetch_add(1, Ordering::SeqCst);
         self.some.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes the retry of this failure anybody's; false when it does not wait here.
+    fn open(&self, failed: Failure) -> bool {
+        let is_it = |retry: &Retry<T>| retry.entry.failed == failed;
+        let open = |retry: &mut Retry<T>| {
+            retry.entry.failed = proof::LONG_AGO;
+            self.news.fetch_add(1, Ordering::SeqCst);
+        };
+        self.mark(is_it, open)
     }
 
     /// What `with` makes of the retries; `None` while there are none.
@@ -242,6 +256,10 @@ impl<T> Lane<T> {
         !self.fresh.receiver.is_empty() || self.elders.any()
     }
 
+    fn has_news(&self, seen: u64) -> bool {
+        self.has_fresh() || self.again.any() && self.again.news.load(Ordering::SeqCst) != seen
+    }
+
     fn has_for(&self, proof: impl Fn() -> Proof) -> bool {
         self.again.any() && {
             let proof = proof();
@@ -250,13 +268,24 @@ impl<T> Lane<T> {
     }
 }
 
+/// What a worker has looked at; see [`Lanes::seen`].
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    urgent: u64,
+    /// Retries of the class [`Class::Normal`].
+    normal: u64,
+}
+
 /// Three lanes of unbounded queues; bounds are [`Permits`](super::permits::Permits).
 #[derive(Debug)]
 pub struct Lanes<T> {
-    lanes: [Lane<T>; 3],
+    classes: [Lane<T>; 3],
     /// How many retries ever came that are not anybody's. `SeqCst`: raised before the bell is rung for one, looked at by those who fall
     /// asleep.
     retries: AtomicU64,
+    /// How often a task of the highest class came, or a retry of it became anybody's. `SeqCst`: raised after it is
+    /// there; a worker notes this number, looks at the lanes, and looks at the number again later.
+    urgent: CachePadded<AtomicU64>,
 }
 
 impl<T> Lanes<T> {
@@ -264,18 +293,27 @@ impl<T> Lanes<T> {
     pub fn new() -> Self {
         let lane =
             |()| Lane { again: Retries::new(), elders: Elders::new(), fresh: Channel::new() };
-        Self { lanes: [(); 3].map(lane), retries: AtomicU64::new(0) }
+        let urgent = CachePadded::new(AtomicU64::new(0));
+        Self { classes: [(); 3].map(lane), retries: AtomicU64::new(0), urgent }
+    }
+
+    fn is_news(&self, class: Class) {
+        if class == Class::High {
+            self.urgent.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Appends a task that was just accepted.
     pub fn push(&self, class: Class, task: T, since: Tick) {
-        self.lanes[class as usize].fresh.push(Fresh { task, since });
+        self.classes[class as usize].fresh.push(Fresh { task, since });
+        self.is_news(class);
     }
 
     /// Puts a task that is to be tried again, or a batch that goes on, before everything fresh of its class.
     pub fn push_again(&self, class: Class, entry: Entry<T>) {
         let is_held = entry.failed > proof::LONG_AGO;
-        self.lanes[class as usize].again.push(entry);
+        self.classes[class as usize].again.push(entry);
+        self.is_news(class);
         if is_held {
             self.retries.fetch_add(1, Ordering::SeqCst);
         }
@@ -284,22 +322,46 @@ impl<T> Lanes<T> {
     /// Takes the most urgent entry that is for who has this `proof`, which is asked for when there are retries. `None`
     /// while others pop or sift is no proof that nothing is left; [`is_empty`](Self::is_empty) is.
     pub fn pop(&self, proof: impl Fn() -> Proof) -> Option<Entry<T>> {
-        self.lanes.iter().rev().find_map(|lane| lane.pop(&proof))
+        self.classes.iter().rev().find_map(|lane| lane.pop(&proof))
     }
 
     /// Whether nothing waits, tombstones included.
     pub fn is_empty(&self) -> bool {
-        self.lanes.iter().all(Lane::is_empty)
+        self.classes.iter().all(Lane::is_empty)
     }
 
     /// Whether anything waits for who has this `proof`.
     pub fn has_for(&self, proof: impl Fn() -> Proof) -> bool {
-        self.lanes.iter().any(|lane| lane.has_for(&proof))
+        self.classes.iter().any(|lane| lane.has_for(&proof))
     }
 
     /// Whether something more urgent than this class waits for who has this `proof`.
     pub fn has_above_for(&self, class: Class, proof: impl Fn() -> Proof) -> bool {
-        self.lanes[class as usize + 1..].iter().any(|lane| lane.has_for(&proof))
+        self.classes[class as usize + 1..].iter().any(|lane| lane.has_for(&proof))
+    }
+
+    /// Notes what there is. Whoever looks next whether that is for it, with [`has_above_for`](Self::has_above_for),
+    /// need not look at the same again for a while.
+    pub fn seen(&self) -> Seen {
+        let normal = &self.classes[Class::Normal as usize];
+        Seen {
+            urgent: self.urgent.load(Ordering::SeqCst),
+            normal: normal.again.news.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Whether something more urgent than this class has come since, or for the lowest class is there. It is asked
+    /// between two quick items: a load and no more but for the lowest class.
+    #[inline]
+    pub fn has_news_above(&self, class: Class, seen: &Seen) -> bool {
+        match class {
+            Class::High => false,
+            Class::Normal => self.urgent.load(Ordering::SeqCst) != seen.urgent,
+            Class::Low => {
+                self.urgent.load(Ordering::SeqCst) != seen.urgent
+                    || self.classes[Class::Normal as usize].has_news(seen.normal)
+            }
+        }
     }
 
     /// How many entries wait, tombstones included. Waits for a sift under way.
@@ -309,7 +371,7 @@ impl<T> Lanes<T> {
             let again = lane.again.with(|waiting| waiting.len()).unwrap_or(0);
             again + elders + lane.fresh.receiver.len()
         };
-        self.lanes.iter().map(len).sum()
+        self.classes.iter().map(len).sum()
     }
 
     /// How many retries ever came that are not anybody's.
@@ -320,31 +382,35 @@ impl<T> Lanes<T> {
     /// Since when the retry waits that has waited longest.
     pub fn oldest_retry(&self) -> Option<Tick> {
         let oldest = |waiting: &mut VecDeque<Retry<T>>| waiting.iter().map(|r| r.entry.since).min();
-        self.lanes.iter().filter_map(|lane| lane.again.with(oldest)?).min()
+        self.classes.iter().filter_map(|lane| lane.again.with(oldest)?).min()
     }
 
     /// Whether the retry of this failure waits.
     pub fn has_retry(&self, failed: Failure) -> bool {
-        self.lanes.iter().any(|lane| lane.again.has(|retry| retry.entry.failed == failed))
+        self.classes.iter().any(|lane| lane.again.has(|retry| retry.entry.failed == failed))
     }
 
     /// Makes the retry of this failure anybody's; false when it does not wait here.
     pub fn open(&self, failed: Failure) -> bool {
-        let is_it = |retry: &Retry<T>| retry.entry.failed == failed;
-        let open = |retry: &mut Retry<T>| retry.entry.failed = proof::LONG_AGO;
-        self.lanes.iter().any(|lane| lane.again.mark(is_it, open))
+        Class::ALL.into_iter().any(|class| {
+            let opened = self.classes[class as usize].again.open(failed);
+            if opened {
+                self.is_news(class);
+            }
+            opened
+        })
     }
 
     /// Whether a retry waits for which nobody looks after a resource.
     pub fn has_unlooked(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.again.has(|retry| !retry.looked_for))
+        self.classes.iter().any(|lane| lane.again.has(|retry| !retry.looked_for))
     }
 
     /// Has the caller, who validates its resource next, look for one of those retries.
     pub fn look(&self) -> bool {
         let is_free = |retry: &Retry<T>| !retry.looked_for;
         let look = |retry: &mut Retry<T>| retry.looked_for = true;
-        self.lanes.iter().rev().any(|lane| lane.again.mark(is_free, look))
+        self.classes.iter().rev().any(|lane| lane.again.mark(is_free, look))
     }
 
     /// Takes out the retries of a class that `live` rejects, under a lock, under which `live` only looks.
@@ -356,7 +422,7 @@ impl<T> Lanes<T> {
             *waiting = alive;
             dead.into_iter().map(|retry| retry.entry.task).collect()
         };
-        self.lanes[class as usize].again.with(sift).unwrap_or_default()
+        self.classes[class as usize].again.with(sift).unwrap_or_default()
     }
 
     /// Takes out the entries of a class that `live` rejects, keeping the order of the rest, but for retries.
@@ -364,7 +430,7 @@ impl<T> Lanes<T> {
     /// A lock is held meanwhile, under which `live` only looks: pops of this class wait for it, but for
     /// one that is under way as it begins, which may overtake.
     pub fn sift(&self, class: Class, live: impl Fn(&T) -> bool) -> Vec<T> {
-        let lane = &self.lanes[class as usize];
+        let lane = &self.classes[class as usize];
         lane.elders.sift(&lane.fresh, live)
     }
 }
@@ -486,6 +552,38 @@ mod tests {
         assert_eq!(lanes.pop(|| Proof::NONE).map(|e| e.task), Some(8));
         assert_eq!(lanes.oldest_retry(), None);
         assert_eq!(lanes.retries(), 2);
+    }
+
+    #[test]
+    fn a_retry_that_was_not_for_the_caller_is_no_news_until_another_comes_or_it_is_opened() {
+        let lanes = Lanes::new();
+        let news = |seen: &Seen| lanes.has_news_above(Class::Normal, seen);
+        lanes.push_again(Class::High, retry(1, 7));
+        let seen = lanes.seen();
+        assert!(!news(&seen));
+        lanes.push_again(Class::Normal, retry(2, 8));
+        assert!(!news(&seen), "as urgent is not more urgent");
+        lanes.push_again(Class::High, retry(3, 9));
+        assert!(news(&seen) && !news(&lanes.seen()));
+        let seen = lanes.seen();
+        assert!(lanes.open(7) && news(&seen));
+        let seen = lanes.seen();
+        lanes.push(Class::High, 4, 0);
+        assert!(news(&seen) && !lanes.has_news_above(Class::High, &seen));
+    }
+
+    #[test]
+    fn what_is_above_the_lowest_class_is_news_to_it_as_long_as_it_is_there() {
+        let lanes = Lanes::new();
+        lanes.push_again(Class::Normal, retry(1, 7));
+        let seen = lanes.seen();
+        assert!(!lanes.has_news_above(Class::Low, &seen));
+        lanes.push_again(Class::Normal, retry(2, 8));
+        assert!(lanes.has_news_above(Class::Low, &seen));
+        let seen = lanes.seen();
+        lanes.push(Class::Normal, 3, 0);
+        assert!(lanes.has_news_above(Class::Low, &seen));
+        assert!(!lanes.has_news_above(Class::Normal, &seen));
     }
 
     #[test]

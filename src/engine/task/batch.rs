@@ -11,17 +11,22 @@ use crate::engine::clock::Tick;
 use crate::engine::figures::Counter;
 use crate::engine::host::Host;
 use crate::engine::queue::Closed;
-use crate::engine::queue::lanes::Class;
+use crate::engine::queue::lanes::{Class, Seen};
 use crate::engine::worker::badge::Running;
 use crate::engine::worker::desk::Desk;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
 use std::ops::Range;
 
-/// A worker looks up from a batch about this often: at the clock, at the mode, at more urgent tasks.
+/// A worker writes down what it did about this often.
 const STRIDE: Tick = 20_000;
-/// It looks up after so many items even if they are quicker than anything.
+/// It does so after so many items even if they are quicker than anything.
 const LONGEST_STRIDE: u64 = 256;
+/// After an item that took so long lately the worker looks at the clock: the next may take longer.
+const NOTICEABLE: Tick = 1_000;
+/// After so many quicker ones it does so too. After each it would cost a fifth of what is done for one.
+const QUICK_ITEMS: u64 = 8;
 /// Items that take longer are worth the company of other workers, few as they may be,
 const LONG: Tick = 5_000;
 /// and so are so many short ones as take this long. With an interpreter lock another worker would only wait for it.
@@ -109,6 +114,36 @@ impl Deal {
 
     fn stride(&self) -> u64 {
         self.pace.get().map_or(1, |span| (STRIDE / span).clamp(1, LONGEST_STRIDE))
+    }
+
+    /// After how many items the clock is looked at.
+    fn between_looks(&self) -> u64 {
+        if self.pace.get().is_none_or(|span| span >= NOTICEABLE) { 1 } else { QUICK_ITEMS }
+    }
+}
+
+/// Some items that a worker runs one after the other, with a few loads in between: until they are enough, take longer
+/// than they were taken to, or the worker has something better to do. Whatever ends a batch ends a stride of it.
+#[derive(Debug)]
+pub struct Stride {
+    most: u64,
+    ran: Cell<u64>,
+    begin: Tick,
+    /// After how many items in all the clock is looked at next, and after how many more each time.
+    look: Cell<u64>,
+    between: u64,
+    class: Class,
+    /// What waited when the worker looked whether that is for it: a look at a clock and under locks, for the whole
+    /// stride.
+    seen: Seen,
+    /// The runner's generation then.
+    generation: u64,
+}
+
+impl Stride {
+    /// How many items were started.
+    pub fn ran(&self) -> u64 {
+        self.ran.get()
     }
 }
 
@@ -216,16 +251,25 @@ impl<H: Host> Desk<'_, H> {
             let mut begin = self.last_or_now();
             let shown = host.share(scope, &task);
             self.badge().push_running(Running { task: shown, since: begin });
+            let class = host.word(&task).class();
+            let mut seen = engine.main.lanes.seen();
+            // What came since the batch was taken out of its lane.
+            let mut wanted = self.has_more_urgent(class);
             while deal.left() > 0 {
                 // After the batch is shown as running, so that a kill that looks at what runs finds it, or is seen.
                 if engine.is_killed() {
                     engine.answer_items(scope, &task);
                     break;
                 }
+                if wanted {
+                    break;
+                }
                 self.invite_others(scope, &task, deal);
                 let most = if self.cares_for_each() { 1 } else { deal.stride() };
                 let latest = engine.failures.latest();
-                let ran = host.run_items(scope, self, &task, most);
+                let stride = self.stride(deal, class, most, begin, seen);
+                host.run_items(scope, self, &task, &stride);
+                let ran = stride.ran();
                 if engine.is_forsaken() {
                     return;
                 }
@@ -234,9 +278,9 @@ impl<H: Host> Desk<'_, H> {
                 }
                 self.book_items(scope, deal, begin, ran);
                 begin = self.last_or_now();
-                if self.is_wanted_elsewhere(host.word(&task).class()) {
-                    break;
-                }
+                // Before the look at what is for this worker: what comes later is news.
+                seen = engine.main.lanes.seen();
+                wanted = self.is_wanted_elsewhere(class);
             }
             if let Some(shown) = self.badge().pop_running() {
                 host.discard(scope, shown);
@@ -258,7 +302,10 @@ impl<H: Host> Desk<'_, H> {
         };
         let begin = self.now();
         self.badge().push_running(Running { task: host.share(scope, task), since: begin });
-        let ran = host.run_items(scope, self, task, 1);
+        let stride =
+            self.stride(deal, host.word(task).class(), 1, begin, self.engine().main.lanes.seen());
+        host.run_items(scope, self, task, &stride);
+        let ran = stride.ran();
         if let Some(shown) = self.badge().pop_running() {
             host.discard(scope, shown);
         }
@@ -271,8 +318,43 @@ impl<H: Host> Desk<'_, H> {
         ran > 0
     }
 
-    /// Starts the next item, unless none is left or the runner was killed. For [`Host::run_items`].
-    pub fn start_item(&self, scope: H::Scope<'_>, task: &H::Task, deal: &Deal) -> Option<usize> {
+    fn stride(&self, deal: &Deal, class: Class, most: u64, begin: Tick, seen: Seen) -> Stride {
+        let generation = self.engine().renewal.generation();
+        let between = deal.between_looks();
+        let (ran, look) = (Cell::new(0), Cell::new(between.min(most)));
+        Stride { most, ran, begin, look, between, class, seen, generation }
+    }
+
+    /// Whether the stride goes on after the items that it ran. The first is run in any case: the one item that a
+    /// worker is asked for inside a task has nobody else to run it.
+    fn goes_on(&self, stride: &Stride) -> bool {
+        let (engine, ran) = (self.engine(), stride.ran.get());
+        if ran == 0 {
+            return true;
+        }
+        if ran >= stride.look.get() {
+            if ran >= stride.most || self.now().saturating_sub(stride.begin) >= STRIDE {
+                return false;
+            }
+            stride.look.set((ran + stride.between).min(stride.most));
+        }
+        !self.is_spoiled()
+            && engine.renewal.generation() == stride.generation
+            && !engine.main.lanes.has_news_above(stride.class, &stride.seen)
+    }
+
+    /// Starts the next item of a stride, unless that is over, none is left or the runner was killed. For
+    /// [`Host::run_items`].
+    pub fn start_item(
+        &self,
+        scope: H::Scope<'_>,
+        task: &H::Task,
+        deal: &Deal,
+        stride: &Stride,
+    ) -> Option<usize> {
+        if !self.goes_on(stride) {
+            return None;
+        }
         let item = deal.claim()?;
         // After the claim, as for every task.
         if self.engine().is_killed() {
@@ -283,6 +365,7 @@ impl<H: Host> Desk<'_, H> {
         }
         self.engine().main.taken(self.engine().host.word(task), true);
         self.recorder().count(Counter::Started);
+        stride.ran.set(stride.ran.get() + 1);
         Some(item)
     }
 

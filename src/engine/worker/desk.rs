@@ -200,10 +200,13 @@ impl<'w, H: Host> Desk<'w, H> {
     pub(in crate::engine) fn is_wanted_elsewhere(&self, class: Class) -> bool {
         let engine = self.engine;
         let worn = || self.care.is_worn(|| self.last.get(), engine.renewal.generation());
-        let proof = || engine.proof(self.care.proven());
-        self.is_spoiled()
-            || engine.main.lanes.has_above_for(class, proof)
-            || worn() && !engine.is_closing()
+        self.is_spoiled() || self.has_more_urgent(class) || worn() && !engine.is_closing()
+    }
+
+    /// Whether something more urgent than this class waits that this worker may take.
+    pub(in crate::engine) fn has_more_urgent(&self, class: Class) -> bool {
+        let proof = || self.engine.proof(self.care.proven());
+        self.engine.main.lanes.has_above_for(class, proof)
     }
 
     /// When this worker began what it does now: at the end of what it did before.

@@ -20,7 +20,7 @@ use super::verbs::line;
 use crate::engine::clock::Tick;
 use crate::engine::queue::lanes::Class;
 use crate::engine::resource::backoff::Trouble;
-use crate::engine::task::batch::Deal;
+use crate::engine::task::batch::{Deal, Stride};
 use crate::engine::task::{ASKED, EXPIRED, ONCE, OUTSIDE, TIMED, TOLD, Taken, TaskWord};
 use crate::engine::worker::Life;
 use crate::engine::worker::badge::Badge;
@@ -399,8 +399,8 @@ impl Host for PyHost {
         task.batch().map(|batch| &batch.get().deal)
     }
 
-    fn run_items(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task, most: u64) -> u64 {
-        batch::run(py, self, desk, task, most)
+    fn run_items(&self, py: Python<'_>, desk: &Desk<'_, Self>, task: &Task, stride: &Stride) {
+        batch::run(py, self, desk, task, stride);
     }
 
     fn refuse_items(&self, py: Python<'_>, task: &Task, items: Range<usize>, why: Refusal) {

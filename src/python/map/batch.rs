@@ -7,7 +7,7 @@
 
 use crate::engine::Refusal;
 use crate::engine::queue::lanes::Class;
-use crate::engine::task::batch::{Deal, Pace};
+use crate::engine::task::batch::{Deal, Pace, Stride};
 use crate::engine::task::token::Token;
 use crate::engine::worker::desk::Desk;
 use crate::python::context::TaskContext;
@@ -572,23 +572,23 @@ impl Current<'_> {
     }
 }
 
-/// Runs up to `most` items of a batch at a desk; tells how many it started.
+/// Runs a stride of items of a batch at a desk.
 pub(in crate::python) fn run(
     py: Python<'_>,
     host: &PyHost,
     desk: &Desk<'_, PyHost>,
     task: &Task,
-    most: u64,
-) -> u64 {
+    stride: &Stride,
+) {
     let Some(batch) = task.batch() else {
-        return 0;
+        return;
     };
     let Some(Load { function, context }) = batch.get().load(py) else {
-        return 0;
+        return;
     };
     breath::before(py, &function);
     seat::with(|seat| seat.wake_before(function.as_ptr(), desk));
-    let stride = Stride {
+    let work = Work {
         py,
         host,
         desk,
@@ -598,26 +598,18 @@ pub(in crate::python) fn run(
         callee: door::Callee::of(&function),
         context: context.as_ref(),
     };
-    let mut ran = 0;
-    // A worker that finds its resource bad renews it before the next item. But inside a task it cannot, and the one
-    // item that it is asked for has nobody else to run it.
-    while ran < most && (ran == 0 || !desk.is_spoiled()) {
-        let (more, failed) = seat::with(|seat| seat.at_desk(desk, || stride.run(seat, most - ran)));
-        ran += more;
-        let Some((index, error)) = failed else {
-            break;
-        };
-        stride.fail(index, error);
+    let failed = seat::with(|seat| seat.at_desk(desk, || work.run(seat, stride)));
+    if let Some((index, error)) = failed {
+        work.fail(index, error);
     }
-    batch.get().ended(py, usize::try_from(ran).unwrap_or(usize::MAX));
+    batch.get().ended(py, usize::try_from(stride.ran()).unwrap_or(usize::MAX));
     batch.get().news();
     door::release(py, function);
     door::release_some(py, context);
-    ran
 }
 
 /// What a worker needs to run some items one after the other.
-struct Stride<'a, 'py> {
+struct Work<'a, 'py> {
     py: Python<'py>,
     host: &'a PyHost,
     desk: &'a Desk<'a, PyHost>,
@@ -628,18 +620,16 @@ struct Stride<'a, 'py> {
     context: Option<&'a Py<PyAny>>,
 }
 
-impl Stride<'_, '_> {
-    /// Runs items until enough have been, none is left, or one fails. Gives how many were started, and the failure.
-    fn run(&self, seat: &Seat, most: u64) -> (u64, Option<(usize, Py<PyAny>)>) {
+impl Work<'_, '_> {
+    /// Runs items until the stride is over, or one fails. Gives the failure.
+    fn run(&self, seat: &Seat, stride: &Stride) -> Option<(usize, Py<PyAny>)> {
         let Self { py, desk, task, .. } = *self;
         let batch = self.batch.get();
         let current = Current { batch, number: Cell::new(0), context: RefCell::new(None) };
         let mut copy = variables::Copy::of(self.context);
-        let mut ran = 0;
         let failed = seat.inside_item(task.future(), &current, || {
-            while ran < most {
-                let index = desk.start_item(py, task, &batch.deal)?;
-                ran += 1;
+            loop {
+                let index = desk.start_item(py, task, &batch.deal, stride)?;
                 current.number.set(batch.first + index as u64);
                 let result = copy.renew(py).and_then(|()| {
                     let item = object(batch.slots[index].0.load(Ordering::Relaxed));
@@ -654,10 +644,9 @@ impl Stride<'_, '_> {
                     Err(error) => return Some((index, error)),
                 }
             }
-            None
         });
         copy.leave(py);
-        (ran, failed)
+        failed
     }
 
     /// Decides on an error that an item ended with.

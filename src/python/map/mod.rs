@@ -54,9 +54,14 @@ pub(super) struct Results {
     /// Whose it is stays alive, as for a view.
     runner: Py<Runner>,
     course: Arc<Course>,
+    queued: Queued,
     /// `None` while it is taken out, and at the end.
     reading: Guarded<Option<Box<Reading>>>,
 }
+
+/// The batches under way, by the numbers of their first items, with their tickets. Apart from the reading, which is
+/// taken out while a thread waits for a result: another one that closes the results cancels them all the same.
+type Queued = Guarded<BTreeMap<u64, (Py<Batch>, Option<Py<Future>>)>>;
 
 /// A batch under way.
 struct Flight {
@@ -117,11 +122,49 @@ struct Desk<'a, 'py> {
     py: Python<'py>,
     core: &'a Py<Core>,
     course: &'a Arc<Course>,
+    queued: &'a Queued,
 }
 
 impl<'a> Desk<'a, '_> {
     fn core(&self) -> CoreRef<'a> {
         CoreRef(self.core)
+    }
+
+    /// Puts a batch down that is queued now, and cancels it if the results were closed meanwhile.
+    fn note(&self, batch: &Py<Batch>, ticket: Option<&Py<Future>>) {
+        let py = self.py;
+        let known = (batch.clone_ref(py), ticket.map(|ticket| ticket.clone_ref(py)));
+        self.queued.with(py, |queued| queued.insert(batch.get().first(), known));
+        if self.course.is_closed() {
+            self.cancel();
+        }
+    }
+
+    /// All of a batch was handed out.
+    fn forget(&self, batch: &Py<Batch>) {
+        let known = self.queued.with(self.py, |queued| queued.remove(&batch.get().first()));
+        drop(known);
+    }
+
+    /// Cancels what has not started.
+    fn cancel(&self) {
+        let (py, engine) = (self.py, &self.core.get().engine);
+        let queued = self.queued.with(py, std::mem::take);
+        for (batch, ticket) in queued.into_values() {
+            if !engine.is_forsaken() {
+                if let Some(ticket) = &ticket {
+                    let task = Task::new(ticket.clone_ref(py));
+                    let items = engine.cancel_items(py, &task);
+                    batch.get().drop_items(py, items);
+                    discard(py, task);
+                }
+                for task in batch.get().tasks(py) {
+                    Future::cancel(task.bind(py));
+                }
+            }
+            door::release_some(py, ticket);
+            door::release(py, batch.into_any());
+        }
     }
 }
 
@@ -188,7 +231,7 @@ impl Reading {
     /// Reads and queues items: all there is room for when nothing can be handed out, else when there is enough room.
     fn read_on(&mut self, desk: Desk<'_, '_>) -> PyResult<()> {
         let enough = Self::worth(desk, ENOUGH).min(self.look_ahead / 2).max(1);
-        loop {
+        while !desk.course.is_closed() {
             if self.held.items.is_empty() {
                 let least = if self.is_ready(desk) { enough } else { 1 };
                 if self.room() < least || self.failure.is_some() {
@@ -319,6 +362,7 @@ impl Reading {
         };
         match accepted {
             Ok(ticket) => {
+                desk.note(&batch, ticket.as_ref());
                 self.flights.insert(self.next, Flight { batch, ticket, handed: 0 });
                 self.next += granted as u64;
                 Ok(true)
@@ -354,13 +398,16 @@ impl Reading {
         if !desk.course.is_ordered() {
             return desk.course.has_finished();
         }
-        self.step();
+        self.step(desk);
         self.front.as_ref().is_some_and(|front| front.batch.get().is_done(self.at))
     }
 
     /// Goes on to the next batch when the front one is handed out.
-    fn step(&mut self) {
+    fn step(&mut self, desk: Desk<'_, '_>) {
         if self.front.as_ref().is_none_or(|front| self.at == front.batch.get().len()) {
+            if let Some(front) = &self.front {
+                desk.forget(&front.batch);
+            }
             self.handed += self.at as u64;
             self.at = 0;
             self.until = 0;
@@ -371,7 +418,7 @@ impl Reading {
     /// Takes the next outcome out with the number of its item, if it is there.
     fn take(&mut self, desk: Desk<'_, '_>) -> Option<(u64, Outcome)> {
         if desk.course.is_ordered() {
-            self.step();
+            self.step(desk);
             let batch = self.front.as_ref()?.batch.get();
             let outcome = batch.take(desk.py, self.at)?;
             let number = batch.first() + self.at as u64;
@@ -385,6 +432,7 @@ impl Reading {
         let outcome = flight.batch.get().take(desk.py, index);
         flight.handed += 1;
         if flight.handed == flight.batch.get().len() {
+            desk.forget(&flight.batch);
             self.flights.remove(&first);
         }
         self.handed += 1;
@@ -521,22 +569,8 @@ impl Reading {
 
     /// Cancels what has not started, and lets go of everything.
     fn close(self, desk: Desk<'_, '_>) {
-        let (py, engine) = (desk.py, &desk.core.get().engine);
-        if !engine.is_forsaken() {
-            for flight in self.all() {
-                let batch = flight.batch.get();
-                if let Some(ticket) = &flight.ticket {
-                    let task = Task::new(ticket.clone_ref(py));
-                    let items = engine.cancel_items(py, &task);
-                    batch.drop_items(py, items);
-                    discard(py, task);
-                }
-                for task in batch.tasks(py) {
-                    Future::cancel(task.bind(py));
-                }
-            }
-        }
-        self.release(py);
+        desk.cancel();
+        self.release(desk.py);
     }
 
     /// Drops all by the door: this may be a worker.
@@ -559,7 +593,7 @@ impl Reading {
 
 impl Results {
     fn desk<'a, 'py>(&'a self, py: Python<'py>) -> Desk<'a, 'py> {
-        Desk { py, core: &self.core, course: &self.course }
+        Desk { py, core: &self.core, course: &self.course, queued: &self.queued }
     }
 
     /// The long way to the next result.
@@ -636,8 +670,8 @@ impl Results {
             limit,
             failures: if return_exceptions { Failures::HandedOut } else { Failures::Raised },
         });
-        let course = Course::new(ordered);
-        let desk = Desk { py, core: core.0, course: &course };
+        let (course, queued) = (Course::new(ordered), Guarded::new(BTreeMap::new()));
+        let desk = Desk { py, core: core.0, course: &course, queued: &queued };
         let begun = reading.read_on(desk).and_then(|()| match reading.failure.take() {
             // Nothing comes before it.
             Some(error) if reading.ahead() == 0 => Err(error::raise(py, error)),
@@ -652,7 +686,7 @@ impl Results {
         }
         let core = core.0.clone_ref(py);
         let runner = runner.clone().unbind();
-        Ok(Self { core, runner, course, reading: Guarded::new(Some(reading)) })
+        Ok(Self { core, runner, course, queued, reading: Guarded::new(Some(reading)) })
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -666,8 +700,11 @@ impl Results {
     /// Ends the iteration and cancels what has not started; may be called again.
     fn close(&self, py: Python<'_>) {
         self.course.close();
-        if let Some(reading) = self.reading.with(py, Option::take) {
-            reading.close(self.desk(py));
+        let desk = self.desk(py);
+        match self.reading.with(py, Option::take) {
+            Some(reading) => reading.close(desk),
+            // Another thread reads on or waits, which may be long in coming.
+            None => desk.cancel(),
         }
     }
 
@@ -701,6 +738,12 @@ impl Results {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.runner)?;
+        self.queued.with_world_stopped(|queued| {
+            queued.values().try_for_each(|(batch, ticket)| {
+                visit.call(batch)?;
+                visit.call(ticket)
+            })
+        })?;
         self.reading.with_world_stopped(|reading| {
             let Some(reading) = reading.as_deref() else {
                 return Ok(());

@@ -17,7 +17,7 @@ use tasker::engine::queue::lanes::{Class, Entry};
 use tasker::engine::queue::permits::Verdict as Room;
 use tasker::engine::resource::backoff::Trouble;
 use tasker::engine::staffing::launch::Launched;
-use tasker::engine::task::batch::{Deal, Pace};
+use tasker::engine::task::batch::{Deal, Pace, Stride};
 use tasker::engine::task::deadlines::Key;
 use tasker::engine::task::{BATCH, EXPRESS, ONCE, Phase, Taken, TaskWord};
 use tasker::engine::worker::Life;
@@ -83,8 +83,8 @@ impl Task {
     }
 
     /// A batch of these tasks, of which nobody else has heard yet.
-    pub(crate) fn batch(class: Class, items: Vec<Arc<Self>>) -> Arc<Self> {
-        let deal = Deal::new(items.len(), 0, Arc::new(Pace::new()));
+    pub(crate) fn batch(class: Class, items: Vec<Arc<Self>>, pace: Pace) -> Arc<Self> {
+        let deal = Deal::new(items.len(), 0, Arc::new(pace));
         Arc::new(Self { items: Some((deal, items)), ..Self::bare(class, BATCH) })
     }
 
@@ -417,17 +417,11 @@ impl Host for World {
         task.items.as_ref().map(|(deal, _)| deal)
     }
 
-    fn run_items(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>, most: u64) -> u64 {
+    fn run_items(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>, stride: &Stride) {
         let (deal, items) = task.items.as_ref().expect("a batch");
-        let mut ran = 0;
-        while ran < most
-            && !desk.is_spoiled()
-            && let Some(item) = desk.start_item((), task, deal)
-        {
-            ran += 1;
+        while let Some(item) = desk.start_item((), task, deal, stride) {
             Self::run_item(desk, &items[item]);
         }
-        ran
     }
 
     fn refuse_items(&self, (): (), task: &Arc<Task>, items: Range<usize>, why: Refusal) {
@@ -622,7 +616,19 @@ impl Runner {
 
     /// Submits tasks as one batch, which is not refused. The queue has no bound.
     pub(crate) fn submit_batch(&self, class: Class, items: &[Arc<Task>]) -> Arc<Task> {
-        let batch = Task::batch(class, items.to_vec());
+        self.submit_batch_at(class, items, 0)
+    }
+
+    /// The same, of items that took so long lately.
+    pub(crate) fn submit_batch_at(
+        &self,
+        class: Class,
+        items: &[Arc<Task>],
+        span: Tick,
+    ) -> Arc<Task> {
+        let pace = Pace::new();
+        pace.doubt(span);
+        let batch = Task::batch(class, items.to_vec(), pace);
         let (mine, since) = (Arc::clone(&batch), self.engine.clock.now());
         assert!(self.engine.submit_batch(class, mine, since, items.len()).is_ok(), "accepted");
         lock(&self.accepted).extend(items.iter().cloned());
