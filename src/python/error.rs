@@ -36,8 +36,9 @@ pub(super) const UNINITIALISED: &str =
     "A thread initializer failed, the thread pool is not usable anymore";
 
 /// What is wrong with a wait without a limit in a hook, which has no resource at hand to run the task with.
-pub(super) const STANDSTILL: &str = "a hook or callback of a runner must not wait without a limit for a task of the \
-                                     same runner: nobody may be left to run it";
+pub(super) const STANDSTILL: &str = "a hook, callback, finalizer or signal handler in the middle of a runner's task \
+                                     must not wait without a limit for a task of the same runner: nobody may be left \
+                                     to run it";
 
 /// Makes an exception by the door, with a cause if there is one.
 pub(super) fn make<E: PyTypeInfo>(

@@ -8,6 +8,7 @@
 //! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in. [`limit`] reads time limits,
 //! [`printable`] is what becomes of names on their way into texts.
 
+mod callable;
 mod context;
 mod error;
 mod exit;

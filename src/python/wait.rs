@@ -104,7 +104,7 @@ pub(super) fn parked_until(
 }
 
 /// Whether signal handlers run on this thread.
-fn on_main_thread(py: Python<'_>) -> bool {
+pub(super) fn on_main_thread(py: Python<'_>) -> bool {
     thread_local! {
         /// The answer, and for which generation of forks it holds: a fork makes another thread the main one.
         static ANSWER: Cell<Option<(u64, bool)>> = const { Cell::new(None) };

@@ -633,9 +633,7 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<&Bound<'_, PyAny>>) -> PyRe
         && let Some(origin) = &future.origin
     {
         let engine = &origin.core.get().engine;
-        if super::host::seat::works_for(engine)
-            && super::host::seat::desk_of(engine, |_| ()).is_none()
-        {
+        if super::host::seat::stands_still(py, engine) {
             return Err(PyRuntimeError::new_err(error::STANDSTILL));
         }
     }
@@ -670,7 +668,7 @@ pub(super) fn run_instead(slf: &Bound<'_, Future>) -> bool {
     }
     let task = super::host::Task::new(slf.clone().unbind());
     let run = |desk: &Desk<'_, _>| desk.serve_inside(slf.py(), &task, true);
-    let ran = super::host::seat::desk_of(engine, run).unwrap_or(false);
+    let ran = super::host::seat::desk_of(slf.py(), engine, run).unwrap_or(false);
     super::host::discard(slf.py(), task);
     ran
 }

@@ -3,6 +3,7 @@
 pub(super) mod breath;
 pub(super) mod door;
 pub(super) mod hooks;
+pub(super) mod interrupt;
 pub(super) mod net;
 pub(super) mod seat;
 pub(super) mod thread;
@@ -28,10 +29,11 @@ use crate::engine::worker::desk::Desk;
 use crate::engine::{Engine, Host, Ran, Refusal, Verdict};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::ops::Range;
+use std::ptr;
 use std::time::Duration;
 
 /// How long a task that was told of its time limit may take to leave before another worker takes its worker's place.
@@ -326,7 +328,7 @@ impl Host for PyHost {
         let answer = door::call(py, &validate, Some(resource), None, None);
         door::release(py, validate);
         truth(py, answer).unwrap_or_else(|error| {
-            log::hook_failed(py, Some(self), Some(badge.name()), "validate", error);
+            self.hook_failed(py, badge, "validate", error);
             false
         })
     }
@@ -347,7 +349,7 @@ impl Host for PyHost {
                 true
             }
             Err(error) => {
-                log::hook_failed(py, Some(self), Some(badge.name()), "reset", error);
+                self.hook_failed(py, badge, "reset", error);
                 false
             }
         }
@@ -382,13 +384,15 @@ impl Host for PyHost {
             seat.at_desk(desk, || {
                 let called_off = payload.attempts > 0 && future.word.has(TOLD);
                 let last_error = called_off.then(|| take_last_error(future)).flatten();
-                let result = match last_error {
+                let result = if let Some(error) = last_error {
                     // Told to give up just when its retry was queued.
-                    Some(error) => Err(error),
-                    None => seat.inside_task(Some(object), || {
+                    Err(error)
+                } else {
+                    let function = payload.function.as_ref().map_or(ptr::null_mut(), Py::as_ptr);
+                    seat.inside_task(Some((object, function)), || {
                         let resource = (!future.is_bare()).then(|| desk.resource());
                         self.call(py, resource, &future.word, payload)
-                    }),
+                    })
                 };
                 self.deliver(py, desk, object, result)
             })
@@ -428,16 +432,19 @@ impl Host for PyHost {
         } else {
             return Verdict::Healthy;
         };
-        // In the caller's own thread it may be the caller who was interrupted.
-        let interrupts = desk.is_on_loan() && !error.bind(py).is_instance_of::<PyException>();
         door::release(py, error);
         match broken {
             Ok(false) => Verdict::Healthy,
             Ok(true) => {
                 // SAFETY: the engine claimed the task for this thread.
                 let attempts = unsafe { future.payload() }.attempts;
-                let may_retry = !interrupts && !future.word.has(ONCE | TOLD);
+                let may_retry = !future.word.has(ONCE | TOLD);
                 Verdict::Spoiled { retry: may_retry && attempts <= self.max_retries }
+            }
+            Err(interrupt) if desk.is_on_loan() && interrupt::raised(py, &interrupt) => {
+                // It was meant for the caller, who gets it instead of what it came upon.
+                interrupt_task(py, future, interrupt);
+                Verdict::Spoiled { retry: false }
             }
             Err(error) => {
                 log::hook_failed(py, Some(self), Some(desk.badge().name()), what, error);
@@ -623,6 +630,12 @@ impl PyHost {
         result: Result<Py<PyAny>, Py<PyAny>>,
     ) -> Ran {
         let future = object.get();
+        // Left at a point that it does not know of, in the middle of anything: whatever the error would say.
+        let interrupted =
+            desk.is_on_loan() && result.as_ref().is_err_and(|error| interrupt::raised(py, error));
+        if interrupted {
+            desk.spoil();
+        }
         if is_overdue(future, desk) {
             // Even if the keeper has not come round to it: heeding the limit must not look like a result in time.
             self.end_overdue(py, object, Overdue::Ended);
@@ -640,7 +653,10 @@ impl PyHost {
             }
             Err(error) => {
                 let error = storable(py, error);
-                if !future.is_bare() && self.judges(py, desk, &error, future.word.has(TOLD)) {
+                if !interrupted
+                    && !future.is_bare()
+                    && self.judges(py, desk, &error, future.word.has(TOLD))
+                {
                     let former =
                         future.slot.lock().get_or_insert_default().last_error.replace(error);
                     door::release_some(py, former);
@@ -651,6 +667,13 @@ impl PyHost {
         };
         finish(py, future);
         ran
+    }
+
+    /// Reports what a hook raised: to the caller in whose thread it was interrupted, or to the log.
+    fn hook_failed(&self, py: Python<'_>, badge: &Badge<Self>, what: &str, error: Py<PyAny>) {
+        if let Err(error) = seat::interrupt_guest(py, error) {
+            log::hook_failed(py, Some(self), Some(badge.name()), what, error);
+        }
     }
 
     /// Runs the initializer of a standard executor. What it returns is of no use.
@@ -745,6 +768,19 @@ fn drop_context(py: Python<'_>, future: &Future) {
     if let Some((_, context)) = context {
         door::release(py, context.into_any());
     }
+}
+
+/// Ends a judged task with what interrupted the judgement, and the task's own error as its context.
+fn interrupt_task(py: Python<'_>, future: &Future, interrupt: Py<PyAny>) {
+    let slot = &future.slot;
+    let error = slot.lock().get_or_insert_default().last_error.replace(interrupt.clone_ref(py));
+    if let Some(error) = error
+        && !error.is(&interrupt)
+    {
+        // SAFETY: two exceptions, since both were raised; the function takes over the reference.
+        unsafe { pyo3::ffi::PyException_SetContext(interrupt.as_ptr(), error.into_ptr()) };
+    }
+    door::release(py, interrupt);
 }
 
 fn take_last_error(future: &Future) -> Option<Py<PyAny>> {

@@ -3,7 +3,7 @@
 //! Everything here belongs to one thread. The desk and the task are borrowed from frames further down this
 //! thread's own stack, set and restored around each run.
 
-use super::PyHost;
+use super::{PyHost, door, interrupt};
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::worker::desk::Desk;
@@ -26,13 +26,20 @@ pub(in crate::python) struct Seat {
     employer: Cell<*const Employer>,
     place: Cell<*const Place>,
     task: Cell<*mut pyo3::ffi::PyObject>,
+    /// The function of that task, or of its item.
+    function: Cell<*mut pyo3::ffi::PyObject>,
     /// The item of a batch that this thread runs, `task` being the batch's ticket.
     item: Cell<*const ()>,
+    /// Where an interrupt of a hook is kept for the caller whose thread this is.
+    guest: Cell<*const Interrupt>,
     /// The function run last, only compared, and since when a wake-up is put off for its sake.
     run: Cell<(*const pyo3::ffi::PyObject, Tick)>,
     /// Whether there is anybody in `WAKES`.
     owes: Cell<bool>,
 }
+
+/// An exception that came inside a hook in the thread of a caller.
+type Interrupt = Cell<Option<Py<PyAny>>>;
 
 /// An engine that this thread works for, and the one it is called away from.
 struct Employer {
@@ -58,6 +65,8 @@ impl Seat {
             employer: Cell::new(ptr::null()),
             place: Cell::new(ptr::null()),
             task: Cell::new(ptr::null_mut()),
+            function: Cell::new(ptr::null_mut()),
+            guest: Cell::new(ptr::null()),
             item: Cell::new(ptr::null()),
             run: Cell::new((ptr::null(), 0)),
             owes: Cell::new(false),
@@ -78,16 +87,20 @@ impl Seat {
         result
     }
 
-    /// Runs `work` with this thread inside a task, or inside none.
+    /// Runs `work` with this thread inside a task with its function, or inside none.
     pub(in crate::python) fn inside_task<T>(
         &self,
-        task: Option<&Py<Future>>,
+        task: Option<(&Py<Future>, *mut pyo3::ffi::PyObject)>,
         work: impl FnOnce() -> T,
     ) -> T {
-        let outer = self.task.replace(task.map_or(ptr::null_mut(), Py::as_ptr));
+        let (task, function) =
+            task.map_or((ptr::null_mut(), ptr::null_mut()), |(task, f)| (task.as_ptr(), f));
+        let outer = self.task.replace(task);
+        let outer_function = self.function.replace(function);
         let outer_item = self.item.replace(ptr::null());
         let result = work();
         self.task.set(outer);
+        self.function.set(outer_function);
         self.item.set(outer_item);
         result
     }
@@ -96,10 +109,11 @@ impl Seat {
     pub(in crate::python) fn inside_item<T>(
         &self,
         ticket: &Py<Future>,
+        function: &Py<PyAny>,
         current: &Current<'_>,
         work: impl FnOnce() -> T,
     ) -> T {
-        self.inside_task(Some(ticket), || {
+        self.inside_task(Some((ticket, function.as_ptr())), || {
             self.item.set(ptr::from_ref(current).cast());
             work()
         })
@@ -167,12 +181,43 @@ pub(in crate::python) fn desk<T>(look: impl FnOnce(&Desk<'_, PyHost>) -> T) -> O
 }
 
 /// Calls `look` with the nearest desk of an engine that this thread works at: a runner's resource may be lent to a
-/// task of another's, and each task is to meet a resource of its own runner.
+/// task of another's, and each task is to meet a resource of its own runner. An intruder, which came in the middle of
+/// what is done at that desk, finds none: its resource may be in the middle of anything.
 pub(in crate::python) fn desk_of<T>(
+    py: Python<'_>,
     engine: &Arc<Engine<PyHost>>,
     look: impl FnOnce(&Desk<'_, PyHost>) -> T,
 ) -> Option<T> {
-    nearest_desk(|desk| Arc::ptr_eq(desk.engine(), engine), look)
+    nearest_desk(is_of(engine), |desk| (!is_intruder(py)).then(|| look(desk)))?
+}
+
+/// [`desk_of`] for a call that has asked whether there is one.
+pub(in crate::python) fn same_desk_of<T>(
+    engine: &Arc<Engine<PyHost>>,
+    look: impl FnOnce(&Desk<'_, PyHost>) -> T,
+) -> Option<T> {
+    nearest_desk(is_of(engine), look)
+}
+
+fn is_of(engine: &Arc<Engine<PyHost>>) -> impl Fn(&Desk<'_, PyHost>) -> bool {
+    |desk| Arc::ptr_eq(desk.engine(), engine)
+}
+
+/// Whether the present call comes in the middle of the task that this thread runs, without being part of it.
+fn is_intruder(py: Python<'_>) -> bool {
+    let function = with(|seat| seat.function.get());
+    // SAFETY: set by `inside_task` on this thread, whose caller keeps the function alive meanwhile.
+    let function = unsafe { Bound::from_borrowed_ptr_or_opt(py, function) };
+    interrupt::is_intrusion(py, function.as_ref())
+}
+
+/// Whether a wait of this thread for a task of this engine might never end: it is a worker of it, whose resource is not
+/// to be had, and nobody else may be left to run the task.
+pub(in crate::python) fn stands_still(py: Python<'_>, engine: &Arc<Engine<PyHost>>) -> bool {
+    works_for(engine)
+        && desk_of(py, engine, |_| ()).is_none()
+        // A lent resource keeps no worker from running what is queued.
+        && nearest_desk(|desk| is_of(engine)(desk) && desk.is_on_loan(), |_| ()).is_none()
 }
 
 fn nearest_desk<T>(
@@ -217,7 +262,37 @@ pub(in crate::python) fn works_for(engine: &Arc<Engine<PyHost>>) -> bool {
         // SAFETY: as above.
         employer = unsafe { outer.as_ref() };
     }
-    desk_of(engine, |_| ()).is_some()
+    same_desk_of(engine, |_| ()).is_some()
+}
+
+/// Runs `work`, which serves a task with a lent resource, in the thread of the caller. Gives what interrupted a hook
+/// meanwhile beside.
+pub(in crate::python) fn as_guest<T>(
+    engine: &Arc<Engine<PyHost>>,
+    work: impl FnOnce() -> T,
+) -> (T, Option<Py<PyAny>>) {
+    let interrupt = Interrupt::new(None);
+    let outer = with(|seat| seat.guest.replace(&raw const interrupt));
+    let result = on_behalf(engine, work);
+    with(|seat| seat.guest.set(outer));
+    (result, interrupt.into_inner())
+}
+
+/// Keeps what interrupted a hook for the caller whose thread this is. Where there is no such caller, and where it was
+/// no interrupt, it comes back.
+pub(in crate::python) fn interrupt_guest(
+    py: Python<'_>,
+    error: Py<PyAny>,
+) -> Result<(), Py<PyAny>> {
+    // SAFETY: set by `as_guest` on this thread, whose frame is still below us.
+    let Some(guest) = (unsafe { with(|seat| seat.guest.get()).as_ref() }) else {
+        return Err(error);
+    };
+    if !interrupt::raised(py, &error) {
+        return Err(error);
+    }
+    door::release_some(py, guest.replace(Some(error)));
+    Ok(())
 }
 
 /// The task that this thread runs.

@@ -627,7 +627,7 @@ impl Work<'_, '_> {
         let batch = self.batch.get();
         let current = Current { batch, number: Cell::new(0), context: RefCell::new(None) };
         let mut copy = variables::Copy::of(self.context);
-        let failed = seat.inside_item(task.future(), &current, || {
+        let failed = seat.inside_item(task.future(), self.function, &current, || {
             loop {
                 let index = desk.start_item(py, task, &batch.deal, stride)?;
                 current.number.set(batch.first + index as u64);

@@ -472,11 +472,8 @@ impl Reading {
         let (py, core, course) = (desk.py, desk.core(), desk.course);
         let engine = &core.engine;
         if seat::works_for(engine) {
-            if seat::desk_of(engine, |_| ()).is_none() {
-                return Err(PyRuntimeError::new_err(
-                    "a hook or callback of a runner must not wait without a limit for tasks of the same \
-                     runner: nobody may be left to run them",
-                ));
+            if seat::stands_still(py, engine) {
+                return Err(PyRuntimeError::new_err(error::STANDSTILL));
             }
             if self.run_instead(desk) {
                 return Ok(());
@@ -541,7 +538,7 @@ impl Reading {
         for flight in self.all() {
             if let Some(ticket) = &flight.ticket {
                 let task = Task::new(ticket.clone_ref(py));
-                let ran = seat::desk_of(engine, |desk| desk.serve_item_inside(py, &task));
+                let ran = seat::desk_of(py, engine, |desk| desk.serve_item_inside(py, &task));
                 discard(py, task);
                 if ran == Some(true) {
                     return true;

@@ -12,6 +12,7 @@ use crate::engine::task::group::Group;
 use crate::engine::task::{OUTSIDE, TIMED, TaskWord};
 use crate::engine::worker::loans::{Claiming, Loan, Seeker};
 use crate::engine::{Engine, Unserved};
+use crate::python::callable;
 use crate::python::context::snapshot::Snapshot;
 use crate::python::error::{self, BrokenThreadPool, QueueFull, RunnerBroken, RunnerStopped};
 use crate::python::future::outbox;
@@ -120,11 +121,11 @@ impl Core {
         self.refusal()
     }
 
-    /// Raises for what cannot be called, and early when the runner is closed: nothing is made for what is refused
+    /// Raises for what is no task, and early when the runner is closed: nothing is made for what is refused
     /// anyway, and at the very end of the interpreter nothing can be made any more.
     pub(in crate::python) fn check_open(&self, r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
         if !self.bare {
-            check_callable(r#fn)?;
+            check_task(r#fn)?;
         }
         if self.engine.is_closing() { Err(self.refuse()) } else { Ok(()) }
     }
@@ -466,7 +467,7 @@ impl CoreRef<'_> {
     ) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
         let bounded = self.engine.settings.max_queue_size.is_some();
-        if bounded && seat::desk_of(&self.engine, |_| ()).is_some() {
+        if bounded && seat::desk_of(py, &self.engine, |_| ()).is_some() {
             // It runs here and now anyhow, and needs no room in the queue for that.
             return self.run_task(call, options);
         }
@@ -484,7 +485,7 @@ impl CoreRef<'_> {
         self.check_open(&call.function)?;
         let limit = self.limit(py, options)?;
         let since = self.engine.clock.now();
-        let inside = seat::desk_of(&self.engine, |_| ()).is_some();
+        let inside = seat::desk_of(py, &self.engine, |_| ()).is_some();
         let here = inside || !self.engine.settings.thread_bound;
         // Unless a hook can change the context before the task is called, or called again.
         let is_current = inside || here && !self.engine.host.looks_at_resources();
@@ -500,7 +501,7 @@ impl CoreRef<'_> {
             }
             self.watch(py, &future, due);
             let task = Task::new(future.clone_ref(py));
-            seat::desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
+            seat::same_desk_of(&self.engine, |desk| desk.serve_inside(py, &task, false));
             discard(py, task);
         } else if here {
             self.run_on_loan(py, &future, since, due)?;
@@ -560,7 +561,14 @@ impl CoreRef<'_> {
             };
             drop(seeker.take());
             let serve = || found.serve(engine, py, entry, claim);
-            let Some((again, seeks)) = seat::on_behalf(engine, serve) else {
+            let (again, interrupt) = seat::as_guest(engine, serve);
+            if let Some(interrupt) = interrupt {
+                if let Some((entry, _seeker)) = again {
+                    engine.decline(py, entry.task);
+                }
+                return Err(error::raise(py, interrupt));
+            }
+            let Some((again, seeks)) = again else {
                 return Ok(());
             };
             (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
@@ -616,10 +624,16 @@ fn outcome(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
     result
 }
 
-fn check_callable(r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
-    if r#fn.is_callable() {
-        return Ok(());
+/// Raises for what cannot be called, and for what a call of it would not run.
+fn check_task(r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
+    if !r#fn.is_callable() {
+        let kind = r#fn.get_type().name()?;
+        let text = format!("a task must be callable, not {kind}: {}", r#fn.repr()?);
+        return Err(PyTypeError::new_err(text));
     }
-    let kind = r#fn.get_type().name()?;
-    Err(PyTypeError::new_err(format!("a task must be callable, not {kind}: {}", r#fn.repr()?)))
+    let Some(kind) = callable::unrun(r#fn)? else {
+        return Ok(());
+    };
+    let text = format!("a task must be a plain function, got {kind}: {}", r#fn.repr()?);
+    Err(PyTypeError::new_err(text))
 }

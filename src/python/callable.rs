@@ -1,0 +1,204 @@
+//! What a callable is, told without calling it: whose code a call of it runs, and whether that call only makes a
+//! coroutine or a generator, whose body would never run.
+
+use crate::sync::atomic::{AtomicPtr, Ordering};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyType};
+use pyo3::{ffi, intern};
+use std::ffi::c_int;
+use std::ptr;
+
+type Object = *mut ffi::PyObject;
+
+/// Bound methods and partial objects may be nested, and a hostile one may lead back to itself.
+const DEEPEST: usize = 64;
+
+/// What a call of it makes instead of running its body, in words; `None`: it runs.
+///
+/// What wraps a coroutine function counts as what it says of itself (`inspect.markcoroutinefunction`, the doubles of
+/// `unittest.mock`); what merely returns a coroutine does not.
+pub(super) fn unrun(callable: &Bound<'_, PyAny>) -> PyResult<Option<&'static str>> {
+    let Some(function) = Function::of(callable.as_ptr()) else {
+        return unrun_slowly(callable);
+    };
+    if function.has_attributes() && is_marked(callable)? {
+        return Ok(Some(COROUTINE));
+    }
+    function.unrun(callable.py())
+}
+
+const COROUTINE: &str = "a coroutine function";
+
+/// The code that a call of it runs first, if that is Python's.
+pub(super) fn code<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = callable.py();
+    let target = unwrap(callable)?;
+    if let Some(function) = Function::of(target.as_ptr()) {
+        return function.code(py).map(Some);
+    }
+    let call = called_of(&target)?;
+    call.as_ref().and_then(|call| Function::of(call.as_ptr())).map(|call| call.code(py)).transpose()
+}
+
+/// [`unrun`] for what is no plain function.
+#[cold]
+fn unrun_slowly(callable: &Bound<'_, PyAny>) -> PyResult<Option<&'static str>> {
+    let py = callable.py();
+    let target = unwrap(callable)?;
+    if is_marked(&target)? {
+        return Ok(Some(COROUTINE));
+    }
+    if let Some(function) = Function::of(target.as_ptr()) {
+        return function.unrun(py);
+    }
+    let call = called_of(&target)?;
+    let call = call.as_ref().and_then(|call| Function::of(call.as_ptr()));
+    call.map_or(Ok(None), |call| call.unrun(py))
+}
+
+/// What bound methods and partial objects lead to.
+fn unwrap<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = callable.py();
+    let mut target = callable.clone();
+    for _ in 0..DEEPEST {
+        let class = target.get_type();
+        let name = if class.is(known(py, &METHOD, "types", "MethodType")?) {
+            intern!(py, "__func__")
+        } else if class.is_subclass(known(py, &PARTIAL, "functools", "partial")?)? {
+            intern!(py, "func")
+        } else {
+            break;
+        };
+        target = target.getattr(name)?;
+    }
+    Ok(target)
+}
+
+static METHOD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static PARTIAL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// A class of the standard library.
+fn known<'py>(
+    py: Python<'py>,
+    place: &'static PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'py Bound<'py, PyAny>> {
+    let find = || Ok::<_, PyErr>(py.import(module)?.getattr(name)?.unbind());
+    Ok(place.get_or_try_init(py, find)?.bind(py))
+}
+
+/// The `__call__` of an object's type, unless it is C's.
+fn called_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if object.is_instance_of::<PyType>() {
+        // It makes an instance, whatever its own `__call__` does for that.
+        return Ok(None);
+    }
+    let call = object.get_type().getattr_opt(intern!(object.py(), "__call__"))?;
+    call.map(|call| unwrap(&call)).transpose()
+}
+
+/// Whether an object says of itself that it is a coroutine function. Only what lies in the object is looked at: to ask
+/// a mock would make another one, and an object with a `__getattr__` may do anything.
+fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    let marks = [
+        (intern!(py, "_is_coroutine_mark"), "inspect"),
+        (intern!(py, "_is_coroutine"), "asyncio.coroutines"),
+    ];
+    for (name, module) in marks {
+        // SAFETY: live objects; gives an owned reference, or null with an exception.
+        let found = unsafe { ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr()) };
+        // SAFETY: as above.
+        let Some(found) = (unsafe { Bound::from_owned_ptr_or_opt(py, found) }) else {
+            let error = PyErr::fetch(py);
+            if error.is_instance_of::<pyo3::exceptions::PyAttributeError>(py) {
+                continue;
+            }
+            return Err(error);
+        };
+        let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
+        // Without its module there is no mark.
+        if let Ok(modules) = modules.cast_into::<PyDict>()
+            && let Some(module) = modules.get_item(module)?
+            && let Some(mark) = module.getattr_opt(name)?
+            && mark.is(&found)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A plain function.
+#[derive(Clone, Copy)]
+struct Function(Object);
+
+impl Function {
+    fn of(object: Object) -> Option<Self> {
+        // SAFETY: a live object.
+        (unsafe { ffi::PyFunction_Check(object) } != 0).then_some(Self(object))
+    }
+
+    fn code(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        // SAFETY: a live object, lent by the caller.
+        let function = unsafe { Borrowed::from_ptr(py, self.0) };
+        function.getattr(intern!(py, "__code__"))
+    }
+
+    /// Whether anything was ever put into its `__dict__`.
+    fn has_attributes(self) -> bool {
+        // SAFETY: a live object, whose type says where it keeps the pointer to its dictionary.
+        unsafe {
+            let offset = (*ffi::Py_TYPE(self.0)).tp_dictoffset;
+            let dictionary = self.0.byte_offset(offset).cast::<Object>();
+            offset <= 0 || !AtomicPtr::from_ptr(dictionary).load(Ordering::Relaxed).is_null()
+        }
+    }
+
+    /// [`unrun`] by its code alone.
+    fn unrun(self, py: Python<'_>) -> PyResult<Option<&'static str>> {
+        // SAFETY: a live function, whose code is only compared.
+        if is_known(unsafe { ffi::PyFunction_GetCode(self.0) }) {
+            return Ok(None);
+        }
+        let code = self.code(py)?;
+        let flags: c_int = code.getattr(intern!(py, "co_flags"))?.extract()?;
+        let kind = if flags & ffi::CO_COROUTINE != 0 {
+            COROUTINE
+        } else if flags & ffi::CO_ASYNC_GENERATOR != 0 {
+            "an async generator function"
+        } else if flags & ffi::CO_GENERATOR != 0 {
+            "a generator function"
+        } else {
+            remember(code);
+            return Ok(None);
+        };
+        Ok(Some(kind))
+    }
+}
+
+/// How many code objects are remembered as plain; a power of two.
+const KNOWN: usize = 64;
+
+/// Code objects that run when they are called. Each place holds a reference, so that no other object gets the address
+/// while it stands there: a pointer that equals one to a live code object is that object.
+static PLAIN: [AtomicPtr<ffi::PyObject>; KNOWN] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; KNOWN];
+
+fn place_of(code: Object) -> &'static AtomicPtr<ffi::PyObject> {
+    &PLAIN[(code as usize >> 6) % KNOWN]
+}
+
+fn is_known(code: Object) -> bool {
+    place_of(code).load(Ordering::Acquire) == code
+}
+
+fn remember(code: Bound<'_, PyAny>) {
+    let py = code.py();
+    let place = place_of(code.as_ptr());
+    let before = place.swap(code.into_ptr(), Ordering::AcqRel);
+    // SAFETY: the place had a reference, which is this thread's now.
+    drop(unsafe { Bound::from_owned_ptr_or_opt(py, before) });
+}

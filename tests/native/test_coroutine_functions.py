@@ -1,0 +1,194 @@
+"""What a call would not run is refused: coroutine and generator functions."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock
+
+import pytest
+
+from tasker import Config, Runner, ThreadPoolExecutor
+from tests.native.support import Resource, Runners
+
+
+async def coroutine(*_arguments: Any) -> bool:
+    raise AssertionError
+
+
+def generator(*_arguments: Any) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(*_arguments: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+class Client:
+    async def method(self, *_arguments: Any) -> None: ...
+
+    @classmethod
+    async def of_the_class(cls, *_arguments: Any) -> None: ...
+
+    @staticmethod
+    async def static(*_arguments: Any) -> None: ...
+
+    async def __call__(self, *_arguments: Any) -> None: ...
+
+
+class Generating:
+    def __call__(self, *_arguments: Any) -> Iterator[int]:
+        yield 1
+
+
+class Delegating:
+    __call__ = functools.partial(coroutine, 1)
+
+
+def marked(name: str, module: str) -> Callable[..., None]:
+    def function(*_arguments: Any) -> None: ...
+
+    setattr(function, name, getattr(sys.modules[module], name))
+    return function
+
+
+def marked_as_the_interpreter_has_it() -> Callable[..., None]:
+    if sys.version_info >= (3, 12):
+        return marked("_is_coroutine_mark", "inspect")
+    return marked("_is_coroutine", "asyncio.coroutines")
+
+
+UNRUN: dict[str, tuple[Any, str]] = {
+    "function": (coroutine, "a coroutine function"),
+    "generator": (generator, "a generator function"),
+    "async generator": (async_generator, "an async generator function"),
+    "lambda": (lambda *_: (yield), "a generator function"),
+    "unbound method": (Client.method, "a coroutine function"),
+    "bound method": (Client().method, "a coroutine function"),
+    "class method": (Client.of_the_class, "a coroutine function"),
+    "static method": (Client.static, "a coroutine function"),
+    "object": (Client(), "a coroutine function"),
+    "generating object": (Generating(), "a generator function"),
+    "delegating object": (Delegating(), "a coroutine function"),
+    "partial": (functools.partial(coroutine, 1), "a coroutine function"),
+    "partial of partial": (functools.partial(functools.partial(generator)), "a generator function"),
+    "partial of method": (functools.partial(Client().method, 1), "a coroutine function"),
+    "marked": (marked_as_the_interpreter_has_it(), "a coroutine function"),
+    "async mock": (AsyncMock(), "a coroutine function"),
+    "mock of a coroutine function": (AsyncMock(spec=coroutine), "a coroutine function"),
+}
+
+
+def returns_coroutine(*_arguments: Any) -> Any:
+    return coroutine()
+
+
+@functools.wraps(coroutine)
+def runs_coroutine(*_arguments: Any) -> str:
+    return "ran"
+
+
+class Returning:
+    async def work(self) -> None: ...
+
+    def __call__(self, *_arguments: Any) -> str:
+        return "ran"
+
+
+class Guarded:
+    """A callable that does not want to be asked for anything."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+    def __call__(self, *_arguments: Any) -> str:
+        return "ran"
+
+
+RUN: dict[str, Any] = {
+    "wrapper": runs_coroutine,
+    "object": Returning(),
+    "guarded object": Guarded(),
+    "mock": Mock(return_value="ran"),
+    "magic mock": MagicMock(return_value="ran"),
+    "partial": functools.partial(runs_coroutine, 1),
+    "class": list,
+    "builtin": repr,
+    "method of a type": object.__repr__,
+}
+
+
+async def _asubmit(runner: Runner[Resource], task: Any) -> Any:
+    return await runner.asubmit(task, 1)
+
+
+async def _amap(runner: Runner[Resource], task: Any) -> Any:
+    return [answer async for answer in runner.amap(task, [1])]
+
+
+VERBS: dict[str, Callable[[Runner[Resource], Any], Any]] = {
+    "submit": lambda runner, task: runner.submit(task, 1),
+    "submit_many": lambda runner, task: runner.submit_many(task, [1]),
+    "queue_task": lambda runner, task: runner.queue_task(task, 1),
+    "queue_task_once": lambda runner, task: runner.queue_task_once(task, 1),
+    "queue_task_with_priority": lambda runner, task: runner.queue_task_with_priority(task, 1),
+    "queue_task_with_priority_once": lambda runner, task: runner.queue_task_with_priority_once(
+        task, 1
+    ),
+    "run_task": lambda runner, task: runner.run_task(task, 1),
+    "map": lambda runner, task: list(runner.map(task, [1])),
+    "asubmit": lambda runner, task: asyncio.run(_asubmit(runner, task)),
+    "amap": lambda runner, task: asyncio.run(_amap(runner, task)),
+    "view.submit": lambda runner, task: runner.options(once=True).submit(task, 1),
+    "view.run_task": lambda runner, task: runner.options(once=True).run_task(task, 1),
+    "view.map": lambda runner, task: list(runner.options(once=True).map(task, [1])),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+@pytest.mark.parametrize(("task", "kind"), UNRUN.values(), ids=UNRUN)
+def test_every_verb_refuses_it(runners: Runners, verb: Any, task: Any, kind: str) -> None:
+    runner = runners.start()
+    with pytest.raises(TypeError, match=f"^a task must be a plain function, got {kind}: "):
+        verb(runner, task)
+    assert runner.metrics().total_tasks_completed == 0
+
+
+@pytest.mark.parametrize("task", RUN.values(), ids=RUN)
+def test_what_runs_is_taken(runners: Runners, task: Any) -> None:
+    runner = runners.keep(Runner(Config[Any](on_create=tuple, worker_count=1)))
+    for _ in range(2):
+        assert runner.submit(task).result() is not None
+
+
+def test_a_function_that_is_given_other_code_is_looked_at_again(runners: Runners) -> None:
+    def task(*_arguments: Any) -> str:
+        return "ran"
+
+    runner = runners.start()
+    assert runner.queue_task(task) == "ran"
+    task.__code__ = coroutine.__code__
+    with pytest.raises(TypeError, match="a coroutine function"):
+        runner.queue_task(task)
+
+
+def test_a_task_may_return_a_coroutine_or_a_generator(runners: Runners) -> None:
+    runner = runners.start()
+    assert inspect.isgenerator(runner.queue_task(lambda _: generator()))
+    answer = runner.queue_task(returns_coroutine)
+    assert inspect.iscoroutine(answer)
+    answer.close()
+
+
+def test_standard_executors_take_everything(runners: Runners) -> None:
+    for executor in (ThreadPoolExecutor(1), runners.start().executor()):
+        with executor:
+            answer = executor.submit(coroutine).result()
+            assert inspect.iscoroutine(answer)
+            answer.close()
+            [numbers] = executor.map(generator, [1])
+            assert list(numbers) == [1]
