@@ -89,7 +89,7 @@ async def start_runner(make: Callable[[], Runner[R]], name: str) -> Runner[R]:
 def _kill_runner(future: Future[Runner[Any]], name: str) -> None:
     if future.exception() is None:
         # Not here: this may be the thread of the loop.
-        _threads.start(future.result().kill, name)
+        _threads.run_once(future.result().kill, name)
 
 
 def _begin(call: Callable[[], T], name: str) -> Future[T]:
@@ -104,8 +104,14 @@ def _begin(call: Callable[[], T], name: str) -> Future[T]:
         raise RuntimeError(message) from None
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
-    _threads.start(partial(_settle, future, call), name)
+    _threads.start(partial(_settle, future, call), name, partial(_give_up, future, name))
     return future
+
+
+def _give_up(future: Future[Any], name: str) -> None:
+    if not future.done():
+        message = f"the thread {name!r} ended before it began to work"
+        future.set_exception(RuntimeError(message))
 
 
 def _settle(future: Future[T], call: Callable[[], T]) -> None:

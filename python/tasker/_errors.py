@@ -41,7 +41,8 @@ class ResourceCreationError(TaskerError, RuntimeError):
 
     Raised by `Runner(config)` when a base worker gets no resource, and the outcome of tasks left
     over when the last worker of a closing runner gives up. `__cause__` is the error of
-    `on_create`.
+    `on_create`. Of a start that ran out of time the text names each worker that has no resource
+    yet, and the line at which it is.
     """
 
 
@@ -94,7 +95,8 @@ class RunningTask:
         age: Seconds since it started.
         worker: Name of the worker it runs on.
         stack: Where it was at that moment, as `traceback.format_stack` gives it, the innermost
-            call last. Empty when its thread is not known, or had just left Python code.
+            call last, and at most the innermost 100. Empty when its thread is not known, had just
+            left Python code, or cannot be looked at: on free-threaded builds of Python.
     """
 
     name: str

@@ -262,7 +262,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         try:
             if isinstance(exc, GeneratorExit):
                 # The coroutine is being closed, and must not wait any more.
-                _threads.start(self.stop, f"stop of {self.name}")
+                _threads.run_once(self.stop, f"stop of {self.name}")
             elif is_normal:
                 await self.astop()
             else:

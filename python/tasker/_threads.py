@@ -9,20 +9,28 @@ import traceback
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
+from tasker._tasker import _Course
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import FrameType
+    from collections.abc import Callable, Sequence
 
 # Others may put a class of their own in its place, and then each thread is waited for.
 _Event = threading.Event
 
 
-def start(target: Callable[[], object], name: str) -> threading.Thread | _Bare:
+def start(
+    target: Callable[[], object], name: str, ended: Callable[[], object]
+) -> threading.Thread | _Bare:
     """Starts a daemon thread in an empty `contextvars` context.
+
+    What others have put around `Thread.start` reads an empty context too: a tracer that carries the
+    context of the caller over to the thread finds nothing that would live as long as the thread.
 
     Args:
         target: What it runs.
         name: Its name.
+        ended: Called on the thread as its last act. What others have put around `Thread.run`, or a
+            profile function, may have raised before *target* was called: this is where that shows.
 
     Raises:
         RuntimeError: The system or the interpreter refuses a thread.
@@ -34,14 +42,63 @@ def start(target: Callable[[], object], name: str) -> threading.Thread | _Bare:
     arguments: dict[str, Any] = (
         {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
     )
-    thread = threading.Thread(target=target, name=name, daemon=True, **arguments)
+    thread: Any = threading.Thread(target=target, name=name, daemon=True, **arguments)
     # `start` waits until the thread has come up, a change of threads for each. Whoever starts many
     # waits for all of them at once, by their first act.
     started = getattr(thread, "_started", None)
     if type(started) is _Event:
         started.__class__ = _Unwaited
-    thread.start()
-    return thread
+    # The first thing that the new thread calls, which `start` looks up in the object.
+    course = _Course(thread._bootstrap, ended)
+    thread._bootstrap = course
+    references = sys.getrefcount(course)
+    try:
+        contextvars.Context().run(thread.start)
+    except BaseException:
+        # An interrupt before the OS thread was started leaves the name in the list of those that
+        # come up. A thread that was started has a reference to what it calls, or has an ident.
+        if thread.ident is None and sys.getrefcount(course) <= references:
+            _forget(thread)
+        raise
+    finally:
+        del thread._bootstrap
+    return thread  # type: ignore[no-any-return]
+
+
+def run_once(call: Callable[[], object], name: str) -> None:
+    """Makes a call on a thread of its own, whatever becomes of `Thread.run` there.
+
+    Args:
+        call: What to call.
+        name: The name of the thread.
+
+    Raises:
+        RuntimeError: As for `start`.
+    """
+    calls = [call]
+
+    def run() -> None:
+        if calls:
+            calls.pop()()
+
+    start(run, name, run)
+
+
+def _forget(thread: threading.Thread) -> None:
+    """Takes a thread that never came up out of `threading.enumerate()`."""
+    inside: Any = threading
+    with inside._active_limbo_lock:
+        inside._limbo.pop(thread, None)
+
+
+def forget_this_thread() -> None:
+    """Takes this thread out of `threading.enumerate()`, where its own life is over.
+
+    A callback that asked for the current thread has had it listed again, as one from elsewhere.
+    """
+    inside: Any = threading
+    with inside._active_limbo_lock:
+        inside._active.pop(threading.get_ident(), None)
 
 
 def join(thread: threading.Thread | _Bare) -> None:
@@ -52,18 +109,15 @@ def join(thread: threading.Thread | _Bare) -> None:
     thread.join()
 
 
-def stacks(threads: Iterable[threading.Thread | _Bare]) -> dict[str, tuple[str, ...]]:
-    """Looks where threads are now, by name, as `traceback.format_stack` gives it."""
-    frames = sys._current_frames()
-    named = ((thread.name, frames.get(thread.ident or 0)) for thread in threads)
-    return {name: _format(frame) for name, frame in named if frame}
+def format_calls(calls: Sequence[tuple[str, int, str]]) -> tuple[str, ...]:
+    """Writes a stack as `traceback.format_stack` does.
 
-
-def _format(frame: FrameType) -> tuple[str, ...]:
-    summary = traceback.extract_stack(frame)
+    Args:
+        calls: File, line and name of each, the innermost first.
+    """
     # Every thread begins with the same few calls, which say nothing.
-    own = dropwhile(lambda call: call.filename == threading.__file__, summary)
-    return tuple(traceback.format_list(list(own)))
+    own = dropwhile(lambda call: call[0] == threading.__file__, reversed(calls))
+    return tuple(traceback.format_list([(*call, None) for call in own]))
 
 
 class _Unwaited(_Event):

@@ -367,6 +367,11 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
+    /// The keeper's thread ended before it came up: the next one who needs a keeper starts another.
+    pub fn lost_keeper(&self) {
+        self.deadlines.disclaim_keeper();
+    }
+
     /// Has the keeper watch a task's time limit.
     pub fn watch(&self, due: Tick, task: H::Task) -> Key {
         self.deadlines.add(due, task)

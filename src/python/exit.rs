@@ -3,7 +3,7 @@
 use super::error::RunnerStopped;
 use super::facade::Facade;
 use super::host::PyHost;
-use super::runner::{kill, running_tasks, wait_ended};
+use super::runner::{Elsewhere, kill, survey, wait_ended};
 use super::wait::Limit;
 use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Mode};
@@ -98,7 +98,7 @@ fn part(py: Python<'_>, engines: &[Arc<Engine<PyHost>>]) -> PyResult<()> {
     .map(|_| ())
 }
 
-pub(super) fn runs_a_task(badge: &Badge<PyHost>) -> bool {
+fn runs_a_task(badge: &Badge<PyHost>) -> bool {
     let mut busy = false;
     badge.look_at_running(|_, _| busy = true);
     busy
@@ -110,11 +110,12 @@ pub(super) fn _exit_report(py: Python<'_>) -> PyResult<String> {
     let mut report =
         String::from("tasker: the interpreter exits, and leaves behind what still runs:");
     for engine in live() {
-        for task in running_tasks(py, &engine)? {
+        let (running, elsewhere) = survey(py, &engine)?;
+        for task in running {
             let _ = write!(report, "\n  {}", task.bind(py).str()?);
         }
-        for badge in engine.members().iter().filter(|badge| !runs_a_task(badge)) {
-            let _ = write!(report, "\n  a hook (on {})", badge.name());
+        for Elsewhere { badge, place } in elsewhere {
+            let _ = write!(report, "\n  a hook (on {}{place})", badge.name());
         }
     }
     Ok(report)

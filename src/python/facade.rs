@@ -17,7 +17,7 @@ pub(super) struct Facade {
     pub(super) dropped_task: Py<PyAny>,
     pub(super) without_resource: Py<PyAny>,
     pub(super) running_task: Py<PyAny>,
-    pub(super) stacks: Py<PyAny>,
+    pub(super) format_calls: Py<PyAny>,
 }
 
 impl Facade {
@@ -37,7 +37,7 @@ impl Facade {
                 dropped_task: find("tasker._dropped", "DroppedTask")?,
                 without_resource: find("tasker._dropped", "without_resource")?,
                 running_task: find("tasker._errors", "RunningTask")?,
-                stacks: find("tasker._threads", "stacks")?,
+                format_calls: find("tasker._threads", "format_calls")?,
             })
         })
     }

@@ -39,6 +39,8 @@ mod _tasker {
     #[pymodule_export]
     use super::future::Future;
     #[pymodule_export]
+    use super::host::thread::_Course;
+    #[pymodule_export]
     use super::map::Results;
     #[pymodule_export]
     use super::map::failure::_is_handed_out;

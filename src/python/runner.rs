@@ -9,6 +9,7 @@ use super::future::settle;
 use super::host::hooks::Hooks;
 use super::host::net::Net;
 use super::host::seat;
+use super::host::stacks::{self, Call, Sight};
 use super::host::{Dropped, PyHost, Task};
 use super::limit;
 use super::printable;
@@ -364,6 +365,9 @@ pub(super) fn _abandon_starts_with(context: &Bound<'_, Context>) {
     ABANDON.set(Some(context.get().token().clone()));
 }
 
+/// Why a start failed that got no thread.
+const UNSTARTED: &str = "a worker's thread could not be started";
+
 /// Starts the first workers and waits for their resources; on failure nothing stays behind but a hung creation.
 fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) -> PyResult<()> {
     let failed = |text: &str, cause: Option<Py<PyAny>>, grace: f64| {
@@ -384,8 +388,7 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
     });
     if let Err(fault) = engine.launch_workers(py) {
         let interrupted = !fault.bind(py).is_instance_of::<PyException>();
-        let failed =
-            failed("a worker's thread could not be started", Some(fault.clone_ref(py)), GRACE);
+        let failed = failed(UNSTARTED, Some(fault.clone_ref(py)), GRACE);
         return Err(if interrupted { error::raise(py, fault) } else { failed });
     }
     let launched = wait::until(
@@ -401,6 +404,7 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
         (Ok(_), Launched::Failed) if abandon.is_some_and(|abandon| abandon.cancelled_flag()) => {
             Err(failed("the start was abandoned", None, 0.0))
         }
+        (Ok(_), Launched::NoThread) => Err(failed(UNSTARTED, engine.launch.take_fault(), GRACE)),
         (Ok(_), Launched::Failed) => {
             let fault = engine.launch.take_fault();
             let text = match &fault {
@@ -413,11 +417,15 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
             Err(failed(&text, fault, GRACE))
         }
         (Ok(_), Launched::Pending) => {
+            // Before they are told to go.
+            let not_ready = not_ready(py, engine);
             let text = format!(
-                "the workers' resources were not all created within {} s",
-                timeout.unwrap_or_default()
+                "the workers' resources were not all created within {} s{}",
+                timeout.unwrap_or_default(),
+                not_ready.as_deref().unwrap_or_default()
             );
-            Err(failed(&text, None, 0.0))
+            let failed = failed(&text, None, 0.0);
+            Err(not_ready.err().unwrap_or(failed))
         }
         (Err(interrupted), _) => {
             // Interrupted again: the first reason stands.
@@ -479,29 +487,47 @@ fn running(py: Python<'_>, engine: &Arc<Engine<PyHost>>) -> Vec<(Arc<Badge<PyHos
     found
 }
 
-/// Where the engine's threads are, by name.
-fn stacks<'py>(py: Python<'py>, engine: &Engine<PyHost>) -> PyResult<Bound<'py, PyAny>> {
-    Facade::get(py)?.stacks.bind(py).call1((engine.host.threads(py),))
+/// Writes a stack as `traceback.format_stack` does.
+fn format(py: Python<'_>, calls: Vec<Call>) -> PyResult<Vec<String>> {
+    if calls.is_empty() {
+        return Ok(Vec::new());
+    }
+    Facade::get(py)?.format_calls.call1(py, (calls,))?.extract(py)
 }
 
-/// What runs, as the facade's objects.
-pub(super) fn running_tasks(
+/// A worker that runs no task, and where it is: ` at File "app.py", line 7, in connect`, or nothing.
+pub(super) struct Elsewhere {
+    pub(super) badge: Arc<Badge<PyHost>>,
+    pub(super) place: String,
+}
+
+/// What the workers do: those that run a task by the facade's objects, and the others.
+pub(super) fn survey(
     py: Python<'_>,
-    engine: &Arc<Engine<PyHost>>,
-) -> PyResult<Vec<Py<PyAny>>> {
+    engine: &Engine<PyHost>,
+) -> PyResult<(Vec<Py<PyAny>>, Vec<Elsewhere>)> {
+    let sights = stacks::look(py, engine);
     let running_task = &Facade::get(py)?.running_task;
-    let stacks = stacks(py, engine)?;
     let now = engine.clock.now();
-    let mut tasks = Vec::new();
-    for (badge, task, since) in running(py, engine) {
-        let name = task.future().get().name(py);
-        #[expect(clippy::cast_precision_loss, reason = "an age for people")]
-        let age = now.saturating_sub(since) as f64 / 1e9;
-        super::host::discard(py, task);
-        let stack = stacks.call_method1("get", (badge.name(), PyTuple::empty(py)))?;
-        tasks.push(running_task.call1(py, (name, age, badge.name(), stack))?);
+    let (mut running, mut elsewhere) = (Vec::new(), Vec::new());
+    for Sight { badge, tasks, calls } in sights {
+        let stack = format(py, calls)?;
+        if tasks.is_empty() {
+            let place = stack.last().and_then(|call| call.trim().lines().next());
+            let place = place.map_or_else(String::new, |place| format!(", at {place}"));
+            elsewhere.push(Elsewhere { badge, place });
+            continue;
+        }
+        let stack = PyTuple::new(py, stack)?;
+        for (task, since) in tasks {
+            let name = task.future().get().name(py);
+            super::host::discard(py, task);
+            #[expect(clippy::cast_precision_loss, reason = "an age for people")]
+            let age = now.saturating_sub(since) as f64 / 1e9;
+            running.push(running_task.call1(py, (name, age, badge.name(), &stack))?);
+        }
     }
-    Ok(tasks)
+    Ok((running, elsewhere))
 }
 
 fn stop_timeout(
@@ -510,18 +536,25 @@ fn stop_timeout(
     verb: &str,
     dropped: Vec<Py<PyAny>>,
 ) -> PyResult<PyErr> {
-    let running = PyTuple::new(py, running_tasks(py, engine)?)?.unbind();
+    let (running, elsewhere) = survey(py, engine)?;
+    let running = PyTuple::new(py, running)?.unbind();
     let mut text = format!("{verb}() of runner {:?} timed out", engine.settings.name);
-    let stacks = stacks(py, engine)?;
-    for badge in engine.members().iter().filter(|badge| !exit::runs_a_task(badge)) {
-        let _ = write!(text, "; {} is still ending", badge.name());
-        let stack = stacks.call_method1("get", (badge.name(), PyTuple::empty(py)))?;
-        let stack: Vec<String> = stack.extract()?;
-        if let Some(place) = stack.last().and_then(|call| call.trim().lines().next()) {
-            let _ = write!(text, ", at {place}");
-        }
+    for Elsewhere { badge, place } in elsewhere {
+        let _ = write!(text, "; {} is still ending{place}", badge.name());
     }
     Ok(StopTimeout::new_err((text, running, dropped)))
+}
+
+/// Names the workers whose first resource is not made, and where each is.
+fn not_ready(py: Python<'_>, engine: &Engine<PyHost>) -> PyResult<String> {
+    let (_, elsewhere) = survey(py, engine)?;
+    let mut text = String::new();
+    for Elsewhere { badge, place } in elsewhere {
+        if !badge.has_begun() {
+            let _ = write!(text, "; {} is not ready{place}", badge.name());
+        }
+    }
+    Ok(text)
 }
 
 fn dropped_tasks(py: Python<'_>, dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {

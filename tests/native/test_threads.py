@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import sys
 import sysconfig
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
+from tasker import Config, ResourceCreationError, Runner, ThreadPoolExecutor
 from tests.native.support import (
     PATIENCE,
     Broken,
     Call,
     Gate,
+    LogBook,
     Resource,
     Runners,
     break_down,
@@ -164,3 +170,171 @@ def test_threads_start_where_others_have_replaced_the_event(
 
     monkeypatch.setattr(threading, "Event", Event)
     assert runners.start().submit(count_up).result(PATIENCE) == 1
+
+
+# ---- threads that end before they come up, and starts that are interrupted
+
+
+class Spoiled:
+    """Has `Thread.run` raise in threads whose name holds one of these words, as a wrapper might."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.words: set[str] = set()
+        run = threading.Thread.run
+
+        def wrapper(thread: threading.Thread) -> None:
+            if any(word in thread.name for word in self.words):
+                raise Broken
+            run(thread)
+
+        monkeypatch.setattr(threading.Thread, "run", wrapper)
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiled]:
+    spoiled = Spoiled(monkeypatch)
+    yield spoiled
+    spoiled.words.clear()
+
+
+def test_a_worker_whose_thread_does_not_come_up_is_a_failed_start(spoiled: Spoiled) -> None:
+    spoiled.words.add("lost-worker-2")
+    with pytest.raises(ResourceCreationError, match="thread could not be started") as raised:
+        Runner(Config(on_create=object, worker_count=3, name="lost"))
+    assert isinstance(raised.value.__cause__, RuntimeError)
+    assert "lost-worker-2 ended before it began" in str(raised.value.__cause__)
+    eventually(lambda: not worker_threads("lost"))
+
+
+def test_a_profile_function_that_raises_is_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def profile(*_: object) -> None:
+        raise Broken
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    threading.setprofile(profile)
+    try:
+        with pytest.raises(ResourceCreationError, match="thread could not be started"):
+            Runner(Config(on_create=object, worker_count=2, name="lost"))
+    finally:
+        threading.setprofile(None)
+    eventually(lambda: not worker_threads("lost"))
+
+
+def test_a_start_in_a_coroutine_whose_thread_does_not_come_up_fails(spoiled: Spoiled) -> None:
+    async def start() -> None:
+        await asyncio.wait_for(Runner.start(Config(on_create=object, worker_count=1)), PATIENCE)
+
+    spoiled.words.add("tasker")
+    with pytest.raises(RuntimeError, match="ended before it began"):
+        asyncio.run(start())
+
+
+def test_a_keeper_that_does_not_come_up_is_an_error_of_who_needs_it(
+    runners: Runners, spoiled: Spoiled
+) -> None:
+    runner = runners.start()
+    spoiled.words.add("keeper")
+    with pytest.raises(RuntimeError, match="tasker-keeper ended before it began"):
+        runner.options(timeout=PATIENCE).submit(own_name)
+    spoiled.words.clear()
+    assert runner.options(timeout=PATIENCE).queue_task(own_name) == "tasker-worker-1"
+
+
+def test_a_worker_takes_over_for_one_that_does_not_come_up(
+    runners: Runners, spoiled: Spoiled, log: LogBook
+) -> None:
+    runner = runners.start()
+    spoiled.words.add("reserved")
+    assert runner.run_task(own_name) == "tasker-worker-1"
+    assert runner.run_task(own_name) == "tasker-worker-1"
+    # Once, for nothing has changed in between.
+    (record,) = log.take()
+    assert "no thread could be started" in record.getMessage()
+
+
+def test_a_caller_waits_for_a_loan_until_a_worker_comes_up(
+    runners: Runners, spoiled: Spoiled, log: LogBook
+) -> None:
+    runner = runners.start(thread_bound=False, resource_pool_size=0)
+    spoiled.words.add("temporary")
+    call = Call(runner.run_task, lambda _: 7)
+    log.take()
+    spoiled.words.clear()
+    assert call.result() == 7
+
+
+def test_a_stand_in_that_does_not_come_up_leaves_its_place(
+    runners: Runners, spoiled: Spoiled, gate: Gate, log: LogBook
+) -> None:
+    runner = runners.start(max_worker_count=2, burst_interval=3600)
+    spoiled.words.add("worker-")
+    late = runner.options(timeout=0.01).submit(gate.hold)
+    gate.wait_for()
+    assert isinstance(late.exception(PATIENCE), TimeoutError)
+    log.take()
+    gate.open()
+    assert runner.queue_task(own_name) == "tasker-worker-1"
+    eventually(lambda: runner.stats().active_workers == 1)
+
+
+def test_a_pool_whose_thread_does_not_come_up_says_so(spoiled: Spoiled) -> None:
+    with ThreadPoolExecutor(2, thread_name_prefix="lost") as pool:
+        spoiled.words.add("lost")
+        with pytest.raises(RuntimeError, match="ended before it began"):
+            pool.submit(pow, 2, 3)
+        spoiled.words.clear()
+        assert pool.submit(pow, 2, 3).result(PATIENCE) == 8
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Has the next starts of threads interrupted, before or after the system has started them."""
+    name = "_start_new_thread" if sys.version_info < (3, 13) else "_start_joinable_thread"
+    start: Callable[..., object] = getattr(threading, name)
+
+    def prepare(before: bool) -> None:
+        def interrupted(*args: Any, **kwargs: Any) -> None:
+            if not before:
+                start(*args, **kwargs)
+            # A frame keeps what the traceback keeps.
+            args, kwargs = (), {}
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(threading, name, interrupted)
+
+    return prepare
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupted_start_leaves_no_name_behind(
+    interrupt: Callable[[bool], None], before: bool
+) -> None:
+    interrupt(before)
+    with pytest.raises(KeyboardInterrupt):
+        Runner(Config(on_create=object, worker_count=1, name="lost"))
+    eventually(lambda: not worker_threads("lost"))
+
+
+def test_a_wrapped_start_reads_an_empty_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="empty")
+    seen: set[str] = set()
+    start = threading.Thread.start
+
+    def wrapper(thread: threading.Thread) -> None:
+        seen.add(variable.get())
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", wrapper)
+    variable.set("the caller's")
+    config = Config(on_create=object, worker_count=1, max_worker_count=2)
+    with Runner(config) as runner, ThreadPoolExecutor(1) as pool:
+        runner.options(timeout=PATIENCE).run_task(lambda _: None)
+        pool.submit(id, 7).result(PATIENCE)
+    asyncio.run(start_and_stop(config))
+    assert seen == {"empty"}
+
+
+async def start_and_stop(config: Config[object]) -> None:
+    async with Runner.start(config):
+        pass

@@ -2121,6 +2121,55 @@ fn a_task_that_has_no_thread_is_refused_and_the_next_tries_again() {
 }
 
 #[test]
+fn a_task_whose_thread_ends_before_it_comes_up_is_refused_and_the_next_tries_again() {
+    let lost = Arc::new(AtomicBool::new(true));
+    let orders = Orders {
+        on_begin: {
+            let lost = Arc::clone(&lost);
+            Box::new(move |_| if lost.load(Ordering::SeqCst) { Err("it ended") } else { Ok(()) })
+        },
+        ..Orders::default()
+    };
+    let runner = Runner::new(on_demand(2), orders);
+    for _ in 0..4 {
+        let task = runner.submit(Class::Normal, value(1));
+        assert_eq!(task.outcome(), Outcome::Refused(Refusal::NoWorker));
+        eventually("its place is given back", || runner.engine.strength() == 0);
+    }
+    lost.store(false, Ordering::SeqCst);
+    assert_eq!(runner.submit(Class::Normal, value(2)).outcome(), Outcome::Value(2));
+    runner.stop();
+    runner.finish();
+}
+
+#[test]
+fn a_launch_whose_thread_ends_before_it_comes_up_fails() {
+    let orders = Orders {
+        on_begin: Box::new(|name| if name.ends_with("-2") { Err("it ended") } else { Ok(()) }),
+        ..Orders::default()
+    };
+    let runner = Runner::launch(workers(3), orders).expect("threads start");
+    assert_eq!(runner.engine.launch.wait(FOREVER), Launched::NoThread);
+    assert_eq!(runner.engine.launch.take_fault(), Some("it ended"));
+    runner.kill();
+    runner.finish();
+}
+
+#[test]
+fn a_base_worker_serves_what_a_reserved_one_was_hired_for_whose_thread_ended_before() {
+    let orders = Orders {
+        on_begin: Box::new(|name| if name.contains("reserved") { Err("it ended") } else { Ok(()) }),
+        ..Orders::default()
+    };
+    let runner = Runner::new(workers(1), orders);
+    let task = Task::new(Class::Normal, EXPRESS, value(7));
+    assert!(runner.run_task(&task), "accepted");
+    assert_eq!(task.outcome(), Outcome::Value(7));
+    runner.stop();
+    runner.finish();
+}
+
+#[test]
 fn a_task_that_has_no_thread_waits_for_a_worker_that_is_there() {
     let (runner, go) = (without_threads(|number| number == 1), Latch::new());
     runner.occupy(&go);

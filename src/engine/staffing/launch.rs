@@ -19,6 +19,8 @@ struct State<F> {
     missing: usize,
     fault: Option<F>,
     failed: bool,
+    /// What failed was a thread.
+    threadless: bool,
 }
 
 /// How far the start has come.
@@ -30,11 +32,14 @@ pub enum Launched {
     Ready,
     /// One could not be made.
     Failed,
+    /// The thread of one ended before it came up.
+    NoThread,
 }
 
 impl<F> State<F> {
     fn launched(&self) -> Launched {
         match (self.failed, self.missing) {
+            (true, _) if self.threadless => Launched::NoThread,
             (true, _) => Launched::Failed,
             (false, 0) => Launched::Ready,
             _ => Launched::Pending,
@@ -44,7 +49,7 @@ impl<F> State<F> {
 
 impl<F> Launch<F> {
     pub(in crate::engine) fn new(count: usize) -> Self {
-        let state = State { missing: count, fault: None, failed: false };
+        let state = State { missing: count, fault: None, failed: false, threadless: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -62,7 +67,17 @@ impl<F> Launch<F> {
 
     /// Keeps the first failure; later ones come back.
     pub(in crate::engine) fn one_failed(&self, fault: F) -> Option<F> {
+        self.fail(fault, false)
+    }
+
+    /// [`one_failed`](Self::one_failed), for one whose thread ended before it came up.
+    pub(in crate::engine) fn one_has_no_thread(&self, fault: F) -> Option<F> {
+        self.fail(fault, true)
+    }
+
+    fn fail(&self, fault: F, threadless: bool) -> Option<F> {
         let mut state = self.state.lock();
+        state.threadless |= threadless && !state.failed;
         let late = if state.failed { Some(fault) } else { state.fault.replace(fault) };
         state.failed = true;
         drop(state);

@@ -227,11 +227,23 @@ impl<H: Host> Engine<H> {
     pub(super) fn start_express(self: &Arc<Self>, scope: H::Scope<'_>, badge: Arc<Badge<H>>) {
         if let Err(fault) = self.start(scope, badge, false) {
             self.host.report_no_thread(scope, fault);
-            let nobody = self.roster.headcount().express == 0;
-            if nobody && self.settings.thread_bound {
-                // No thread to be had (the interpreter is ending, or the system is full): the base
-                // workers take it, before everything else.
-                self.move_express_to_main(scope);
+            self.lost_worker(scope, Post::Reserved);
+        }
+    }
+
+    /// A worker that was hired had no thread, or one that ended before it came up: what counted on it goes elsewhere.
+    /// Callers that wait for a loan ask for another worker themselves.
+    pub(super) fn lost_worker(&self, scope: H::Scope<'_>, post: Post) {
+        let heads = self.roster.headcount();
+        if !post.is_main() && heads.express == 0 && self.settings.thread_bound {
+            // No thread to be had (the interpreter is ending, or the system is full): the base
+            // workers take it, before everything else.
+            self.move_express_to_main(scope);
+        }
+        if post.is_main() && self.settings.on_demand {
+            self.vacancies.fetch_add(1, Ordering::Relaxed);
+            if heads.main == 0 {
+                self.sweep_queue(scope, &self.main);
             }
         }
     }

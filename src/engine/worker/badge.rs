@@ -3,7 +3,7 @@
 use crate::engine::clock::Tick;
 use crate::engine::host::Host;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// What a worker is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub struct Badge<H: Host> {
     /// is there from the beginning, and cleared by the one relieved, under that lock too.
     /// Relaxed: what must not change while somebody counts is under that lock, the rest stands for itself.
     state: AtomicU8,
+    /// The host's marks of the worker's thread, and of the caller's that runs a task on the resource it lends; 0: none.
+    /// Each thread writes its own. Relaxed: what makes a mark worth reading is up to the host.
+    worker: AtomicUsize,
+    caller: AtomicUsize,
 }
 
 /// A task and when it began to run.
@@ -70,7 +74,8 @@ pub struct Running<T> {
 impl<H: Host> Badge<H> {
     pub(in crate::engine) fn new(name: String, post: Post, relief: bool) -> Self {
         let state = AtomicU8::new(if relief { RELIEF } else { 0 });
-        Self { name, post, running: Mutex::new(Vec::new()), state }
+        let (worker, caller) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { name, post, running: Mutex::new(Vec::new()), state, worker, caller }
     }
 
     /// The name of its thread.
@@ -90,6 +95,30 @@ impl<H: Host> Badge<H> {
         }
     }
 
+    /// Notes the host's mark of the worker's thread; 0 takes it back.
+    pub fn note_worker(&self, mark: usize) {
+        self.worker.store(mark, Ordering::Relaxed);
+    }
+
+    /// Notes the host's mark of the caller's thread that the worker's resource is lent to.
+    pub fn note_caller(&self, mark: usize) {
+        self.caller.store(mark, Ordering::Relaxed);
+    }
+
+    /// Takes a caller's mark back, unless the next caller has put its own there.
+    pub fn forget_caller(&self, mark: usize) {
+        let relaxed = Ordering::Relaxed;
+        let _ = self.caller.compare_exchange(mark, 0, relaxed, relaxed);
+    }
+
+    /// The mark of the thread that does this worker's work at the moment.
+    pub fn thread(&self) -> Option<usize> {
+        [&self.caller, &self.worker]
+            .map(|mark| mark.load(Ordering::Relaxed))
+            .into_iter()
+            .find(|mark| *mark != 0)
+    }
+
     /// Whether what it runs is inside another task.
     pub(in crate::engine) fn runs_within(&self) -> bool {
         self.running.lock().len() > 1
@@ -103,7 +132,8 @@ impl<H: Host> Badge<H> {
         self.running.lock().pop().map(|running| running.task)
     }
 
-    pub(in crate::engine) fn has_begun(&self) -> bool {
+    /// Whether its first resource was made.
+    pub fn has_begun(&self) -> bool {
         self.has(BEGUN)
     }
 

@@ -336,6 +336,11 @@ impl<H: Host> Loan<H> {
         self.kit.as_ref().is_some_and(|(_, _, care)| care.can_validate() || failed <= care.proven())
     }
 
+    /// The worker that lends it.
+    pub fn badge(&self) -> &Arc<Badge<H>> {
+        &self.badge
+    }
+
     /// Gives a loan back.
     pub fn give_back(self: Box<Self>, engine: &Engine<H>) {
         engine.loans.put(engine, self);

@@ -90,6 +90,23 @@ impl<H: Host> Life<H> {
         self.engine.leave(&self.badge);
     }
 
+    /// Ends it unlived: its thread ended before it came up. Called on that thread, once nobody else sees to what follows.
+    pub fn fail(self, scope: H::Scope<'_>, fault: H::Fault) {
+        let engine = Arc::clone(&self.engine);
+        let (post, launching) = (self.badge.post(), self.launching);
+        if !launching {
+            engine.host.report_no_thread(scope, fault);
+        } else if let Some(late) = engine.launch.one_has_no_thread(fault) {
+            engine.host.keep_fault(scope, late);
+        }
+        let visit = engine.roster.visit();
+        // Its place is given back.
+        drop(self);
+        engine.lost_worker(scope, post);
+        drop(visit);
+        engine.finish_if_over();
+    }
+
     /// Serves with one resource after the other until it is time to go. `held` is the one there is.
     fn work(&self, scope: H::Scope<'_>, recorder: &Recorder, held: &mut Option<H::Resource>) {
         let Engine { host, settings, renewal, clock, backoff, .. } = &*self.engine;

@@ -6,6 +6,7 @@ pub(super) mod hooks;
 pub(super) mod interrupt;
 pub(super) mod net;
 pub(super) mod seat;
+pub(super) mod stacks;
 pub(super) mod thread;
 
 use self::hooks::{Hooks, Keeping};
@@ -164,6 +165,11 @@ impl PyHost {
         self.logger.as_ref().map(|logger| logger.clone_ref(py))
     }
 
+    /// A worker's thread has come up.
+    fn has_threads(&self) {
+        self.threadless.store(false, Ordering::Relaxed);
+    }
+
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::SeqCst)
     }
@@ -264,7 +270,6 @@ impl Host for PyHost {
     fn spawn(&self, py: Python<'_>, life: Life<Self>) -> Result<(), Py<PyAny>> {
         let engine = Arc::clone(life.engine());
         let thread = thread::start_worker(py, life, self.standard)?;
-        self.threadless.store(false, Ordering::Relaxed);
         let known = {
             let mut threads = self.threads.lock();
             threads.push(thread);

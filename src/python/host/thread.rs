@@ -5,13 +5,17 @@
 //! what it gave up on must not hold the interpreter.
 
 use super::PyHost;
+use super::door;
 use super::net::Net;
 use super::seat;
+use super::stacks;
 use crate::engine::Engine;
 use crate::engine::worker::Life;
+use crate::python::error;
 use crate::python::log::{self, Level};
 use crate::python::runner;
 use crate::sync::{Arc, Condvar, Mutex};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,43 +24,155 @@ use std::time::Duration;
 /// A thread that has not come up after this time is not waited for.
 const COMING_UP: Duration = Duration::from_secs(1);
 
-/// The target of a worker's thread.
+/// What a thread of ours is there for.
+enum Work {
+    Worker(Life<PyHost>),
+    Keeper(Arc<Engine<PyHost>>),
+}
+
+/// The target of a thread of ours.
 #[pyclass(frozen, module = "tasker._tasker")]
-struct Worker {
-    life: Mutex<Option<Life<PyHost>>>,
-    /// Notified when the life has been taken, if somebody waits for that.
-    begun: Option<Condvar>,
+struct Target {
+    coming: Mutex<Coming>,
+    /// Notified when the thread has come up, or ended without.
+    changed: Condvar,
+}
+
+/// How far a thread has come.
+struct Coming {
+    /// Taken by the thread when it comes up, or when it ends without.
+    work: Option<Work>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// On its way; its starter waits, and sees to what follows if it ends before it has come up.
+    Awaited,
+    /// On its way, or up.
+    Alone,
+    /// It ended before it came up, and is about to give its place back.
+    Leaving,
+    /// It ended before it came up.
+    Failed,
 }
 
 #[pymethods]
-impl Worker {
+impl Target {
     fn __call__(&self, py: Python<'_>) {
-        let Some(life) = self.life.lock().take() else {
+        let Some(work) = self.take() else {
             return;
         };
-        if let Some(begun) = &self.begun {
-            begun.notify_all();
-        }
         let _net = Net::spread();
-        let engine = Arc::clone(life.engine());
-        name_os_thread(life.badge().name());
-        seat::on_behalf(&engine, || contain(py, &engine, || life.live(py)));
-        runner::release_if_over(py, &engine);
+        match work {
+            Work::Worker(life) => {
+                let engine = Arc::clone(life.engine());
+                let badge = Arc::clone(life.badge());
+                engine.host.has_threads();
+                name_os_thread(badge.name());
+                let _noted = stacks::note_worker(py, &badge);
+                seat::on_behalf(&engine, || contain(py, &engine, || life.live(py)));
+                runner::release_if_over(py, &engine);
+            }
+            Work::Keeper(engine) => {
+                name_os_thread(&keeper_name(&engine));
+                seat::on_behalf(&engine, || contain(py, &engine, || engine.keep(py)));
+            }
+        }
+    }
+
+    /// The thread is over. If it never came up, what others put around `Thread.run` has raised, or a profile function.
+    fn _ended(&self, py: Python<'_>) -> PyResult<()> {
+        let (work, awaited) = {
+            let mut coming = self.coming.lock();
+            let work = coming.work.take();
+            let awaited = work.is_some() && coming.stage == Stage::Awaited;
+            if awaited {
+                coming.stage = Stage::Leaving;
+            }
+            (work, awaited)
+        };
+        let Some(work) = work else {
+            return Ok(());
+        };
+        let _net = Net::spread();
+        if awaited {
+            // Its place is given back before the starter goes on.
+            drop(work);
+            self.coming.lock().stage = Stage::Failed;
+            self.changed.notify_all();
+            return Ok(());
+        }
+        match work {
+            Work::Worker(life) => {
+                let fault = no_show(py, life.badge().name());
+                let engine = Arc::clone(life.engine());
+                seat::on_behalf(&engine, || life.fail(py, fault));
+                runner::release_if_over(py, &engine);
+            }
+            Work::Keeper(engine) => engine.lost_keeper(),
+        }
+        python(py, "forget_this_thread")?.call0(py).map(drop)
     }
 }
 
-/// The target of a keeper's thread.
+impl Target {
+    fn take(&self) -> Option<Work> {
+        let work = self.coming.lock().work.take();
+        self.changed.notify_all();
+        work
+    }
+
+    /// Waits until the thread has come up, or a while has passed; false when it ended before it came up.
+    fn comes_up(&self, py: Python<'_>) -> bool {
+        let comes = |coming: &mut Coming| match coming.stage {
+            Stage::Awaited => coming.work.is_some(),
+            stage => stage == Stage::Leaving,
+        };
+        // Not in Python, where a signal would end the wait: the thread is on its way whatever happens.
+        py.detach(|| {
+            let mut coming = self.changed.wait_while(self.coming.lock(), COMING_UP, comes);
+            while coming.stage == Stage::Leaving {
+                coming = self.changed.wait_while(coming, COMING_UP, comes);
+            }
+            let failed = coming.stage == Stage::Failed;
+            if !failed {
+                coming.stage = Stage::Alone;
+            }
+            !failed
+        })
+    }
+}
+
+/// What a new thread of ours calls first, in the place of its own `_bootstrap`: that, and at the very end `ended`.
+///
+/// The interpreter's own thread start lets no exception of `Thread.run` out, so this is where it shows that the target
+/// was never called.
 #[pyclass(frozen, module = "tasker._tasker")]
-struct Keeper {
-    engine: Arc<Engine<PyHost>>,
+pub(in crate::python) struct _Course {
+    parts: Mutex<Option<(Py<PyAny>, Py<PyAny>)>>,
 }
 
 #[pymethods]
-impl Keeper {
-    fn __call__(&self, py: Python<'_>) {
+impl _Course {
+    #[new]
+    fn new(bootstrap: Py<PyAny>, ended: Py<PyAny>) -> Self {
+        Self { parts: Mutex::new(Some((bootstrap, ended))) }
+    }
+
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let Some((bootstrap, ended)) = self.parts.lock().take() else {
+            return Ok(());
+        };
         let _net = Net::spread();
-        name_os_thread(&keeper_name(&self.engine));
-        seat::on_behalf(&self.engine, || contain(py, &self.engine, || self.engine.keep(py)));
+        let ran = door::call(py, &bootstrap, None, None, None);
+        door::release(py, bootstrap);
+        let told = door::call(py, &ended, None, None, None);
+        door::release(py, ended);
+        for outcome in [ran, told] {
+            door::release(py, outcome.map_err(|error| error::raise(py, error))?);
+        }
+        Ok(())
     }
 }
 
@@ -85,52 +201,60 @@ pub(in crate::python) fn start_worker(
     awaited: bool,
 ) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = life.badge().name().to_owned();
-    let worker = Worker { life: Mutex::new(Some(life)), begun: awaited.then(Condvar::new) };
-    let worker = Py::new(py, worker).map_err(|error| error.into_value(py).into_any())?;
-    let thread = start(py, worker.clone_ref(py).into_any(), &name).inspect_err(|_| {
-        // Now, and not when the error dies, whose traceback holds the worker: its place is given back.
-        let unlived = worker.get().life.lock().take();
-        drop(unlived);
-    })?;
-    if let Worker { life, begun: Some(begun) } = worker.get() {
-        // Not in Python, where a signal would end the wait: the thread is on its way whatever happens.
-        py.detach(|| drop(begun.wait_while(life.lock(), COMING_UP, |life| life.is_some())));
-    }
-    Ok(thread)
+    start(py, Work::Worker(life), &name, awaited)
 }
 
-/// Starts a keeper's thread.
+/// Starts a keeper's thread. It has come up when this returns: nobody else would miss one that did not.
 pub(in crate::python) fn start_keeper(
     py: Python<'_>,
     engine: Arc<Engine<PyHost>>,
 ) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = keeper_name(&engine);
-    let keeper = Py::new(py, Keeper { engine }).map_err(|error| error.into_value(py).into_any())?;
-    start(py, keeper.into_any(), &name)
+    start(py, Work::Keeper(engine), &name, true)
 }
 
 fn keeper_name(engine: &Engine<PyHost>) -> String {
     format!("{}-keeper", engine.settings.name)
 }
 
-fn start(py: Python<'_>, target: Py<PyAny>, name: &str) -> Result<Py<PyAny>, Py<PyAny>> {
-    static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+fn start(py: Python<'_>, work: Work, name: &str, awaited: bool) -> Result<Py<PyAny>, Py<PyAny>> {
+    let stage = if awaited { Stage::Awaited } else { Stage::Alone };
+    let coming = Mutex::new(Coming { work: Some(work), stage });
+    let target = Py::new(py, Target { coming, changed: Condvar::new() })
+        .map_err(|error| error.into_value(py).into_any())?;
     let start = || -> PyResult<Py<PyAny>> {
-        let start = START.get_or_try_init(py, || {
-            PyResult::Ok(py.import("tasker._threads")?.getattr("start")?.unbind())
-        })?;
-        start.call1(py, (target, name))
+        let ended = target.getattr(py, "_ended")?;
+        python(py, "start")?.call1(py, (target.clone_ref(py), name, ended))
     };
-    start().map_err(|error| error.into_value(py).into_any())
+    let thread = start().map_err(|error| {
+        // Now, and not when the error dies, whose traceback holds the target: its place is given back.
+        let unlived = target.get().take();
+        drop(unlived);
+        error.into_value(py).into_any()
+    })?;
+    if awaited && !target.get().comes_up(py) {
+        return Err(no_show(py, name));
+    }
+    Ok(thread)
+}
+
+/// The fault of a thread that ended before it came up.
+fn no_show(py: Python<'_>, name: &str) -> Py<PyAny> {
+    let text = format!("the thread {name} ended before it began to work: Thread.run raised");
+    error::make::<PyRuntimeError>(py, &text, None)
+}
+
+/// A function of `tasker._threads`.
+fn python(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
+    static MODULE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let module = MODULE
+        .get_or_try_init(py, || PyResult::Ok(py.import("tasker._threads")?.into_any().unbind()))?;
+    module.getattr(py, name)
 }
 
 /// Waits for the end of a thread whose native part is over.
 pub(in crate::python) fn join(py: Python<'_>, thread: &Py<PyAny>) -> PyResult<()> {
-    static JOIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let join = JOIN.get_or_try_init(py, || {
-        PyResult::Ok(py.import("tasker._threads")?.getattr("join")?.unbind())
-    })?;
-    join.call1(py, (thread,)).map(|_| ())
+    python(py, "join")?.call1(py, (thread,)).map(drop)
 }
 
 /// Whether a `threading.Thread` runs, or is still coming up.

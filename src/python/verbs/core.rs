@@ -20,6 +20,7 @@ use crate::python::future::settle::{self, Callback};
 use crate::python::future::spare;
 use crate::python::future::{Draft, Future, Outcome};
 use crate::python::host::seat;
+use crate::python::host::stacks;
 use crate::python::host::{PyHost, Task, discard};
 use crate::python::map::batch::Batch;
 use crate::python::wait::{self, Limit};
@@ -560,7 +561,11 @@ impl CoreRef<'_> {
                 }
             };
             drop(seeker.take());
-            let serve = || found.serve(engine, py, entry, claim);
+            let badge = Arc::clone(found.badge());
+            let serve = || {
+                let _noted = stacks::note_caller(py, &badge);
+                found.serve(engine, py, entry, claim)
+            };
             let (again, interrupt) = seat::as_guest(engine, serve);
             if let Some(interrupt) = interrupt {
                 if let Some((entry, _seeker)) = again {

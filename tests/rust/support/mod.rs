@@ -205,6 +205,8 @@ pub(crate) struct Orders {
     pub(crate) on_reset: ResourceHook,
     /// Asked with the name of each thread.
     pub(crate) on_spawn: SpawnHook,
+    /// Asked on each worker's thread with its name, before it comes up.
+    pub(crate) on_begin: SpawnHook,
     pub(crate) on_verb: Hook,
 }
 
@@ -217,6 +219,7 @@ impl Default for Orders {
             on_validate: Box::new(|_| true),
             on_reset: Box::new(|_| true),
             on_spawn: Box::new(|_| Ok(())),
+            on_begin: Box::new(|_| Ok(())),
             on_verb: Box::new(|_, _, _| ()),
         }
     }
@@ -359,7 +362,13 @@ impl Host for World {
 
     fn spawn(&self, (): (), life: Life<Self>) -> Result<(), &'static str> {
         let name = life.badge().name().to_owned();
-        self.start(&name, move || life.live(()))
+        self.start(&name, move || {
+            let begun = (life.engine().host.orders.on_begin)(life.badge().name());
+            match begun {
+                Ok(()) => life.live(()),
+                Err(fault) => life.fail((), fault),
+            }
+        })
     }
 
     fn create(&self, (): (), _badge: &Badge<Self>) -> Result<Resource, &'static str> {
