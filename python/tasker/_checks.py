@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from tasker._errors import ConfigError
 from tasker._priority import Priority
+from tasker._tasker import _unrun
 from tasker._texts import shown
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ def wrong(name: str, must_be: str, value: object) -> ConfigError:
 
 
 def check_callable(name: str, value: object, *, optional: bool = False) -> None:
-    """Raises `ConfigError` unless *value* can be called."""
-    if not (callable(value) or (optional and value is None)):
+    """Raises `ConfigError` unless *value* can be called, and a call of it runs its body."""
+    if optional and value is None:
+        return
+    if not callable(value):
         raise wrong(name, f"callable{_or_none(optional)}", value)
+    if kind := _unrun(value):
+        raise ConfigError(f"{name} must be a plain function, got {kind}: {shown(value)}")
 
 
 def check_judges(is_broken: object, check_health: object) -> None:

@@ -23,7 +23,7 @@ from tasker._checks import (
     wrong,
 )
 from tasker._stats import MetricsCollector
-from tasker._tasker import Context
+from tasker._tasker import Context, _check_answer
 from tasker._texts import shown
 
 R = TypeVar("R")
@@ -203,9 +203,12 @@ class Config(Generic[R]):
         entered = _Entered()
 
         def enter() -> M:
-            manager = ExitStack()
-            resource = manager.enter_context(factory())
-            entered.managers.append(manager)
+            with ExitStack() as manager:
+                opened = factory()
+                _check_answer("factory", opened)
+                resource = manager.enter_context(opened)
+                _check_answer("the context manager's __enter__", resource)
+                entered.managers.append(manager.pop_all())
             return resource
 
         def leave(_resource: M) -> None:

@@ -1,7 +1,10 @@
 //! What a callable is, told without calling it: whose code a call of it runs, and whether that call only makes a
-//! coroutine or a generator, whose body would never run.
+//! coroutine or a generator, whose body would never run; and whether a hook's answer is such a thing after all.
 
+use super::error;
+use super::host::door;
 use crate::sync::atomic::{AtomicPtr, Ordering};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
@@ -29,6 +32,59 @@ pub(super) fn unrun(callable: &Bound<'_, PyAny>) -> PyResult<Option<&'static str
 }
 
 const COROUTINE: &str = "a coroutine function";
+
+/// [`unrun`] for the facade.
+#[pyfunction]
+pub(super) fn _unrun(callable: &Bound<'_, PyAny>) -> PyResult<Option<&'static str>> {
+    unrun(callable)
+}
+
+/// Raises for the answer of a hook that is none: what would have to be awaited or iterated first, which nothing does.
+/// Where that can be closed it is, or its end would warn of a body that never ran.
+pub(super) fn check_answer(
+    py: Python<'_>,
+    hook: &str,
+    answer: &Py<PyAny>,
+) -> Result<(), Py<PyAny>> {
+    let Some(kind) = unrun_answer(answer) else {
+        return Ok(());
+    };
+    if kind != AWAITABLE && kind != ASYNC_GENERATOR {
+        match door::call_method(py, answer, intern!(py, "close"), &[]) {
+            Ok(object) | Err(object) => door::release(py, object),
+        }
+    }
+    let text = format!("{hook} must be a plain function, and returned {kind}, which nothing runs");
+    Err(error::make::<PyTypeError>(py, &text, None))
+}
+
+/// [`check_answer`] for the facade.
+#[pyfunction]
+pub(super) fn _check_answer(hook: &str, answer: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = answer.py();
+    check_answer(py, hook, answer.as_unbound()).map_err(|refusal| error::raise(py, refusal))
+}
+
+const AWAITABLE: &str = "an awaitable";
+const ASYNC_GENERATOR: &str = "an async generator";
+
+fn unrun_answer(answer: &Py<PyAny>) -> Option<&'static str> {
+    // SAFETY: a live object and its type.
+    unsafe {
+        let class = ffi::Py_TYPE(answer.as_ptr());
+        if class == &raw mut ffi::PyCoro_Type {
+            return Some("a coroutine");
+        }
+        if class == &raw mut ffi::PyGen_Type {
+            return Some("a generator");
+        }
+        if class == &raw mut ffi::PyAsyncGen_Type {
+            return Some(ASYNC_GENERATOR);
+        }
+        let slots = (*class).tp_as_async;
+        (!slots.is_null() && (*slots).am_await.is_some()).then_some(AWAITABLE)
+    }
+}
 
 /// The code that a call of it runs first, if that is Python's.
 pub(super) fn code<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {

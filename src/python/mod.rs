@@ -31,6 +31,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _tasker {
     #[pymodule_export]
+    use super::callable::{_check_answer, _unrun};
+    #[pymodule_export]
     use super::context::{Context, TaskContext, current_context};
     #[pymodule_export]
     use super::exit::{

@@ -12,8 +12,8 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
-from tasker import Config, Runner, ThreadPoolExecutor
-from tests.native.support import Resource, Runners
+from tasker import Config, ConfigError, ResourceCreationError, Runner, ThreadPoolExecutor
+from tests.native.support import Broken, LogBook, Resource, Runners, break_down
 
 
 async def coroutine(*_arguments: Any) -> bool:
@@ -192,3 +192,123 @@ def test_standard_executors_take_everything(runners: Runners) -> None:
             answer.close()
             [numbers] = executor.map(generator, [1])
             assert list(numbers) == [1]
+
+
+HOOKS = ["on_create", "on_destroy", "is_broken", "check_health", "validate", "reset"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize(("given", "kind"), UNRUN.values(), ids=UNRUN)
+def test_a_config_refuses_it_as_a_hook(hook: str, given: Any, kind: str) -> None:
+    fields: dict[str, Any] = {"on_create": object, "worker_count": 1, hook: given}
+    with pytest.raises(ConfigError, match=f"^{hook} must be a plain function, got {kind}: "):
+        Config(**fields)
+
+
+@pytest.mark.parametrize(("given", "kind"), UNRUN.values(), ids=UNRUN)
+def test_a_config_refuses_it_as_a_factory(given: Any, kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"^factory must be a plain function, got {kind}: "):
+        Config.from_context_manager(given, worker_count=1)
+
+
+@pytest.mark.parametrize("hook", ["on_create", "on_destroy", "reset"])
+@pytest.mark.parametrize("given", [Mock(), MagicMock()])
+def test_doubles_that_say_nothing_are_taken(hook: str, given: Any) -> None:
+    fields: dict[str, Any] = {"on_create": object, "worker_count": 1, hook: given}
+    assert getattr(Config(**fields), hook) is given
+
+
+class Awaitable:
+    def __await__(self) -> Iterator[int]:
+        yield 1
+
+
+ANSWERS: dict[str, tuple[Callable[..., Any], str]] = {
+    "coroutine": (lambda *_: coroutine(), "a coroutine"),
+    "generator": (lambda *_: generator(), "a generator"),
+    "async generator": (lambda *_: async_generator(), "an async generator"),
+    "awaitable": (lambda *_: Awaitable(), "an awaitable"),
+}
+
+
+def refusal(hook: str, kind: str) -> str:
+    return f"{hook} must be a plain function, and returned {kind}, which nothing runs"
+
+
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_a_creation_that_answers_so_has_failed(hook: Callable[..., Any], kind: str) -> None:
+    with pytest.raises(ResourceCreationError) as raised:
+        Runner(Config(on_create=hook, worker_count=1))
+    assert str(raised.value.__cause__) == refusal("on_create", kind)
+
+
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_a_context_manager_that_answers_so_is_left(hook: Callable[..., Any], kind: str) -> None:
+    left: list[int] = []
+
+    class Manager:
+        def __enter__(self) -> Any:
+            return hook()
+
+        def __exit__(self, *_error: object) -> None:
+            left.append(1)
+
+    with pytest.raises(ResourceCreationError) as raised:
+        Runner(Config.from_context_manager(Manager, worker_count=1))
+    assert str(raised.value.__cause__) == refusal("the context manager's __enter__", kind)
+    assert left == [1]
+    with pytest.raises(ResourceCreationError) as raised:
+        Runner(Config.from_context_manager(hook, worker_count=1))
+    assert str(raised.value.__cause__) == refusal("factory", kind)
+
+
+@pytest.mark.parametrize("judge", ["is_broken", "check_health"])
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_a_judge_that_answers_so_has_failed(
+    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str, judge: str
+) -> None:
+    runner = runners.start(**{judge: hook})
+    with pytest.raises(Broken):
+        runner.queue_task(break_down)
+    assert runner.queue_task(lambda resource: resource.number) == 1
+    [record] = log.take()
+    assert record.exc_info
+    assert str(record.exc_info[1]) == refusal(judge, kind)
+    assert runner.metrics().total_tasks_retried == 0
+
+
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_a_validation_that_answers_so_is_no_yes(
+    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str
+) -> None:
+    answers: list[Callable[..., Any]] = [hook]
+    runner = runners.start(
+        validate=lambda resource: answers.pop()(resource) if answers else True,
+        validate_after_idle=0.0,
+    )
+    assert runner.queue_task(lambda resource: resource.number) == 1
+    [record] = log.take()
+    assert record.exc_info
+    assert str(record.exc_info[1]) == refusal("validate", kind)
+
+
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_a_reset_that_answers_so_has_failed(
+    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str
+) -> None:
+    runner = runners.start(reset=hook)
+    numbers = [runner.queue_task(lambda resource: resource.number) for _ in range(2)]
+    assert numbers == [0, 1]
+    assert [str(record.exc_info[1]) for record in log.take(2) if record.exc_info] == [
+        refusal("reset", kind)
+    ] * 2
+
+
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_a_destruction_that_answers_so_is_logged(
+    log: LogBook, hook: Callable[..., Any], kind: str
+) -> None:
+    Runner(Config(on_create=object, on_destroy=hook, worker_count=1)).stop()
+    [record] = log.take()
+    assert record.exc_info
+    assert str(record.exc_info[1]) == refusal("on_destroy", kind)

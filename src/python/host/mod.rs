@@ -10,6 +10,7 @@ pub(super) mod stacks;
 pub(super) mod thread;
 
 use self::hooks::{Hooks, Keeping};
+use super::callable;
 use super::error::{
     self, BrokenThreadPool, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout,
 };
@@ -290,7 +291,8 @@ impl Host for PyHost {
         if self.standard {
             self.initialize(py, badge, &hooks.on_create)
         } else {
-            door::call(py, &hooks.on_create, None, None, None)
+            let resource = door::call(py, &hooks.on_create, None, None, None);
+            plain(py, "on_create", resource)
         }
     }
 
@@ -314,7 +316,9 @@ impl Host for PyHost {
             } else {
                 ("on_destroy", Some(&resource))
             };
-            match door::call(py, on_destroy, resource, None, None) {
+            let answer = door::call(py, on_destroy, resource, None, None);
+            let answer = if self.standard { answer } else { plain(py, what, answer) };
+            match answer {
                 Ok(nothing) => door::release(py, nothing),
                 Err(error) => log::hook_failed(py, Some(self), Some(badge.name()), what, error),
             }
@@ -332,7 +336,7 @@ impl Host for PyHost {
         };
         let answer = door::call(py, &validate, Some(resource), None, None);
         door::release(py, validate);
-        truth(py, answer).unwrap_or_else(|error| {
+        truth(py, "validate", answer).unwrap_or_else(|error| {
             self.hook_failed(py, badge, "validate", error);
             false
         })
@@ -348,7 +352,7 @@ impl Host for PyHost {
         seat::wake_now();
         let answer = door::call(py, &reset, Some(resource), None, None);
         door::release(py, reset);
-        match answer {
+        match plain(py, "reset", answer) {
             Ok(nothing) => {
                 door::release(py, nothing);
                 true
@@ -426,14 +430,14 @@ impl Host for PyHost {
             return Verdict::Healthy;
         };
         // They may ask the runner itself, and are answered on this very resource.
-        let ask = |hook, args: &[&Py<PyAny>]| {
+        let ask = |what, hook, args: &[&Py<PyAny>]| {
             let answer = seat::with(|seat| seat.at_desk(desk, || door::call_with(py, hook, args)));
-            truth(py, answer)
+            truth(py, what, answer)
         };
         let (what, broken) = if let Some(is_broken) = &hooks.is_broken {
-            ("is_broken", ask(is_broken, &[desk.resource(), &error]))
+            ("is_broken", ask("is_broken", is_broken, &[desk.resource(), &error]))
         } else if let Some(check_health) = &hooks.check_health {
-            ("check_health", ask(check_health, &[&error]).map(|healthy| !healthy))
+            ("check_health", ask("check_health", check_health, &[&error]).map(|healthy| !healthy))
         } else {
             return Verdict::Healthy;
         };
@@ -727,9 +731,29 @@ impl PyHost {
     }
 }
 
-/// What a hook's answer means.
-fn truth(py: Python<'_>, answer: Result<Py<PyAny>, Py<PyAny>>) -> Result<bool, Py<PyAny>> {
+/// A hook's answer, unless that is a coroutine or the like: an error then.
+fn plain(
+    py: Python<'_>,
+    what: &str,
+    answer: Result<Py<PyAny>, Py<PyAny>>,
+) -> Result<Py<PyAny>, Py<PyAny>> {
     let answer = answer?;
+    match callable::check_answer(py, what, &answer) {
+        Ok(()) => Ok(answer),
+        Err(error) => {
+            door::release(py, answer);
+            Err(error)
+        }
+    }
+}
+
+/// What a hook's answer means.
+fn truth(
+    py: Python<'_>,
+    what: &str,
+    answer: Result<Py<PyAny>, Py<PyAny>>,
+) -> Result<bool, Py<PyAny>> {
+    let answer = plain(py, what, answer)?;
     let truth = answer.bind(py).is_truthy();
     door::release(py, answer);
     truth.map_err(|error| error.into_value(py).into_any())
