@@ -21,6 +21,7 @@ pub struct Policy {
 #[derive(Debug)]
 pub struct Care {
     policy: Policy,
+    made: Tick,
     /// When its age is up.
     due: Option<Tick>,
     /// The runner's generation when it was made: a recycled runner has a later one.
@@ -48,7 +49,8 @@ impl Care {
             now.saturating_add(age - tenth).saturating_add(random() % (2 * tenth).max(1))
         });
         let (tasks, used, proven) = (Cell::new(0), Cell::new(now), Cell::new(proven));
-        Self { policy, due, generation, tasks, used, proven, useless: Cell::new(false) }
+        let useless = Cell::new(false);
+        Self { policy, made: now, due, generation, tasks, used, proven, useless }
     }
 
     /// It was used until now.
@@ -65,6 +67,16 @@ impl Care {
     /// Whether something is due after every single task.
     pub fn counts_tasks(&self) -> bool {
         self.policy.resets || self.policy.max_tasks.is_some()
+    }
+
+    /// Whether a task has ended on it.
+    pub fn has_served(&self) -> bool {
+        self.tasks.get() > 0
+    }
+
+    /// Whether a task that waits since then waited when it was made, and it has served none.
+    pub fn was_awaited(&self, since: Tick) -> bool {
+        since <= self.made && !self.has_served()
     }
 
     /// How long it has been idle.
@@ -169,6 +181,14 @@ mod tests {
         care.served(2_000);
         care.invalidated();
         assert!(!care.was_useless());
+    }
+
+    #[test]
+    fn was_awaited_by_a_task_from_before_it_until_it_has_served() {
+        let care = care(Policy::default(), 0);
+        assert!(care.was_awaited(1_000) && !care.was_awaited(1_001));
+        care.served(2_000);
+        assert!(!care.was_awaited(1_000));
     }
 
     #[test]

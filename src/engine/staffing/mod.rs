@@ -293,6 +293,7 @@ impl<H: Host> Engine<H> {
         let Some(new) = self.roster.hire(&self.settings, badge.post(), true, spare) else {
             return Some(Relief::OnTheSpot);
         };
+        new.inherit(badge);
         self.renewal.relieved_by(Arc::clone(&new));
         match self.start(scope, Arc::clone(&new), false) {
             Ok(()) => Some(Relief::By(new)),

@@ -44,6 +44,8 @@ const OVERDUE: u8 = 4;
 const DISMISSED: u8 = 8;
 /// The one that it relieves is still there.
 const RELIEF: u8 = 16;
+/// Its last resource, or that of the one that it relieves, was worn before it was of any use.
+const STALE: u8 = 32;
 
 /// What others may know of a worker.
 pub struct Badge<H: Host> {
@@ -51,7 +53,7 @@ pub struct Badge<H: Host> {
     post: Post,
     /// What it runs, outermost first. Its own thread pushes and pops; others look.
     running: Mutex<Vec<Running<H::Task>>>,
-    /// Flags above. Its own thread writes `BEGUN` and `EQUIPPED`. `OVERDUE` is set by the keeper under the
+    /// Flags above. Its own thread writes `BEGUN`, `EQUIPPED` and `STALE`. `OVERDUE` is set by the keeper under the
     /// lock of `running`; its own thread clears it, and sets `DISMISSED`, under the roster's lock. `RELIEF`
     /// is there from the beginning, and cleared by the one relieved, under that lock too.
     /// Relaxed: what must not change while somebody counts is under that lock, the rest stands for itself.
@@ -163,6 +165,22 @@ impl<H: Host> Badge<H> {
 
     pub(in crate::engine) fn clear_overdue(&self) {
         self.unset(OVERDUE);
+    }
+
+    /// Notes whether its new resource is worn already; tells whether the one before was so too.
+    pub(in crate::engine) fn note_stale(&self, stale: bool) -> bool {
+        if stale {
+            return !self.set(STALE);
+        }
+        self.unset(STALE);
+        false
+    }
+
+    /// A worker that relieves another goes on from what that one found of its resources.
+    pub(in crate::engine) fn inherit(&self, old: &Self) {
+        if old.has(STALE) {
+            self.set(STALE);
+        }
     }
 
     /// Marks it overdue if it runs a task that `is` the one; true if it was not marked before.

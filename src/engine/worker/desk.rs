@@ -30,6 +30,8 @@ pub struct Desk<'w, H: Host> {
     pub(in crate::engine) care: &'w Care,
     /// The failure of the retry that it queued, if it did: its resource is spoiled then.
     pub(in crate::engine) owed: Cell<Failure>,
+    /// The resource is worn, and serves one task all the same; see `Life::renewal_due`.
+    pub(in crate::engine) spared: Cell<bool>,
 }
 
 impl<'w, H: Host> Desk<'w, H> {
@@ -42,8 +44,8 @@ impl<'w, H: Host> Desk<'w, H> {
     ) -> Self {
         let (spoiled, engaged) = (Cell::new(false), Cell::new(false));
         let (last, span) = (Cell::new(0), Cell::new(0));
-        let owed = Cell::new(proof::NONE);
-        Self { engine, badge, resource, recorder, spoiled, last, span, engaged, care, owed }
+        let (owed, spared) = (Cell::new(proof::NONE), Cell::new(false));
+        Self { engine, badge, resource, recorder, spoiled, last, span, engaged, care, owed, spared }
     }
 
     /// When the attempt before this one ended, and how long it took; `None` after a wait.
@@ -193,7 +195,7 @@ impl<'w, H: Host> Desk<'w, H> {
 
     /// Whether something is due after every single item of a batch.
     pub(in crate::engine) fn cares_for_each(&self) -> bool {
-        self.care.counts_tasks()
+        self.care.counts_tasks() || self.spared.get()
     }
 
     /// Whether a worker that deals out items of this class has something better to do.

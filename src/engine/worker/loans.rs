@@ -17,6 +17,7 @@ use crate::engine::resource::proof::{self, Failure};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::channel::{Sender, unbounded};
 use crate::sync::{Arc, Condvar, Mutex};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -27,6 +28,9 @@ pub struct Loan<H: Host> {
     kit: Option<(H::Resource, Recorder, Care)>,
     badge: Arc<Badge<H>>,
     home: Sender<(H::Resource, Care)>,
+    /// A call that waits passed it over, for it would not do: it rests. Written and read by whoever holds the loan, or
+    /// the lock of the idle ones.
+    rests: Cell<bool>,
 }
 
 /// The idle loans of one engine.
@@ -172,7 +176,8 @@ pub(in crate::engine) fn lend<H: Host>(
 ) -> (H::Resource, Care, Next) {
     let (home, door) = unbounded();
     let kit = Some((resource, engine.ledger.enlist(), care));
-    engine.loans.put(engine, Box::new(Loan { kit, badge: Arc::clone(badge), home }));
+    let rests = Cell::new(false);
+    engine.loans.put(engine, Box::new(Loan { kit, badge: Arc::clone(badge), home, rests }));
     let back = engine.host.park(scope, || door.recv());
     let (resource, care) = back.expect("a loan goes home before its end of the channel is dropped");
     // One that has served nobody stays for the call that it was hired for.
@@ -281,6 +286,8 @@ impl<H: Host> Loan<H> {
                 && !engine.is_closing()
                 && engine.begin_renewal(scope, &self.badge).is_some()
         };
+        // As for a worker of its own: what wore out while it was made serves one call that waited for it.
+        let spared = care.was_awaited(entry.since) && !self.rests.get();
         let is_valid = || {
             let latest = engine.failures.latest();
             let valid = engine.host.validate(scope, &self.badge, resource);
@@ -292,7 +299,7 @@ impl<H: Host> Loan<H> {
             valid
         };
         let doubtful = || entry.failed > care.proven() || care.must_validate(now());
-        if worn() || care.can_validate() && doubtful() && !is_valid() {
+        if !spared && worn() || care.can_validate() && doubtful() && !is_valid() {
             if engine.is_forsaken() {
                 // The hook forked: nothing here is the child's.
                 std::mem::forget(self);
@@ -333,7 +340,10 @@ impl<H: Host> Loan<H> {
 
     /// Whether a retry of this failure may have it.
     fn suits(&self, failed: Failure) -> bool {
-        self.kit.as_ref().is_some_and(|(_, _, care)| care.can_validate() || failed <= care.proven())
+        let suits = |care: &Care| care.can_validate() || failed <= care.proven();
+        let suits = self.kit.as_ref().is_some_and(|(_, _, care)| suits(care));
+        self.rests.set(self.rests.get() || !suits);
+        suits
     }
 
     /// The worker that lends it.

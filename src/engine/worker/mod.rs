@@ -41,6 +41,14 @@ pub(super) enum Next {
     Leave,
 }
 
+/// What a worker knows of the wear of its resource.
+struct Wear {
+    /// It has rested with it.
+    rested: bool,
+    /// It was worn before it was of any use, as was the one before: while no task waits another would be no better.
+    in_vain: bool,
+}
+
 /// What came of the wish for a resource.
 enum Made<R> {
     /// With the latest failure before it was begun.
@@ -245,21 +253,29 @@ impl<H: Host> Life<H> {
     ) -> Next {
         let (engine, queue) = (&self.engine, self.queue());
         let mut rung = false;
+        let stale = desk.care.is_worn(|| engine.clock.now(), engine.renewal.generation());
+        let mut wear = Wear { rested: false, in_vain: self.badge.note_stale(stale) };
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
             let mut called = std::mem::take(&mut rung);
+            if let Some(next) = self.renewal_due(scope, desk, relief, &wear) {
+                if called {
+                    queue.answered();
+                }
+                return next;
+            }
             if called && desk.care.must_validate(desk.last.get()) {
                 // That may take long: the others are woken first.
                 queue.answered();
                 called = false;
             }
+            // Not looked at for wear again: what wore out meanwhile serves one task.
             let fit = self.is_fit(scope, desk);
-            let unfit = (fit == Some(false)).then_some(Next::Renew);
-            if let Some(next) = unfit.or_else(|| self.renewal_due(scope, desk, relief)) {
+            if fit == Some(false) {
                 if called {
                     queue.answered();
                 }
-                return next;
+                return Next::Renew;
             }
             let proof = || engine.proof(desk.care.proven());
             if let Some(entry) = fit.and_then(|_| queue.take(called, proof)) {
@@ -287,7 +303,8 @@ impl<H: Host> Life<H> {
                 }
                 continue;
             }
-            let woken = self.rest(scope, desk, relief.as_ref());
+            let woken = self.rest(scope, desk, relief.as_ref(), &wear);
+            wear.rested = true;
             rung = woken == Woken::Rung;
             if woken == Woken::TimedOut && self.badge.post() == Post::Burst && self.is_idle(desk) {
                 return Next::Leave;
@@ -325,6 +342,7 @@ impl<H: Host> Life<H> {
         scope: H::Scope<'_>,
         desk: &Desk<'_, H>,
         relief: Option<&Arc<Badge<H>>>,
+        wear: &Wear,
     ) -> Woken {
         let (engine, queue) = (&self.engine, self.queue());
         let now = engine.clock.now();
@@ -337,7 +355,7 @@ impl<H: Host> Life<H> {
         };
         let (proven, can_validate) = (desk.care.proven(), desk.care.can_validate());
         let generation = engine.renewal.generation();
-        let worn = relief.is_none() && desk.care.is_worn(|| now, generation);
+        let worn = relief.is_none() && !wear.in_vain && desk.care.is_worn(|| now, generation);
         let relief = relief.cloned();
         // Asked once more while this worker is counted as asleep: what changes later comes with a ring.
         let restless = || {
@@ -365,13 +383,19 @@ impl<H: Host> Life<H> {
     }
 
     /// Looks after a good resource that has served long enough: what to do now, if anything.
+    ///
+    /// A worker renews at most once between two tasks: a resource that wore out while it was made serves one task that
+    /// waits, or a runner whose resources wear out as quickly would serve none. One that rested is renewed first, as
+    /// nobody has to wait twice for that.
     fn renewal_due(
         &self,
         scope: H::Scope<'_>,
         desk: &Desk<'_, H>,
         relief: &mut Option<Arc<Badge<H>>>,
+        wear: &Wear,
     ) -> Option<Next> {
         let engine = &self.engine;
+        desk.spared.set(false);
         if engine.is_closing() {
             // Everybody is of use until the lanes are empty.
             return None;
@@ -390,6 +414,14 @@ impl<H: Host> Life<H> {
         }
         let now = || engine.clock.now();
         if !desk.care.is_worn(now, engine.renewal.generation()) {
+            return None;
+        }
+        if self.queue().lanes.has_for(|| engine.proof(desk.care.proven())) {
+            if !wear.rested && !desk.care.has_served() {
+                desk.spared.set(true);
+                return None;
+            }
+        } else if wear.in_vain {
             return None;
         }
         match engine.begin_renewal(scope, &self.badge)? {
