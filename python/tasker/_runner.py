@@ -16,6 +16,7 @@ from tasker._executor import RunnerExecutor
 from tasker._map import Maps
 from tasker._priority import Priority
 from tasker._start import Starting
+from tasker._texts import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +208,8 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         check_config(config)
         timeout = check_deadline("timeout", timeout)
         make = cast("Callable[..., Runner[S]]", cls)
-        return Starting(partial(make, config, timeout=timeout), f"start of {config.name}")
+        name = f"start of {plain(config.name)}"
+        return Starting(partial(make, config, timeout=timeout), name)
 
     # `asyncio.timeout` would end the wait without a word of what still runs.
     async def astop(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -282,7 +284,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
 
     def __repr__(self) -> str:
         kind = type(self).__name__
-        return f"<{kind} {self.name!r} {self.state}, {self.config.worker_count} workers>"
+        return f"<{kind} '{self.name}' {self.state}, {self._worker_count()} workers>"
 
     def __del__(self) -> None:
         message = f"{self!r} was dropped without stop() or kill()"

@@ -24,6 +24,11 @@ def shown(value: object) -> str:
     return _printable(text, _BOUND)
 
 
+def plain(name: str) -> str:
+    """Gives a name as texts show it: printable, on one line, and not endless."""
+    return _printable(name, _BOUND)
+
+
 class _Repr(reprlib.Repr):
     """Reads no more of a value than it shows."""
 

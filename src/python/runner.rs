@@ -255,6 +255,16 @@ impl Runner {
         let_go(py, self.engine());
     }
 
+    /// How many base and burst workers there are, for the runner's text: unlike `stats` it never fails.
+    fn _worker_count(&self) -> usize {
+        let engine = self.engine();
+        if engine.is_broken() {
+            return 0;
+        }
+        let heads = engine.stats().heads;
+        heads.base + heads.burst
+    }
+
     /// Whether this thread works for the runner, and must not wait for its end.
     fn _is_served_here(&self) -> bool {
         seat::works_for(self.engine())
@@ -409,7 +419,7 @@ fn launch(py: Python<'_>, engine: &Arc<Engine<PyHost>>, timeout: Option<f64>) ->
             let fault = engine.launch.take_fault();
             let text = match &fault {
                 Some(fault) => {
-                    let kind = fault.bind(py).get_type().name()?;
+                    let kind = printable::name(&fault.bind(py).get_type().name()?);
                     format!("on_create failed with {kind}: {}", text_of(py, fault))
                 }
                 None => String::from("on_create failed"),
@@ -538,7 +548,7 @@ fn stop_timeout(
 ) -> PyResult<PyErr> {
     let (running, elsewhere) = survey(py, engine)?;
     let running = PyTuple::new(py, running)?.unbind();
-    let mut text = format!("{verb}() of runner {:?} timed out", engine.settings.name);
+    let mut text = format!("{verb}() of runner \"{}\" timed out", engine.settings.name);
     for Elsewhere { badge, place } in elsewhere {
         let _ = write!(text, "; {} is still ending{place}", badge.name());
     }

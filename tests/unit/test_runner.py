@@ -31,6 +31,9 @@ class FakeRunner:
     def kill(self) -> None:
         self._call("kill")
 
+    def _worker_count(self) -> int:
+        return 4
+
     def _let_go(self) -> None:
         self._call("let_go")
 

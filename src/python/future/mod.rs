@@ -29,6 +29,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi, intern};
 use std::cell::UnsafeCell;
+use std::fmt::Write as _;
 
 /// The native half of `tasker.Future`: the state, the outcome and the waiting.
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
@@ -236,10 +237,39 @@ impl Future {
         if let Some(batch) = self.batch() {
             return batch.get().name(py);
         }
+        let function = self.function(py);
+        let name = name_of(py, function.as_ref());
+        door::release_some(py, function);
+        name
+    }
+
+    /// The task's function, while the task may run (again).
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         // SAFETY: attached, and the owner changes a payload only while attached, between calls into the
-        // interpreter; a shared look at the function is therefore whole.
-        let function = unsafe { &(*self.payload.get()).function };
-        name_of(py, function.as_ref())
+        // interpreter; a shared look at the function is therefore whole. A reference of the reader's own, since what
+        // the reader asks the function may let the owner go on.
+        unsafe { (*self.payload.get()).function.as_ref() }.map(|function| function.clone_ref(py))
+    }
+
+    /// What the text of a future says of its task: the name, and which attempt it is at.
+    fn described(&self, py: Python<'_>) -> String {
+        let given = self.options().is_some_and(|options| options.name.is_some());
+        // Without an interpreter's lock nobody but the payload's owner may look at it.
+        let knows = !cfg!(Py_GIL_DISABLED) && self.origin.is_some() && !self.word.is_done();
+        let function = if knows && !given { self.function(py) } else { None };
+        let mut text = String::new();
+        if given || function.is_some() {
+            let _ = write!(text, " task='{}'", self.name(py));
+        }
+        door::release_some(py, function);
+        if knows && !self.word.is_done() {
+            // SAFETY: as for the function.
+            let attempts = unsafe { (*self.payload.get()).attempts };
+            if attempts > 0 {
+                let _ = write!(text, " attempt={attempts}");
+            }
+        }
+        text
     }
 
     pub(super) fn options(&self) -> Option<&Options> {
@@ -333,7 +363,7 @@ pub(super) fn track(object: &Py<PyAny>) {
 #[pymethods]
 impl Future {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
+    #[pyo3(signature = (*_args, **_kwargs), text_signature = "()")]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::bare()
     }
@@ -473,6 +503,7 @@ impl Future {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, future) = (slf.py(), slf.get());
+        let task = future.described(py);
         let state = match future.word.phase() {
             Phase::Waiting => "pending".to_owned(),
             Phase::Running => "running".to_owned(),
@@ -487,7 +518,7 @@ impl Future {
                 Outcome::None => "finished returned NoneType".to_owned(),
             },
         };
-        Ok(format!("<{} at {:p} state={state}>", slf.get_type().name()?, slf.as_ptr()))
+        Ok(format!("<{} at {:p} state={state}{task}>", slf.get_type().name()?, slf.as_ptr()))
     }
 
     fn __setattr__(

@@ -277,6 +277,12 @@ impl Batch {
         self.slots.get(index).is_some_and(Slot::is_done)
     }
 
+    /// How many of its items, from a place on, have an outcome that was not taken out.
+    pub(in crate::python) fn done_from(&self, index: usize) -> u64 {
+        let rest = self.slots.get(index..).unwrap_or_default();
+        rest.iter().filter(|slot| slot.is_done()).count() as u64
+    }
+
     /// Takes a value out for the reader; `None` when there is none (yet).
     pub(in crate::python) fn take_value(&self, index: usize) -> Option<*mut ffi::PyObject> {
         let slot = &self.slots.get(index)?.0;

@@ -219,6 +219,14 @@ impl Reading {
         self.next - self.handed - self.at as u64
     }
 
+    /// Items that have an outcome, those handed out included.
+    fn done(&self) -> u64 {
+        let front = self.front.as_ref().map_or(0, |front| front.batch.get().done_from(self.at));
+        let others =
+            self.flights.values().map(|flight| flight.batch.get().done_from(0)).sum::<u64>();
+        self.handed + self.at as u64 + front + others
+    }
+
     fn room(&self) -> u64 {
         self.look_ahead.saturating_sub(self.ahead())
     }
@@ -717,6 +725,21 @@ impl Results {
         _traceback: &Bound<'_, PyAny>,
     ) {
         self.close(py);
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let counts = self.reading.with(py, |reading| {
+            let reading = reading.as_deref()?;
+            let done = reading.done();
+            let read = reading.handed + reading.at as u64 + reading.ahead();
+            Some((done, read.saturating_sub(done)))
+        });
+        let state = match counts {
+            Some((done, waiting)) => format!("{done} items done, {waiting} waiting"),
+            None if self.course.is_closed() => "closed".to_owned(),
+            None => "being read".to_owned(),
+        };
+        format!("<Results of runner '{}': {state}>", self.core.get().engine.settings.name)
     }
 
     /// Results still to come, when every input has a length.

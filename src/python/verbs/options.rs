@@ -3,6 +3,7 @@
 use super::core::CoreRef;
 use crate::engine::queue::lanes::Class;
 use crate::python::future::Future;
+use crate::python::printable::{BOUND, printable};
 use crate::python::runner::Runner;
 use crate::sync::Arc;
 use pyo3::prelude::*;
@@ -21,6 +22,19 @@ impl Options {
     /// Options that only say how urgent, and whether once.
     pub(in crate::python) fn plain(class: Class, once: bool) -> Arc<Self> {
         Arc::new(Self { class, once, timeout: None, name: None })
+    }
+
+    /// What was chosen, for people.
+    fn shown(&self) -> String {
+        let class = match self.class {
+            Class::Low => Some("priority=LOW".to_owned()),
+            Class::Normal => None,
+            Class::High => Some("priority=HIGH".to_owned()),
+        };
+        let once = self.once.then(|| "once=True".to_owned());
+        let timeout = self.timeout.map(|seconds| format!("timeout={seconds}"));
+        let name = self.name.as_ref().map(|name| format!("name='{}'", printable(name, BOUND)));
+        [class, once, timeout, name].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -66,6 +80,14 @@ impl Submitter {
         iterable: &Bound<'_, PyAny>,
     ) -> PyResult<Vec<Py<Future>>> {
         self.core().submit_many(r#fn, iterable, Some(&self.options))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let (view, kind) = (slf.get(), slf.get_type().name()?);
+        let runner = &view.core().engine.settings.name;
+        let options = view.options.shown();
+        let gap = if options.is_empty() { "" } else { ": " };
+        Ok(format!("<{kind} of runner '{runner}'{gap}{options}>"))
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
