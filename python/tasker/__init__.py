@@ -38,13 +38,14 @@ from tasker._priority import Priority
 from tasker._runner import Runner, Submitter
 from tasker._start import Starting
 from tasker._stats import Metrics, Stats
-from tasker._tasker import Context, Results, TaskContext, current_context
+from tasker._tasker import CancelHandle, Context, Results, TaskContext, current_context
 
 _lifecycle.install_hooks()
 
 __version__ = _tasker.__version__
 
 __all__ = [
+    "CancelHandle",
     "Config",
     "ConfigError",
     "Context",

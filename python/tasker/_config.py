@@ -76,6 +76,13 @@ class Config(Generic[R]):
             `math.inf`: never.
         reset: Called with the resource after every task, where the task ran, when its outcome has
             been delivered. When it raises, the resource is replaced; the outcome stays.
+        on_cancel: Called with the resource while a task runs on it whose context is cancelled: by
+            its time limit, by `request_cancel`, by a cancelled `asubmit`, by `kill`. At most once
+            for each attempt, on a helper thread, so it must be safe there while the task uses the
+            resource: `sqlite3.Connection.interrupt`, say. The worker goes on to nothing else
+            before it has returned, and validates the resource then, where `validate` is given. A
+            task that runs inside another on the same resource is interrupted for itself alone.
+            An error it raises is logged.
         max_tasks_per_resource: A resource is renewed after so many tasks. At least 1. One resource
             is renewed at a time; others whose number is reached serve on until it is their turn.
         max_resource_age: A resource is renewed at this age in seconds, give or take a tenth. More
@@ -123,6 +130,7 @@ class Config(Generic[R]):
     validate: Callable[[R], bool] | None = None
     validate_after_idle: float = 30.0
     reset: Callable[[R], object] | None = None
+    on_cancel: Callable[[R], object] | None = None
     max_tasks_per_resource: int | None = None
     max_resource_age: float | None = None
     idle_timeout: float = 30.0
@@ -155,6 +163,7 @@ class Config(Generic[R]):
         idle = check_seconds("validate_after_idle", self.validate_after_idle, zero=True)
         put("validate_after_idle", idle)
         check_callable("reset", self.reset, optional=True)
+        check_callable("on_cancel", self.on_cancel, optional=True)
         tasks = self.max_tasks_per_resource
         tasks = check_count("max_tasks_per_resource", tasks, least=1, optional=True)
         put("max_tasks_per_resource", tasks)
@@ -244,6 +253,7 @@ class Settings(TypedDict, Generic[R], total=False):
     validate: Callable[[R], bool] | None
     validate_after_idle: float
     reset: Callable[[R], object] | None
+    on_cancel: Callable[[R], object] | None
     max_tasks_per_resource: int | None
     max_resource_age: float | None
     idle_timeout: float

@@ -178,6 +178,39 @@ class Context:
             TaskCancelled: The context is cancelled.
         """
 
+    def on_cancel(self, callback: Callable[[], object], /) -> CancelHandle:
+        """Has *callback* called when the context is cancelled, or when its deadline has passed.
+
+        For what belongs to one call, such as a cursor; `Config.on_cancel` is for the resource. It
+        is called once, with no argument, on a helper thread of the task's runner, or of the process
+        for a context outside of tasks: never on the thread that cancels, so it may block. If the
+        context is cancelled already it is called at once, in this thread. It is never called after
+        its task: what is registered when the task ends is closed. Outside of tasks a callback lives
+        as long as its context. After a fork the child calls none of its parent's.
+
+        An error of the callback is logged, as is one that takes longer than a second. Meanwhile
+        other callbacks are called. It must not wait without a limit for a task of its runner.
+
+        Args:
+            callback: Must be safe while the task goes on in its own thread.
+
+        Returns:
+            A handle that takes the callback back: close it, or use it in a `with` statement.
+
+        Raises:
+            TypeError: *callback* cannot be called.
+            RuntimeError: The helper thread cannot be started.
+
+        Example:
+            >>> from threading import Event
+            >>> from tasker import Context
+            >>> context, called = Context(), Event()
+            >>> with context.on_cancel(called.set):
+            ...     context.cancel()
+            ...     called.wait(timeout=60)
+            True
+        """
+
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the context is cancelled.
 
@@ -217,6 +250,29 @@ class Context:
             ...     context.cancelled
             True
         """
+
+@final
+class CancelHandle(AbstractContextManager["CancelHandle", None]):
+    """What takes a callback back that was registered with `Context.on_cancel`.
+
+    Leaving its `with` block closes it. All methods may be called from any thread.
+    """
+
+    def close(self) -> None:
+        """Takes the callback back: when this returns it neither runs nor will run.
+
+        Waits for a call under way, except from within the callback itself. May be called again. On
+        the main thread a signal handler that raises ends the wait; then the call may still run.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
 
 @final
 class TaskContext(Context):

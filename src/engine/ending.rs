@@ -92,6 +92,7 @@ impl<H: Host> Engine<H> {
         if self.is_closing() && self.roster.is_empty() && !self.loans.is_sought() {
             self.mode.fetch_or(ENDED, Ordering::SeqCst);
             self.deadlines.close();
+            self.host.ended();
         }
     }
 

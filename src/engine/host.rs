@@ -176,6 +176,9 @@ pub trait Host: Send + Sync + Sized + 'static {
         scope: Self::Scope<'_>,
         engine: &Arc<super::Engine<Self>>,
     ) -> Result<(), Self::Fault>;
+
+    /// Nothing is left of the engine: no worker, no task. May be called more than once, and from anywhere.
+    fn ended(&self) {}
 }
 
 /// How an attempt ended.

@@ -2,6 +2,7 @@
 //!
 //! loom finds a thread that nobody wakes by itself: it reports the deadlock.
 
+mod interrupt;
 mod outcome;
 mod whole;
 

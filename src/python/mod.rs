@@ -5,8 +5,8 @@
 //! block. [`map`] does so for many items at a time. [`note`] is what an exception carries away.
 //!
 //! [`runner`] starts and stops the whole, [`exit`] ends it with the interpreter, [`host::thread`] starts threads,
-//! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in. [`limit`] reads time limits,
-//! [`printable`] is what becomes of names on their way into texts.
+//! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in, [`interrupt`] ends it early.
+//! [`limit`] reads time limits, [`printable`] is what becomes of names on their way into texts.
 
 mod callable;
 mod context;
@@ -16,6 +16,7 @@ mod facade;
 mod future;
 mod guarded;
 mod host;
+mod interrupt;
 mod limit;
 mod log;
 mod map;
@@ -42,6 +43,8 @@ mod _tasker {
     use super::future::Future;
     #[pymodule_export]
     use super::host::thread::_Course;
+    #[pymodule_export]
+    use super::interrupt::handle::CancelHandle;
     #[pymodule_export]
     use super::map::Results;
     #[pymodule_export]

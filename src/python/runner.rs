@@ -86,6 +86,10 @@ impl Runner {
             group: None,
         };
         let core = Py::new(py, core)?;
+        if engine.host.interrupts() {
+            let crew = &engine.host.crew;
+            crew.enlist(py, Some(&engine)).map_err(|fault| error::raise(py, fault))?;
+        }
         if engine.bursts() {
             engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
         }
@@ -325,6 +329,7 @@ fn read(config: &Bound<'_, PyAny>) -> PyResult<(PyHost, Settings)> {
         check_health: hook("check_health")?,
         validate: hook("validate")?,
         reset: hook("reset")?,
+        on_cancel: hook("on_cancel")?,
     };
     let seconds = |name: &str| -> PyResult<Option<Tick>> {
         let seconds: Option<f64> = config.getattr(name)?.extract()?;

@@ -32,7 +32,7 @@ impl Limit {
         Self(seconds.and_then(end))
     }
 
-    fn left(self) -> Option<Duration> {
+    pub(super) fn left(self) -> Option<Duration> {
         self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
 }

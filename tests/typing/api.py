@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, assert_type
 
 import tasker
 from tasker import (
+    CancelHandle,
     Config,
     ConfigError,
     Context,
@@ -97,6 +98,7 @@ config = Config(
     validate=None,
     validate_after_idle=30,
     reset=sqlite3.Connection.rollback,
+    on_cancel=sqlite3.Connection.interrupt,
     max_tasks_per_resource=None,
     max_resource_age=None,
     idle_timeout=10,
@@ -416,6 +418,10 @@ assert_type(child, Context)
 Config(on_create=Client, worker_count=1, context=child)
 with Context.on_signals(signal.SIGTERM, signal.SIGINT) as listening:
     assert_type(listening, Context)
+assert_type(context.on_cancel(print), CancelHandle)
+with context.on_cancel(lambda: 5) as handle:
+    assert_type(handle, CancelHandle)
+assert_type(handle.close(), None)
 
 current = current_context()
 assert_type(current, TaskContext)

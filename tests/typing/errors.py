@@ -67,6 +67,7 @@ config.worker_count = 2  # error
 config_of_clients: Config[Client] = Config(on_create=connect, worker_count=1)  # error
 Config[sqlite3.Connection](on_create=connect, on_destroy=close_client, worker_count=1)  # error
 Config[sqlite3.Connection](on_create=connect, reset=Client.get, worker_count=1)  # error
+Config[sqlite3.Connection](on_create=connect, on_cancel=Client.get, worker_count=1)  # error
 
 # Config.from_context_manager
 Config.from_context_manager(Client, worker_count=1)  # error
@@ -201,6 +202,7 @@ text = runner.executor().submit(len, "users").result()  # error
 Context(1)  # error
 Context().cancel(1)  # error
 Context().child(1)  # error
+Context().on_cancel(1)  # error
 Context().cancelled = True  # error
 Context.on_signals("SIGTERM")  # error
 current_context().attempts  # error

@@ -33,6 +33,8 @@ pub struct Care {
     proven: Cell<Failure>,
     /// It was found bad before its first task.
     useless: Cell<bool>,
+    /// A task on it was interrupted, and nobody has looked at it since.
+    doubtful: Cell<bool>,
 }
 
 impl Care {
@@ -49,8 +51,8 @@ impl Care {
             now.saturating_add(age - tenth).saturating_add(random() % (2 * tenth).max(1))
         });
         let (tasks, used, proven) = (Cell::new(0), Cell::new(now), Cell::new(proven));
-        let useless = Cell::new(false);
-        Self { policy, made: now, due, generation, tasks, used, proven, useless }
+        let (useless, doubtful) = (Cell::new(false), Cell::new(false));
+        Self { policy, made: now, due, generation, tasks, used, proven, useless, doubtful }
     }
 
     /// It was used until now.
@@ -87,6 +89,7 @@ impl Care {
     /// It was found good now. `latest`: the latest failure before that began.
     pub fn validated(&self, now: Tick, latest: Failure) {
         self.used.set(now);
+        self.doubtful.set(false);
         self.prove(latest);
     }
 
@@ -115,9 +118,19 @@ impl Care {
         self.policy.validate_after.is_some()
     }
 
-    /// Whether it rested so long that it is looked at before its next use.
+    /// A task on it was interrupted: it is looked at before its next use, if anybody can.
+    pub fn doubt(&self) {
+        self.doubtful.set(self.can_validate());
+    }
+
+    /// Whether a task on it was interrupted, and it is to be looked at.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful.get()
+    }
+
+    /// Whether it rested so long that it is looked at before its next use, or is to be for another reason.
     pub fn must_validate(&self, now: Tick) -> bool {
-        self.policy.validate_after.is_some_and(|rest| self.idle(now) >= rest)
+        self.policy.validate_after.is_some_and(|rest| self.idle(now) >= rest) || self.is_doubtful()
     }
 
     /// Whether it has served long enough.
@@ -189,6 +202,23 @@ mod tests {
         assert!(care.was_awaited(1_000) && !care.was_awaited(1_001));
         care.served(2_000);
         assert!(!care.was_awaited(1_000));
+    }
+
+    #[test]
+    fn is_validated_after_an_interrupt_whenever_it_was_used() {
+        let care = care(Policy { validate_after: Some(Tick::MAX), ..Policy::default() }, 0);
+        care.doubt();
+        care.served(1_001);
+        assert!(care.is_doubtful() && care.must_validate(1_001));
+        care.validated(1_002, 0);
+        assert!(!care.is_doubtful() && !care.must_validate(1_002));
+    }
+
+    #[test]
+    fn is_not_doubted_where_nobody_can_validate_it() {
+        let care = care(Policy::default(), 0);
+        care.doubt();
+        assert!(!care.is_doubtful() && !care.must_validate(Tick::MAX));
     }
 
     #[test]

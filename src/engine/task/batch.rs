@@ -339,6 +339,7 @@ impl<H: Host> Desk<'_, H> {
             stride.look.set((ran + stride.between).min(stride.most));
         }
         !self.is_spoiled()
+            && !self.is_doubtful()
             && engine.renewal.generation() == stride.generation
             && !engine.main.lanes.has_news_above(stride.class, &stride.seen)
     }

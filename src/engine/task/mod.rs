@@ -17,6 +17,8 @@
 pub mod batch;
 pub mod deadlines;
 pub mod group;
+pub mod helpers;
+pub mod interrupt;
 pub mod token;
 
 use super::queue::lanes::Class;
@@ -49,7 +51,8 @@ pub const TIMED: u32 = 1 << 10;
 pub const BATCH: u32 = 1 << 14;
 /// Its time limit passed while it ran.
 pub const EXPIRED: u32 = 1 << 11;
-/// It asked for its context, which ends with it. Set by the thread that runs it.
+/// Something ends with its attempt: the context that it asked for, or the call that would interrupt it. Set by the
+/// thread that runs it.
 pub const ASKED: u32 = 1 << 12;
 /// Waits for room in the queue, by itself: not accepted yet, no permit. Whoever settles it leaves it set.
 pub const OUTSIDE: u32 = 1 << 13;

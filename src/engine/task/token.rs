@@ -141,7 +141,24 @@ impl Token {
         Hook { _entry: self.register(Reaction::Call(call)) }
     }
 
+    /// [`on_cancel`](Self::on_cancel) for a call that stays registered for as long as the token lives, or until it is
+    /// [withdrawn](Self::withdraw).
+    pub fn react(&self, call: Box<dyn FnOnce() + Send>) -> Reacts {
+        Reacts(self.put(Reaction::Call(call)))
+    }
+
+    /// Deregisters a call: if it has not begun it never begins.
+    pub fn withdraw(&self, Reacts(key): Reacts) {
+        // The reaction outlives the lock: dropping a closure may run anything.
+        let removed = self.node.state.lock().reactions.remove(&key);
+        drop(removed);
+    }
+
     fn register(&self, reaction: Reaction) -> Entry {
+        Entry { key: self.put(reaction), node: Arc::clone(&self.node) }
+    }
+
+    fn put(&self, reaction: Reaction) -> u64 {
         let mut state = self.node.state.lock();
         let key = state.take_key();
         if self.node.is_flagged() {
@@ -150,7 +167,7 @@ impl Token {
         } else {
             state.reactions.insert(key, reaction);
         }
-        Entry { node: Arc::clone(&self.node), key }
+        key
     }
 }
 
@@ -242,6 +259,10 @@ pub struct Watch {
 pub struct Hook {
     _entry: Entry,
 }
+
+/// A call registered with [`Token::react`].
+#[derive(Debug, Clone, Copy)]
+pub struct Reacts(u64);
 
 /// A reaction's place on its node's list.
 struct Entry {

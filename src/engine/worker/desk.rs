@@ -98,6 +98,16 @@ impl<'w, H: Host> Desk<'w, H> {
         self.spoiled.set(true);
     }
 
+    /// Says that a task was interrupted on the resource: it is looked at before its next use, if anybody can.
+    pub fn doubt(&self) {
+        self.care.doubt();
+    }
+
+    /// Whether that is still to be done.
+    pub fn is_doubtful(&self) -> bool {
+        self.care.is_doubtful()
+    }
+
     /// Claims a task and runs it to its outcome; a tombstone is skipped. Gives the task back when it is
     /// to be tried again: then it is marked so, and waits for the caller to queue it.
     pub(in crate::engine) fn serve(
@@ -202,7 +212,10 @@ impl<'w, H: Host> Desk<'w, H> {
     pub(in crate::engine) fn is_wanted_elsewhere(&self, class: Class) -> bool {
         let engine = self.engine;
         let worn = || self.care.is_worn(|| self.last.get(), engine.renewal.generation());
-        self.is_spoiled() || self.has_more_urgent(class) || worn() && !engine.is_closing()
+        self.is_spoiled()
+            || self.is_doubtful()
+            || self.has_more_urgent(class)
+            || worn() && !engine.is_closing()
     }
 
     /// Whether something more urgent than this class waits that this worker may take.

@@ -6,16 +6,22 @@ pub(super) mod variables;
 use super::error::TaskCancelled;
 use super::future::Future;
 use super::host::seat;
+use super::interrupt::handle::CancelHandle;
+use super::interrupt::ward::Ward;
 use super::limit;
 use super::wait::{self, Limit};
+use crate::engine::Engine;
 use crate::engine::clock::{Clock, Tick, ticks};
 use crate::engine::task::token::Token;
 use crate::engine::task::{ASKED, TOLD};
+use crate::python::host::PyHost;
 use crate::sync::thread;
-use pyo3::exceptions::PyRuntimeError;
+use crate::sync::{Arc, OnceLock};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
+use pyo3::{PyTraverseError, PyVisit};
 use std::time::Duration;
 
 /// Why a context is cancelled that was not cancelled by anybody.
@@ -30,6 +36,12 @@ fn clock(py: Python<'_>) -> &'static (Clock, f64) {
     })
 }
 
+/// Reads the clock of all contexts, detached too.
+pub(super) fn now(py: Python<'_>) -> impl Fn() -> Tick + Copy + use<> {
+    let (clock, _) = clock(py);
+    || clock.now()
+}
+
 #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
 fn seconds(ticks: Tick) -> f64 {
     ticks as f64 / 1e9
@@ -39,11 +51,25 @@ fn seconds(ticks: Tick) -> f64 {
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
 pub(super) struct Context {
     token: Token,
+    /// What is registered on it. A task's is there from the start, shared by the contexts below; else it is made on first
+    /// need.
+    ward: OnceLock<Arc<Ward>>,
+    /// Whether the ward is this one's alone, or that of the task's own context: the collector sees it here.
+    is_first: bool,
 }
 
 impl Context {
+    fn of(token: Token) -> Self {
+        Self { token, ward: OnceLock::new(), is_first: true }
+    }
+
     pub(super) fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// What is registered on it, if anything can be.
+    pub(super) fn ward(&self) -> Option<&Arc<Ward>> {
+        self.ward.get()
     }
 
     /// The time left until the deadline, if there is one.
@@ -51,7 +77,7 @@ impl Context {
         self.token.deadline().map(|due| due.saturating_sub(clock(py).0.now()))
     }
 
-    fn is_cancelled(&self, py: Python<'_>) -> bool {
+    pub(super) fn is_cancelled(&self, py: Python<'_>) -> bool {
         // Most contexts have no deadline, and need no clock.
         self.token.cancelled_flag()
             || self.token.deadline().is_some_and(|due| clock(py).0.now() >= due)
@@ -63,7 +89,7 @@ impl Context {
     /// Makes a root that is neither cancelled nor limited.
     #[new]
     fn new() -> Self {
-        Self { token: Token::new() }
+        Self::of(Token::new())
     }
 
     /// Whether this context or one above it was cancelled, or its deadline has passed.
@@ -100,7 +126,12 @@ impl Context {
             let length = Duration::try_from_secs_f64(seconds).map_or(Tick::MAX, ticks);
             clock(py).0.now().saturating_add(length)
         });
-        Ok(Self { token: self.token.child(deadline) })
+        let child = Self::of(self.token.child(deadline));
+        // What is registered below a task's context ends with the task too.
+        match self.ward.get().filter(|ward| ward.is_of_attempt()) {
+            Some(ward) => Ok(Self { ward: Arc::clone(ward).into(), is_first: false, ..child }),
+            None => Ok(child),
+        }
     }
 
     /// Cancels this context and all below it; further calls change nothing.
@@ -115,6 +146,24 @@ impl Context {
             return Ok(());
         }
         Err(TaskCancelled::new_err(self.reason(py).unwrap_or_else(|| "cancelled".into())))
+    }
+
+    /// Has *callback* called when the context is cancelled, or when its deadline has passed.
+    #[pyo3(signature = (callback, /))]
+    fn on_cancel(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<CancelHandle> {
+        if !callback.is_callable() {
+            let text = format!("callback must be callable, got {}", callback.repr()?);
+            return Err(PyTypeError::new_err(text));
+        }
+        let ward = slf.get().ward.get_or_init(Ward::of_context);
+        CancelHandle::register(slf, ward, callback.clone().unbind())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.ward.get() {
+            Some(ward) if self.is_first => ward.traverse(&visit),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until the context is cancelled.
@@ -164,13 +213,16 @@ impl TaskContext {
     /// The context of an attempt on this thread.
     pub(super) fn make(
         py: Python<'_>,
+        engine: &Arc<Engine<PyHost>>,
         token: Token,
         attempt: u32,
         task_name: String,
     ) -> PyResult<Py<Self>> {
+        let ward = Ward::of_attempt(engine, &task_name).into();
+        let base = Context { ward, ..Context::of(token) };
         let worker_name = seat::desk(|desk| desk.badge().name().to_owned()).unwrap_or_default();
         let own = Self { attempt, worker_name, task_name };
-        Py::new(py, PyClassInitializer::from(Context { token }).add_subclass(own))
+        Py::new(py, PyClassInitializer::from(base).add_subclass(own))
     }
 }
 
@@ -211,17 +263,24 @@ pub(super) fn current_context(py: Python<'_>) -> PyResult<Py<TaskContext>> {
     {
         return Ok(context.clone_ref(py));
     }
+    let Some(origin) = &future.origin else {
+        return Err(PyRuntimeError::new_err("the task has no runner"));
+    };
     let token = Token::new().child(due(py, future));
     // SAFETY: this thread runs the task, so it owns the payload.
     let attempt = unsafe { future.payload() }.attempts;
-    let context = TaskContext::make(py, token.clone(), attempt, future.name(py))?;
-    let reason = {
+    let engine = &origin.core.get().engine;
+    let context = TaskContext::make(py, engine, token.clone(), attempt, future.name(py))?;
+    let (reason, call) = {
         let mut slot = future.slot.lock();
         let slot = slot.get_or_insert_default();
         slot.context = Some((token.clone(), context.clone_ref(py)));
         future.word.set(ASKED);
-        slot.reason.clone()
+        (slot.reason.clone(), slot.call.clone())
     };
+    if let Some(call) = call {
+        call.follow(&token);
+    }
     // After it was put where others find it: whoever told the task before could not.
     let killed = seat::is_killed();
     if killed || future.word.has(TOLD) {

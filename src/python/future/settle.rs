@@ -20,6 +20,7 @@ use crate::python::context::TaskContext;
 use crate::python::host::PyHost;
 use crate::python::host::door;
 use crate::python::host::seat;
+use crate::python::interrupt::Call;
 use crate::python::map::batch::Berth;
 use crate::python::verbs::core::Core;
 use crate::python::verbs::line;
@@ -40,6 +41,8 @@ pub(in crate::python) struct Slot {
     standard: Option<(Py<PyAny>, Py<PyList>)>,
     /// What `current_context()` gave the task, and the token in it.
     pub(in crate::python) context: Option<(Token, Py<TaskContext>)>,
+    /// What interrupts the attempt, where the config's `on_cancel` does.
+    pub(in crate::python) call: Option<Arc<Call>>,
     /// Why the task was told to give up.
     pub(in crate::python) reason: Option<Arc<str>>,
     /// When its time is up, and the watch on it.
@@ -173,17 +176,20 @@ pub(in crate::python) fn by_hand(slf: &Bound<'_, Future>, outcome: Outcome) -> P
 /// Tells a started task to give up: its context is cancelled, and no retry follows.
 pub(in crate::python) fn tell(future: &Future, reason: Option<String>) {
     let reason: Option<Arc<str>> = reason.map(Into::into);
-    let token = {
+    let (token, call) = {
         let mut slot = future.slot.lock();
         let slot = slot.get_or_insert_default();
         if slot.reason.is_none() {
             slot.reason.clone_from(&reason);
         }
         future.word.set(TOLD);
-        slot.context.as_ref().map(|(token, _)| token.clone())
+        (slot.context.as_ref().map(|(token, _)| token.clone()), slot.call.clone())
     };
     if let Some(token) = token {
         token.cancel(reason);
+    }
+    if let Some(call) = call {
+        call.want();
     }
 }
 

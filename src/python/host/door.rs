@@ -301,6 +301,14 @@ pub(in crate::python) fn release_some<T>(py: Python<'_>, object: Option<Py<T>>) 
     }
 }
 
+/// A `contextvars` context without variables.
+pub(in crate::python) fn empty_context(py: Python<'_>) -> Result<Py<PyAny>, Py<PyAny>> {
+    // SAFETY: attached; gives an owned reference, or null with an exception.
+    unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyContext_New()) }
+        .map(Bound::unbind)
+        .ok_or_else(|| raised(py))
+}
+
 /// Enters a `contextvars` context; false, with an exception set aside, when it is entered already.
 pub(in crate::python) fn enter_context(
     py: Python<'_>,

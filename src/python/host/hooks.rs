@@ -14,16 +14,32 @@ pub(in crate::python) struct Hooks {
     pub(in crate::python) check_health: Option<Py<PyAny>>,
     pub(in crate::python) validate: Option<Py<PyAny>>,
     pub(in crate::python) reset: Option<Py<PyAny>>,
+    pub(in crate::python) on_cancel: Option<Py<PyAny>>,
+}
+
+/// Which of those were given that a worker looks for at every task.
+#[derive(Clone, Copy)]
+pub(super) struct Given {
+    /// `is_broken` or `check_health`: a failed task is judged before its error is delivered.
+    pub(super) judges: bool,
+    /// `validate`.
+    pub(super) validates: bool,
+    /// `on_cancel`: an attempt on a resource can be interrupted.
+    pub(super) interrupts: bool,
 }
 
 impl Hooks {
-    /// Whether a failed task is judged before its error is delivered.
-    pub(in crate::python) fn judges(&self) -> bool {
-        self.is_broken.is_some() || self.check_health.is_some()
+    pub(super) fn given(&self) -> Given {
+        Given {
+            judges: self.is_broken.is_some() || self.check_health.is_some(),
+            validates: self.validate.is_some(),
+            interrupts: self.on_cancel.is_some(),
+        }
     }
 
-    fn all(&self) -> [Option<&Py<PyAny>>; 6] {
-        let Self { on_create, on_destroy, is_broken, check_health, validate, reset } = self;
+    fn all(&self) -> [Option<&Py<PyAny>>; 7] {
+        let Self { on_create, on_destroy, is_broken, check_health, validate, reset, on_cancel } =
+            self;
         [
             Some(on_create),
             on_destroy.as_ref(),
@@ -31,20 +47,22 @@ impl Hooks {
             check_health.as_ref(),
             validate.as_ref(),
             reset.as_ref(),
+            on_cancel.as_ref(),
         ]
     }
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        let [on_create, on_destroy, is_broken, check_health, validate, reset] =
+        let [on_create, on_destroy, is_broken, check_health, validate, reset, on_cancel] =
             self.all().map(|hook| hook.map(|hook| hook.clone_ref(py)));
         let on_create = on_create.unwrap_or_else(|| py.None());
-        Self { on_create, on_destroy, is_broken, check_health, validate, reset }
+        Self { on_create, on_destroy, is_broken, check_health, validate, reset, on_cancel }
     }
 
     fn release(self, py: Python<'_>) {
-        let Self { on_create, on_destroy, is_broken, check_health, validate, reset } = self;
+        let Self { on_create, on_destroy, is_broken, check_health, validate, reset, on_cancel } =
+            self;
         door::release(py, on_create);
-        for hook in [on_destroy, is_broken, check_health, validate, reset] {
+        for hook in [on_destroy, is_broken, check_health, validate, reset, on_cancel] {
             door::release_some(py, hook);
         }
     }

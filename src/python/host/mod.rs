@@ -9,13 +9,16 @@ pub(super) mod seat;
 pub(super) mod stacks;
 pub(super) mod thread;
 
-use self::hooks::{Hooks, Keeping};
+use self::hooks::{Given, Hooks, Keeping};
 use super::callable;
 use super::error::{
     self, BrokenThreadPool, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout,
 };
 use super::future::settle;
 use super::future::{Future, Outcome, Payload};
+use super::interrupt::Call;
+use super::interrupt::attempt::{self, UnderWay};
+use super::interrupt::crew::Crew;
 use super::log::{self, Level};
 use super::map::batch::{self, Batch};
 use super::note;
@@ -100,10 +103,11 @@ pub(super) struct PyHost {
     pub(super) hooks: Keeping,
     logger: Option<Py<PyAny>>,
     max_retries: u32,
-    /// `is_broken` or `check_health` was given: a failed task is judged before its error is delivered.
-    judges: bool,
-    /// `validate` was given.
-    validates: bool,
+    given: Given,
+    /// The helpers that interrupt.
+    pub(super) crew: Arc<Crew>,
+    /// Calls under way on resources, by the names of their workers, whose callers were interrupted themselves.
+    under_way: Mutex<Vec<(String, Arc<Call>)>>,
     /// The `threading.Thread` objects of live workers, to be joined.
     threads: Mutex<Vec<Py<PyAny>>>,
     dropped: Mutex<Vec<Dropped>>,
@@ -128,8 +132,9 @@ impl PyHost {
     ) -> Self {
         Self {
             name: name.into(),
-            judges: hooks.judges(),
-            validates: hooks.validate.is_some(),
+            given: hooks.given(),
+            crew: Crew::new(),
+            under_way: Mutex::new(Vec::new()),
             hooks: Keeping::new(hooks),
             logger,
             max_retries,
@@ -154,7 +159,32 @@ impl PyHost {
 
     /// Whether a hook is called with a resource, or an error that may be its fault, before a task or between attempts.
     pub(super) fn looks_at_resources(&self) -> bool {
-        self.judges || self.validates
+        self.given.judges || self.given.validates
+    }
+
+    /// Whether an attempt on a resource can be interrupted.
+    pub(super) fn interrupts(&self) -> bool {
+        self.given.interrupts
+    }
+
+    /// Leaves calls to the worker of a resource, which waits for them before it destroys it.
+    pub(super) fn leave_under_way(&self, worker: &str, calls: &[Arc<Call>]) {
+        let calls = calls.iter().map(|call| (worker.to_owned(), Arc::clone(call)));
+        self.under_way.lock().extend(calls);
+    }
+
+    /// Notes a thread, to be joined at the end.
+    pub(super) fn add_thread(&self, py: Python<'_>, thread: Py<PyAny>) {
+        // Helpers come and go, and their threads with them.
+        const MANY: usize = 64;
+        let known = {
+            let mut threads = self.threads.lock();
+            threads.push(thread);
+            threads.len()
+        };
+        if known % MANY == 0 {
+            self.forget_ended_threads(py);
+        }
     }
 
     pub(super) fn is_uninitialised(&self) -> bool {
@@ -213,7 +243,7 @@ impl PyHost {
         error: &Py<PyAny>,
         told: bool,
     ) -> bool {
-        self.judges && !desk.engine().is_killed() && !told && !is_our_own(py, error)
+        self.given.judges && !desk.engine().is_killed() && !told && !is_our_own(py, error)
     }
 
     /// Keeps a task that a kill hands back.
@@ -242,7 +272,7 @@ impl PyHost {
         if !payload.own_context {
             return run(payload);
         }
-        let last = !self.judges || self.max_retries == 0 || word.has(ONCE);
+        let last = !self.given.judges || self.max_retries == 0 || word.has(ONCE);
         let context = payload.context.open(py, last);
         let context = context.map_err(|error| error.into_value(py).into_any())?;
         let result = door::enter_context(py, &context).and_then(|()| {
@@ -308,6 +338,9 @@ impl Host for PyHost {
 
     fn destroy(&self, py: Python<'_>, badge: &Badge<Self>, resource: Py<PyAny>) {
         seat::wake_now();
+        let is_ours = |(worker, _): &mut (String, _)| worker == badge.name();
+        let left: Vec<_> = self.under_way.lock().extract_if(.., is_ours).collect();
+        attempt::wait_for_left(py, left.into_iter().map(|(_, call)| call).collect());
         if let Some(hooks) = self.hooks.get()
             && let Some(on_destroy) = &hooks.on_destroy
         {
@@ -391,6 +424,9 @@ impl Host for PyHost {
                 seat.wake_before(function.as_ptr(), desk);
             }
             seat.at_desk(desk, || {
+                if self.given.interrupts && !future.is_bare() {
+                    attempt::begin_task(py, desk, object);
+                }
                 let called_off = payload.attempts > 0 && future.word.has(TOLD);
                 let last_error = called_off.then(|| take_last_error(future)).flatten();
                 let result = if let Some(error) = last_error {
@@ -403,7 +439,14 @@ impl Host for PyHost {
                         self.call(py, resource, &future.word, payload)
                     })
                 };
-                self.deliver(py, desk, object, result)
+                let (result, under_way) = if future.word.has(ASKED) {
+                    end_attempt(py, desk, future, result)
+                } else {
+                    (result, UnderWay::NONE)
+                };
+                let ran = self.deliver(py, desk, object, result);
+                under_way.wait(py);
+                ran
             })
         })
     }
@@ -588,6 +631,10 @@ impl Host for PyHost {
         let thread = thread::start_keeper(py, Arc::clone(engine))?;
         self.threads.lock().push(thread);
         Ok(())
+    }
+
+    fn ended(&self) {
+        self.crew.close();
     }
 }
 
@@ -787,6 +834,22 @@ fn finish(py: Python<'_>, future: &Future) {
 /// Whether its time limit has passed.
 fn is_overdue(future: &Future, desk: &Desk<'_, PyHost>) -> bool {
     future.word.has(TIMED) && future.due().is_some_and(|due| due <= desk.now())
+}
+
+/// Ends what may interrupt an attempt whose function has ended; see [`attempt::end`].
+fn end_attempt(
+    py: Python<'_>,
+    desk: &Desk<'_, PyHost>,
+    future: &Future,
+    result: Result<Py<PyAny>, Py<PyAny>>,
+) -> (Result<Py<PyAny>, Py<PyAny>>, UnderWay) {
+    let (call, context) = {
+        let mut slot = future.slot.lock();
+        let slot = slot.get_or_insert_default();
+        let context = slot.context.as_ref().map(|(_, context)| context.clone_ref(py));
+        (slot.call.take(), context)
+    };
+    attempt::end(py, desk, call, context, result)
 }
 
 fn drop_context(py: Python<'_>, future: &Future) {

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::worker::desk::Desk;
 use crate::python::future::Future;
+use crate::python::interrupt::Call;
 use crate::python::map::batch::Current;
 use crate::sync::Arc;
 use crate::sync::thread::Thread;
@@ -52,6 +53,8 @@ struct Employer {
 struct Place {
     desk: *const (),
     outer: *const Place,
+    /// What interrupts the attempt there, where the config's `on_cancel` does.
+    call: RefCell<Option<Arc<Call>>>,
 }
 
 /// Calls `work` with this thread's seat.
@@ -80,11 +83,37 @@ impl Seat {
         work: impl FnOnce() -> T,
     ) -> T {
         let outer = self.place.get();
-        let place = Place { desk: ptr::from_ref(desk).cast(), outer };
+        let place = Place { desk: ptr::from_ref(desk).cast(), outer, call: RefCell::new(None) };
         self.place.set(&raw const place);
         let result = work();
         self.place.set(outer);
         result
+    }
+
+    /// Says what interrupts the attempt at the desk that this thread works at.
+    pub(in crate::python) fn set_call(&self, call: Option<Arc<Call>>) {
+        // SAFETY: set by `at_desk` on this thread, whose frame is still below us.
+        if let Some(place) = unsafe { self.place.get().as_ref() } {
+            let former = place.call.replace(call);
+            drop(former);
+        }
+    }
+
+    /// What interrupts the attempt around the one at this desk, on the same resource.
+    pub(in crate::python) fn outer_call(&self, desk: &Desk<'_, PyHost>) -> Option<Arc<Call>> {
+        // SAFETY: set by `at_desk` on this thread: its frame and those of the outer places are still below us.
+        let mut place = unsafe { self.place.get().as_ref()?.outer.as_ref() };
+        while let Some(Place { desk: other, outer, call }) = place {
+            // SAFETY: the frame that made the place borrows the desk.
+            let other = unsafe { &*other.cast::<Desk<'_, PyHost>>() };
+            let call = call.borrow();
+            if call.is_some() && Arc::ptr_eq(other.badge(), desk.badge()) {
+                return call.clone();
+            }
+            // SAFETY: as above.
+            place = unsafe { outer.as_ref() };
+        }
+        None
     }
 
     /// Runs `work` with this thread inside a task with its function, or inside none.
@@ -226,7 +255,7 @@ fn nearest_desk<T>(
 ) -> Option<T> {
     // SAFETY: set by `at_desk` on this thread: its frame and those of the outer places are still below us.
     let mut place = unsafe { with(|seat| seat.place.get()).as_ref() };
-    while let Some(Place { desk, outer }) = place {
+    while let Some(Place { desk, outer, .. }) = place {
         // SAFETY: the frame that made the place borrows the desk.
         let desk = unsafe { &*desk.cast::<Desk<'_, PyHost>>() };
         if is(desk) {

@@ -12,6 +12,7 @@ use super::stacks;
 use crate::engine::Engine;
 use crate::engine::worker::Life;
 use crate::python::error;
+use crate::python::interrupt::crew::Crew;
 use crate::python::log::{self, Level};
 use crate::python::runner;
 use crate::sync::{Arc, Condvar, Mutex};
@@ -28,6 +29,8 @@ const COMING_UP: Duration = Duration::from_secs(1);
 enum Work {
     Worker(Life<PyHost>),
     Keeper(Arc<Engine<PyHost>>),
+    /// A helper of this engine, or of contexts outside of tasks.
+    Helper(Arc<Crew>, Option<Arc<Engine<PyHost>>>),
 }
 
 /// The target of a thread of ours.
@@ -78,6 +81,15 @@ impl Target {
                 name_os_thread(&keeper_name(&engine));
                 seat::on_behalf(&engine, || contain(py, &engine, || engine.keep(py)));
             }
+            Work::Helper(crew, Some(engine)) => {
+                name_os_thread(&helper_name(Some(&engine)));
+                let life = || crew.help(py, Some(&engine));
+                seat::on_behalf(&engine, || contain(py, &engine, life));
+            }
+            Work::Helper(crew, None) => {
+                name_os_thread(&helper_name(None));
+                crew.help(py, None);
+            }
         }
     }
 
@@ -111,6 +123,7 @@ impl Target {
                 runner::release_if_over(py, &engine);
             }
             Work::Keeper(engine) => engine.lost_keeper(),
+            Work::Helper(crew, _) => crew.lost_helper(),
         }
         python(py, "forget_this_thread")?.call0(py).map(drop)
     }
@@ -211,6 +224,23 @@ pub(in crate::python) fn start_keeper(
 ) -> Result<Py<PyAny>, Py<PyAny>> {
     let name = keeper_name(&engine);
     start(py, Work::Keeper(engine), &name, true)
+}
+
+/// Starts a helper's thread. If it is `awaited`, it has come up when this returns.
+pub(in crate::python) fn start_helper(
+    py: Python<'_>,
+    crew: Arc<Crew>,
+    engine: Option<Arc<Engine<PyHost>>>,
+    awaited: bool,
+) -> Result<Py<PyAny>, Py<PyAny>> {
+    let name = helper_name(engine.as_ref());
+    start(py, Work::Helper(crew, engine), &name, awaited)
+}
+
+fn helper_name(engine: Option<&Arc<Engine<PyHost>>>) -> String {
+    // Not the default name of a runner: it would look like a thread that one left behind.
+    let name = engine.map_or("context", |engine| engine.settings.name.as_str());
+    format!("{name}-canceller")
 }
 
 fn keeper_name(engine: &Engine<PyHost>) -> String {

@@ -20,6 +20,8 @@ use crate::python::host::breath;
 use crate::python::host::door;
 use crate::python::host::seat::{self, Seat};
 use crate::python::host::{self, Dropped, PyHost, Task};
+use crate::python::interrupt::attempt::{self, UnderWay};
+use crate::python::interrupt::{Call, Owner};
 use crate::python::printable::{BOUND, printable};
 use crate::python::verbs::core::Core;
 use crate::python::verbs::options::Options;
@@ -60,8 +62,17 @@ pub(in crate::python) struct Course {
     closed: AtomicBool,
     /// Running items were told to give up.
     told: AtomicBool,
-    /// The contexts that running items asked for, by the items' numbers.
-    contexts: Mutex<Vec<(u64, Token)>>,
+    /// What is told that an item is to give up, by the items' numbers.
+    listeners: Mutex<Vec<(u64, Listener)>>,
+}
+
+/// What learns that a running item is to give up.
+#[derive(Clone)]
+enum Listener {
+    /// The context that it asked for.
+    Context(Token),
+    /// What interrupts it.
+    Call(Arc<Call>),
 }
 
 impl Course {
@@ -74,7 +85,7 @@ impl Course {
             finished: (!ordered).then(unbounded),
             closed: AtomicBool::new(false),
             told: AtomicBool::new(false),
-            contexts: Mutex::new(Vec::new()),
+            listeners: Mutex::new(Vec::new()),
         })
     }
 
@@ -136,14 +147,24 @@ impl Course {
 
     /// Tells running items to give up: their contexts are cancelled, and no retry follows.
     pub(in crate::python) fn tell(&self, reason: &str) {
-        let contexts = {
-            let contexts = self.contexts.lock();
+        let listeners = {
+            let listeners = self.listeners.lock();
             self.told.store(true, Ordering::SeqCst);
-            contexts.clone()
+            listeners.clone()
         };
-        for (_, token) in contexts {
-            token.cancel(Some(reason.into()));
+        for (_, listener) in listeners {
+            match listener {
+                Listener::Context(token) => _ = token.cancel(Some(reason.into())),
+                Listener::Call(call) => call.want(),
+            }
         }
+    }
+
+    /// Has an item's listener told; whether the items were told before.
+    fn listen_for(&self, number: u64, listener: Listener) -> bool {
+        let mut listeners = self.listeners.lock();
+        listeners.push((number, listener));
+        self.told.load(Ordering::SeqCst)
     }
 }
 
@@ -541,6 +562,8 @@ pub(in crate::python) struct Current<'b> {
     batch: &'b Batch,
     number: Cell<u64>,
     context: RefCell<Option<Py<TaskContext>>>,
+    /// What interrupts it, where the config's `on_cancel` does.
+    call: RefCell<Option<Arc<Call>>>,
 }
 
 impl Current<'_> {
@@ -550,14 +573,14 @@ impl Current<'_> {
             return Ok(context.clone_ref(py));
         }
         let course = &self.batch.course;
+        let engine = &self.batch.core.get().engine;
         let token = Token::new().child(None);
-        let context = TaskContext::make(py, token.clone(), 1, self.batch.name(py))?;
+        let context = TaskContext::make(py, engine, token.clone(), 1, self.batch.name(py))?;
         *self.context.borrow_mut() = Some(context.clone_ref(py));
-        let told = {
-            let mut contexts = course.contexts.lock();
-            contexts.push((self.number.get(), token.clone()));
-            course.told.load(Ordering::SeqCst)
-        };
+        if let Some(call) = &*self.call.borrow() {
+            call.follow(&token);
+        }
+        let told = course.listen_for(self.number.get(), Listener::Context(token.clone()));
         // After it was put where others find it: whoever told the items before could not.
         if seat::is_killed() {
             token.cancel(Some("the runner was killed".into()));
@@ -567,14 +590,33 @@ impl Current<'_> {
         Ok(context)
     }
 
-    /// The item has ended: its context is nobody's any more.
-    fn end(&self, py: Python<'_>) {
-        let context = self.context.take();
-        if context.is_some() {
-            let number = self.number.get();
-            self.batch.course.contexts.lock().retain(|(other, _)| *other != number);
-            door::release_some(py, context);
+    /// An item begins that can be interrupted.
+    fn begin(&self, py: Python<'_>, desk: &Desk<'_, PyHost>, batch: &Py<Batch>) {
+        let call = attempt::begin(py, desk, Owner::Item(batch.clone_ref(py)));
+        let told =
+            self.batch.course.listen_for(self.number.get(), Listener::Call(Arc::clone(&call)));
+        // After it was put where others find it: whoever told the items before could not.
+        if told || desk.engine().is_killed() {
+            call.want();
         }
+        self.call.replace(Some(call));
+    }
+
+    /// The item has ended: its context is nobody's any more, and nothing interrupts it from here on. An interrupt of the
+    /// caller's takes the place of its result.
+    fn end(
+        &self,
+        py: Python<'_>,
+        desk: &Desk<'_, PyHost>,
+        result: Result<Py<PyAny>, Py<PyAny>>,
+    ) -> (Result<Py<PyAny>, Py<PyAny>>, UnderWay) {
+        let (context, call) = (self.context.take(), self.call.take());
+        if context.is_none() && call.is_none() {
+            return (result, UnderWay::NONE);
+        }
+        let number = self.number.get();
+        self.batch.course.listeners.lock().retain(|(other, _)| *other != number);
+        attempt::end(py, desk, call, context, result)
     }
 }
 
@@ -631,23 +673,32 @@ impl Work<'_, '_> {
     fn run(&self, seat: &Seat, stride: &Stride) -> Option<(usize, Py<PyAny>)> {
         let Self { py, desk, task, .. } = *self;
         let batch = self.batch.get();
-        let current = Current { batch, number: Cell::new(0), context: RefCell::new(None) };
+        let (context, call) = (RefCell::new(None), RefCell::new(None));
+        let current = Current { batch, number: Cell::new(0), context, call };
         let mut copy = variables::Copy::of(self.context);
         let failed = seat.inside_item(task.future(), self.function, &current, || {
             loop {
                 let index = desk.start_item(py, task, &batch.deal, stride)?;
                 current.number.set(batch.first + index as u64);
+                if self.host.interrupts() {
+                    current.begin(py, desk, self.batch);
+                }
                 let result = copy.renew(py).and_then(|()| {
                     let item = object(batch.slots[index].0.load(Ordering::Relaxed));
                     self.callee.call(py, desk.resource(), item, batch.spread)
                 });
-                current.end(py);
-                match result {
+                let (result, under_way) = current.end(py, desk, result);
+                let failed = match result {
                     Ok(value) => {
                         desk.item_ended(true);
                         batch.put(py, index, VALUE, value);
+                        None
                     }
-                    Err(error) => return Some((index, error)),
+                    Err(error) => Some((index, error)),
+                };
+                under_way.wait(py);
+                if failed.is_some() {
+                    return failed;
                 }
             }
         });

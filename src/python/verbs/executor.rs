@@ -96,6 +96,7 @@ impl Executor {
             check_health: None,
             validate: None,
             reset: None,
+            on_cancel: None,
         };
         let name = printable::name(name);
         let host = PyHost::standard(&name, hooks, logger);

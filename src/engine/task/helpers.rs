@@ -1,0 +1,238 @@
+//! Threads that make calls which may block: one for each call under way, and one more that listens.
+//!
+//! Whoever asks for a call only puts it down and rings: a keeper, an event loop or a signal handler must neither block
+//! nor start a thread. So there is always a helper that listens, started when calls became possible, and whoever takes a
+//! call has another one started first: a call that hangs keeps no other from beginning. Helpers that are too many
+//! leave after a while.
+
+use crate::engine::clock::Tick;
+use crate::sync::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How long a helper listens that is not needed.
+const LINGER: Tick = 1_000_000_000;
+const LONGEST: Tick = 3_600_000_000_000;
+
+/// Identifies a job that is put down for later.
+pub type Key = (Tick, u64);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Helpers<J> {
+    state: Mutex<State<J>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<J> {
+    jobs: VecDeque<J>,
+    later: BTreeMap<Key, J>,
+    next: u64,
+    /// Who may ask for a job.
+    users: usize,
+    alive: usize,
+    /// Those that listen, and those that are being started for it.
+    listening: usize,
+    closed: bool,
+}
+
+impl<J> Helpers<J> {
+    /// None yet, and nobody who needs one.
+    pub fn new() -> Self {
+        let state = State {
+            jobs: VecDeque::new(),
+            later: BTreeMap::new(),
+            next: 0,
+            users: 0,
+            alive: 0,
+            listening: 0,
+            closed: false,
+        };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Somebody may ask for a job from now on. True: the caller starts the first helper, or says that it
+    /// [could not](Self::not_started).
+    #[must_use]
+    pub fn enlist(&self) -> bool {
+        let mut state = self.state.lock();
+        state.users += 1;
+        state.start_if(|state| state.alive == 0)
+    }
+
+    /// Somebody who enlisted asks for nothing any more.
+    pub fn retire(&self) {
+        let mut state = self.state.lock();
+        state.users -= 1;
+        let unneeded = state.users == 0;
+        drop(state);
+        if unneeded {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether nobody listens. True: the caller, who is about to do a job, starts another helper first, or says that it
+    /// [could not](Self::not_started).
+    #[must_use]
+    pub fn reserve(&self) -> bool {
+        self.state.lock().start_if(|state| state.listening == 0)
+    }
+
+    /// A helper that was to be started was not.
+    pub fn not_started(&self) {
+        let mut state = self.state.lock();
+        state.alive -= 1;
+        state.listening -= 1;
+    }
+
+    /// Puts a job down, to be done at once. Neither blocks nor starts a thread.
+    pub fn put(&self, job: J) {
+        self.state.lock().jobs.push_back(job);
+        self.changed.notify_one();
+    }
+
+    /// Puts a job down, to be done at a time.
+    pub fn put_later(&self, due: Tick, job: J) -> Key {
+        let mut state = self.state.lock();
+        let key = (due, state.next);
+        state.next += 1;
+        let earliest = state.later.first_key_value().is_none_or(|(first, _)| key < *first);
+        state.later.insert(key, job);
+        drop(state);
+        if earliest {
+            self.changed.notify_all();
+        }
+        key
+    }
+
+    /// Takes a job back that is put down for later, if it is still there.
+    pub fn take_back(&self, key: Key) -> Option<J> {
+        self.state.lock().later.remove(&key)
+    }
+
+    /// A helper's wait for a job. `None`: it is not needed any more.
+    pub fn next(&self, now: impl Fn() -> Tick) -> Option<J> {
+        let mut state = self.state.lock();
+        let mut end = None;
+        loop {
+            let time = now();
+            if let Some(job) = state.take(time) {
+                state.listening -= 1;
+                return Some(job);
+            }
+            let end_of_rest = if state.is_one_too_many() {
+                Some(*end.get_or_insert(time.saturating_add(LINGER)))
+            } else {
+                end = None;
+                None
+            };
+            if state.closed || end_of_rest.is_some_and(|end| end <= time) {
+                state.listening -= 1;
+                state.alive -= 1;
+                return None;
+            }
+            let due = state.later.first_key_value().map(|(&(due, _), _)| due);
+            let until = due.into_iter().chain(end_of_rest).min();
+            let limit = until.map_or(LONGEST, |until| until.saturating_sub(time).min(LONGEST));
+            state = self.changed.wait_timeout(state, Duration::from_nanos(limit));
+        }
+    }
+
+    /// A helper has done a job, and listens again.
+    pub fn done(&self) {
+        self.state.lock().listening += 1;
+    }
+
+    /// Lets the helpers go.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+impl<J> State<J> {
+    fn start_if(&mut self, needed: impl FnOnce(&Self) -> bool) -> bool {
+        let start = !self.closed && needed(self);
+        if start {
+            self.alive += 1;
+            self.listening += 1;
+        }
+        start
+    }
+
+    fn take(&mut self, now: Tick) -> Option<J> {
+        if let Some(job) = self.jobs.pop_front() {
+            return Some(job);
+        }
+        let first = self.later.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+
+    fn is_one_too_many(&self) -> bool {
+        self.listening > 1 || self.users == 0 && self.later.is_empty()
+    }
+}
+
+impl<J> Default for Helpers<J> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn the_first_user_has_a_helper_started_and_each_job_the_next() {
+        let helpers = Helpers::new();
+        assert!(helpers.enlist() && !helpers.enlist());
+        helpers.put('a');
+        assert_eq!(helpers.next(|| 0), Some('a'));
+        assert!(helpers.reserve() && !helpers.reserve());
+    }
+
+    #[test]
+    fn one_that_could_not_be_started_is_asked_for_again() {
+        let helpers = Helpers::<()>::new();
+        assert!(helpers.enlist());
+        helpers.not_started();
+        helpers.retire();
+        assert!(helpers.enlist());
+    }
+
+    #[test]
+    fn jobs_for_later_are_done_when_they_are_due_and_can_be_taken_back() {
+        let helpers = Helpers::new();
+        assert!(helpers.enlist());
+        helpers.put_later(20, 'b');
+        let c = helpers.put_later(10, 'c');
+        helpers.put_later(10, 'a');
+        assert_eq!((helpers.take_back(c), helpers.take_back(c)), (Some('c'), None));
+        assert_eq!(helpers.next(|| 10), Some('a'));
+        helpers.done();
+        assert_eq!(helpers.next(|| 20), Some('b'));
+    }
+
+    #[test]
+    fn helpers_leave_that_are_too_many_and_all_at_the_end() {
+        let helpers = Helpers::<()>::new();
+        let time = Cell::new(0);
+        let tick = || time.replace(time.get() + 2 * LINGER);
+        assert!(helpers.enlist());
+        helpers.put(());
+        assert_eq!(helpers.next(tick), Some(()));
+        assert!(helpers.reserve());
+        helpers.done();
+        assert_eq!(helpers.next(tick), None, "another one listens");
+        assert!(!helpers.reserve());
+        helpers.retire();
+        assert_eq!(helpers.next(tick), None, "nobody can ask for anything");
+        assert!(helpers.enlist());
+        helpers.close();
+        assert_eq!(helpers.next(|| 0), None);
+        assert!(!helpers.enlist());
+    }
+}
