@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasker import _threads
 from tasker._future import Future
-from tasker._tasker import Context, _abandon_starts_with
+from tasker._tasker import Context, _abandon_starts_with, _once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@_once
 class Promise(asyncio.Future[T]):
     """An asyncio future that gets the outcome of a task; made by native code alone."""
 

@@ -23,7 +23,7 @@ from tasker._checks import (
     wrong,
 )
 from tasker._stats import MetricsCollector
-from tasker._tasker import Context, _check_answer
+from tasker._tasker import Context, _check_answer, _once
 from tasker._texts import shown
 
 R = TypeVar("R")
@@ -31,6 +31,7 @@ M = TypeVar("M")
 
 
 # Without slots: with them, up to Python 3.12, `Config[Connection](...)` would raise a TypeError.
+@_once
 @dataclass(frozen=True, kw_only=True)
 class Config(Generic[R]):
     """What a runner is made of: how to make its resources, how many workers, which limits.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasker._tasker import _once
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 
 # Compared by identity: arguments need not be comparable, and equal tasks are still two tasks.
+@_once
 @dataclass(frozen=True, slots=True, eq=False)
 class DroppedTask:
     """A task that `Runner.kill` dropped before it ever started.
@@ -57,6 +60,7 @@ class DroppedTask:
         return view.submit(self.fn, *self.args, **self.kwargs)
 
 
+@_once
 def without_resource(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Makes a task function of a function that wants no resource.
 

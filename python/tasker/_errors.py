@@ -22,20 +22,25 @@ import queue
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasker._tasker import _once
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tasker._dropped import DroppedTask
 
 
+@_once
 class TaskerError(Exception):
     """The root of all errors that tasker itself raises."""
 
 
+@_once
 class ConfigError(TaskerError, ValueError):
     """A setting or an option has a wrong type or value; the text names it and what was given."""
 
 
+@_once
 class ResourceCreationError(TaskerError, RuntimeError):
     """A resource could not be made.
 
@@ -46,6 +51,7 @@ class ResourceCreationError(TaskerError, RuntimeError):
     """
 
 
+@_once
 class RunnerStopped(TaskerError, RuntimeError):
     """The runner no longer accepts tasks; the refused task will not run.
 
@@ -54,6 +60,7 @@ class RunnerStopped(TaskerError, RuntimeError):
     """
 
 
+@_once
 class RunnerBroken(TaskerError, RuntimeError):
     """The runner cannot work any more: it was inherited through a fork, or failed inside.
 
@@ -62,6 +69,7 @@ class RunnerBroken(TaskerError, RuntimeError):
     """
 
 
+@_once
 class QueueFull(TaskerError, queue.Full):
     """`max_queue_size` tasks are waiting already and the call may not, or no longer, wait for room.
 
@@ -69,6 +77,7 @@ class QueueFull(TaskerError, queue.Full):
     """
 
 
+@_once
 class TaskTimeout(TaskerError, TimeoutError):
     """The task did not finish within its time limit, which counts from the submit.
 
@@ -78,6 +87,7 @@ class TaskTimeout(TaskerError, TimeoutError):
     """
 
 
+@_once
 class TaskCancelled(TaskerError, concurrent.futures.CancelledError):
     """The task was given up: dropped by `kill`, or ended through its context.
 
@@ -86,6 +96,7 @@ class TaskCancelled(TaskerError, concurrent.futures.CancelledError):
     """
 
 
+@_once
 @dataclass(frozen=True, slots=True)
 class RunningTask:
     """A task that was still running when a shutdown ran out of time.
@@ -111,6 +122,7 @@ class RunningTask:
         return f"{self.name} ({self.age:.1f} s on {self.worker}{where})"
 
 
+@_once
 class StopTimeout(TaskerError, TimeoutError):
     """`stop` or `kill` ran out of time; the shutdown goes on, and `kill` still works.
 

@@ -7,6 +7,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, TypeVar
 
 from tasker import _tasker
+from tasker._tasker import _once
 
 T = TypeVar("T")
 
@@ -17,6 +18,7 @@ else:
     _Native = GenericAlias(_tasker.Future, T)
 
 
+@_once
 class Future(_Native[T], concurrent.futures.Future[T]):
     """The outcome of a task, now or later.
 

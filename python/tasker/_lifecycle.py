@@ -12,7 +12,9 @@ from tasker import _tasker
 
 
 def install_hooks() -> None:
-    """Registers the hooks; called once, when the package is imported."""
+    """Registers the hooks, once in a process; called when the package is imported."""
+    if not _tasker._is_first_import():
+        return
     # Plain atexit is too late: its hooks run after the interpreter has joined all threads.
     threading._register_atexit(end_all_runners)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     if sys.platform != "win32":

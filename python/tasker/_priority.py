@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from tasker._tasker import _once
 
+
+@_once
 class Priority(IntEnum):
     """Which of the waiting tasks a free worker takes next.
 

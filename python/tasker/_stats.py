@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from tasker._tasker import _once
+
 
 class MetricsCollector(Protocol):
     """A further sink for the events of tasks, given as `Config.collector`."""
 
 
+@_once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """Gauges of one moment, from `Runner.stats`; all are zero once the runner has stopped."""
@@ -36,6 +39,7 @@ class Stats:
     """Resources reserved for `run_task` that are idle."""
 
 
+@_once
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
     """Figures since the start of the runner, from `Runner.metrics`.

@@ -21,6 +21,7 @@ mod limit;
 mod log;
 mod map;
 mod note;
+mod once;
 mod printable;
 mod runner;
 mod verbs;
@@ -49,6 +50,8 @@ mod _tasker {
     use super::map::Results;
     #[pymodule_export]
     use super::map::failure::_is_handed_out;
+    #[pymodule_export]
+    use super::once::{_is_first_import, _once};
     #[pymodule_export]
     use super::printable::_printable;
     #[pymodule_export]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ __all__ = [
     "config",
     "eventually",
     "forked",
+    "import_again",
     "interrupted",
     "say",
     "signalled",
@@ -46,6 +48,30 @@ def eventually(predicate: Callable[[], object]) -> None:
     while not predicate():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
+
+
+def import_again(how: str) -> Any:
+    """Has the package imported once more; returns the one that was there before.
+
+    Args:
+        how: `purged` from `sys.modules`, `reloaded`, or `reloaded whole`, with all parts.
+    """
+    package = sys.modules["tasker"]
+    parts = [name for name in sys.modules if name.partition(".")[0] == "tasker"]
+    match how:
+        case "purged":
+            before = package
+            for name in parts:
+                del sys.modules[name]
+        case _:
+            # Reloaded, a module is the same and has other contents.
+            before = type(package)("tasker")
+            vars(before).update(vars(package))
+            reloaded = sorted(parts, reverse=True) if how == "reloaded whole" else ["tasker"]
+            for name in reloaded:
+                importlib.reload(sys.modules[name])
+    importlib.import_module("tasker")
+    return before
 
 
 @contextlib.contextmanager

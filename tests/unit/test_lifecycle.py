@@ -39,6 +39,10 @@ class FakeNative:
     def _after_fork_in_child(self) -> None:
         self._call("fork")
 
+    @staticmethod
+    def _is_first_import() -> bool:
+        return True
+
 
 Install = Callable[..., FakeNative]
 
