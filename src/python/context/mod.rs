@@ -1,5 +1,6 @@
 //! `Context`: a cancellation token in a tree, and the one of the task that runs.
 
+pub(super) mod decimal;
 pub(super) mod snapshot;
 pub(super) mod variables;
 

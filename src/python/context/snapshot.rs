@@ -90,6 +90,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether it may hold any variable.
+    pub(in crate::python) fn is_empty(&self) -> bool {
+        matches!(self.0, Kind::Empty)
+    }
+
     pub(in crate::python) fn peek(&self) -> Option<&Py<PyAny>> {
         match &self.0 {
             Kind::Kept(context) => Some(context),

@@ -4,9 +4,13 @@
 //! variables until one of them changes: the mapping behind a context is immutable, and a change puts another one in
 //! its place. So a copy whose mapping is still the original's, and which nobody else holds, is as good as new.
 //!
+//! A copy with a decimal context of its own is used once: a changed precision changes no mapping, but that copy's mapping
+//! is not the original's any more.
+//!
 //! The interpreter has no call that compares mappings by identity. Where a context keeps its pointer to it is found
 //! by experiment once, inside the size that the type declares; if the experiment is not clear, no copy is used twice.
 
+use super::decimal;
 use crate::python::host::door;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -53,6 +57,13 @@ impl<'s> Copy<'s> {
         }
         let copy = copy(py, original)?;
         if let Err(error) = door::enter_context(py, &copy) {
+            door::release(py, copy);
+            return Err(error);
+        }
+        if decimal::may_be_in(&copy)
+            && let Err(error) = decimal::isolate(py)
+        {
+            door::exit_context(py, &copy);
             door::release(py, copy);
             return Err(error);
         }

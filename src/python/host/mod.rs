@@ -11,6 +11,7 @@ pub(super) mod thread;
 
 use self::hooks::{Given, Hooks, Keeping};
 use super::callable;
+use super::context::decimal;
 use super::error::{
     self, BrokenThreadPool, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout,
 };
@@ -273,10 +274,16 @@ impl PyHost {
             return run(payload);
         }
         let last = !self.given.judges || self.max_retries == 0 || word.has(ONCE);
+        let is_empty = payload.context.is_empty();
         let context = payload.context.open(py, last);
         let context = context.map_err(|error| error.into_value(py).into_any())?;
         let result = door::enter_context(py, &context).and_then(|()| {
-            let result = run(payload);
+            let own = if is_empty || !decimal::may_be_in(&context) {
+                Ok(())
+            } else {
+                decimal::isolate(py)
+            };
+            let result = own.and_then(|()| run(payload));
             door::exit_context(py, &context);
             result
         });
