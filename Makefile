@@ -59,10 +59,10 @@ $(VENV)/.group-%: $(VENV)/.made pyproject.toml
 	@$(PY) -m pip install --quiet --upgrade --group $*
 	@touch $@
 
-# Without it the tests that need it skip themselves and say so: psycopg is not there for every Python.
-$(VENV)/.group-integration: $(VENV)/.made pyproject.toml
-	$(say) "venv: dependency group 'integration'"
-	@$(PY) -m pip install --quiet --upgrade --group integration || true
+# Without them the tests that need them skip themselves and say so: these are not there for every Python.
+$(VENV)/.group-integration $(VENV)/.group-meetings: $(VENV)/.group-%: $(VENV)/.made pyproject.toml
+	$(say) "venv: dependency group '$*'"
+	@$(PY) -m pip install --quiet --upgrade --group $* || true
 	@touch $@
 
 wheel: $(VENV)/.wheel  ## build the release wheel into dist/ and install it
@@ -124,7 +124,7 @@ types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the plant
 	$(say) "types: every planted error is reported"
 	@$(PY) scripts/check_planted_errors.py
 
-pytest: wheel $(VENV)/.group-test $(VENV)/.group-integration  ## the Python tests, on the installed wheel
+pytest: wheel $(VENV)/.group-test $(VENV)/.group-integration $(VENV)/.group-meetings  ## the Python tests, on the installed wheel
 	$(say) "pytest: tests/ on the installed wheel"
 	@$(PY) -m pytest
 

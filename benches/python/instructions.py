@@ -57,6 +57,26 @@ PROGRAMS = {
     futures[-1].result()
     for future in futures: future.result()""",
     ),
+    "executor.submit": """
+import sys
+import threading
+from tasker import ThreadPoolExecutor
+
+def task():
+    return None
+
+def run(count):
+    gate = threading.Event()
+    executor.submit(gate.wait)
+    futures = [executor.submit(task) for _ in range(count)]
+    gate.set()
+    futures[-1].result()
+    for future in futures: future.result()
+
+with ThreadPoolExecutor(1) as executor:
+    run(64)
+    run(int(sys.argv[1]))
+""",
     "run_task": PRELUDE.format(
         settings="thread_bound=False, resource_pool_size=1",
         run="for _ in range(count): runner.run_task(task)",
@@ -79,7 +99,7 @@ PROGRAMS = {
     ),
 }
 
-LIMITS = {"submit": 2_880, "run_task": 2_550, "map": 1_270}
+LIMITS = {"submit": 2_880, "executor.submit": 2_700, "run_task": 2_550, "map": 1_270}
 """A tenth more than when the figure was last lowered. Raise one only with a reason."""
 
 # What the first functions cost with all below them, less what the second ones do, which are there.

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tasker import _tasker
 from tasker._checks import standard_deadline
+from tasker._standard import Section, WaitingTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -83,16 +85,37 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
         rest = None if buffersize is None else _Rest(weakref.ref(self), fn, items)
         return _results(in_flight, rest, end)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "_adjust_thread_count" in vars(cls):
+            message = (
+                f"{cls.__qualname__} overrides _adjust_thread_count, which decides nothing here: "
+                f"native code hires the workers, which are daemon threads"
+            )
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
     if not TYPE_CHECKING:
-        # What others look at in the standard class, where these are variables.
+        # What others look at in the standard class, where most of these are variables, and what
+        # its own `submit` needs where a wrapper calls it.
+
+        _initializer = None
+        _initargs = ()
 
         @property
         def _threads(self) -> set[threading.Thread]:
             return set(self._workers())
 
         @property
-        def _work_queue(self) -> _WaitingTasks:
-            return _WaitingTasks(self)
+        def _work_queue(self) -> WaitingTasks:
+            return WaitingTasks(self)
+
+        @_work_queue.setter
+        def _work_queue(self, value: object) -> None:
+            message = (
+                f"a tasker executor queues in native code and takes no other _work_queue, such as "
+                f"{value!r}; for a bound use Runner(Config(max_queue_size=...)).executor()"
+            )
+            raise AttributeError(message, name="_work_queue", obj=self)
 
         @property
         def _shutdown(self) -> bool:
@@ -101,6 +124,19 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
         @property
         def _broken(self) -> bool:
             return self._is_broken()
+
+        @property
+        def _shutdown_lock(self) -> Section:
+            return Section(self)
+
+        def _adjust_thread_count(self) -> None:
+            """Does nothing: workers are hired where tasks are queued."""
+
+        @staticmethod
+        def _resolve_work_item_task(
+            fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+            return fn, args, kwargs
 
 
 class ThreadPoolExecutor(_Executor):
@@ -158,6 +194,7 @@ class ThreadPoolExecutor(_Executor):
         _check_callable("finalizer", finalizer)
         self._max_workers = max_workers
         self._thread_name_prefix = thread_name_prefix or f"ThreadPoolExecutor-{next(_numbers)}"
+        vars(self).update(_initializer=initializer, _initargs=initargs)
         begin = functools.partial(initializer, *initargs) if initializer else None
         self._open(self._thread_name_prefix, max_workers, begin, finalizer, _LOGGER)
 
@@ -232,21 +269,6 @@ def _check_callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
         message = f"{name} must be a callable"
         raise TypeError(message)
-
-
-class _WaitingTasks:
-    """Stands for the queue that the standard class has: how much waits."""
-
-    def __init__(self, executor: _Executor) -> None:
-        self._executor = executor
-
-    def qsize(self) -> int:
-        """How many tasks wait, more or less."""
-        return self._executor._waiting()
-
-    def empty(self) -> bool:
-        """Whether none seems to wait."""
-        return self.qsize() == 0
 
 
 class _Rest:

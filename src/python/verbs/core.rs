@@ -115,7 +115,8 @@ impl Core {
         if self.engine.is_broken() { Err(self.refusal()) } else { Ok(()) }
     }
 
-    fn refuse(&self) -> PyErr {
+    /// Why nothing is accepted, counted as a refusal.
+    pub(super) fn refuse(&self) -> PyErr {
         if !self.engine.is_broken() {
             self.engine.refused();
         }

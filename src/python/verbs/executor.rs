@@ -182,6 +182,28 @@ impl Executor {
         }
     }
 
+    /// Queues a call, whatever has replaced the standard class's `submit`.
+    fn _queue(
+        &self,
+        function: Bound<'_, PyAny>,
+        args: Bound<'_, PyTuple>,
+        kwargs: Bound<'_, PyDict>,
+    ) -> PyResult<Py<Future>> {
+        let args = (!args.is_empty()).then_some(args);
+        let kwargs = (!kwargs.is_empty()).then_some(kwargs);
+        self.submit(Call { function, args, kwargs })
+    }
+
+    /// Raises what `submit` would raise, if nothing is accepted.
+    fn _check_open(&self) -> PyResult<()> {
+        let core = self.parts()?.core.get();
+        if core.group.as_ref().is_some_and(Group::is_closed) {
+            core.check_alive()?;
+            return Err(PyRuntimeError::new_err(error::SHUT_DOWN));
+        }
+        if core.engine.is_closing() { Err(core.refuse()) } else { Ok(()) }
+    }
+
     fn _is_closed(&self) -> PyResult<bool> {
         let Core { engine, group, .. } = self.parts()?.core.get();
         Ok(engine.is_closing() || group.as_ref().is_some_and(Group::is_closed))

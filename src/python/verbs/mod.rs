@@ -8,6 +8,7 @@ pub(super) mod core;
 pub(super) mod executor;
 pub(super) mod line;
 pub(super) mod options;
+mod standard;
 
 use self::core::Call;
 use self::executor::Executor;
@@ -93,7 +94,7 @@ verbs! { Submitter, install_on_submitter,
 
 verbs! { Executor, install_on_executor,
     submit: "Queues a call of *fn* on a worker, and returns its future."
-        => |executor, call| executor.get().submit(call).map(Py::into_any);
+        => |executor, call| standard::submit(executor, call);
 }
 
 const fn text(with_zero: &str) -> &CStr {
