@@ -60,7 +60,8 @@ $(VENV)/.group-%: $(VENV)/.made pyproject.toml
 	@touch $@
 
 # Without them the tests that need them skip themselves and say so: these are not there for every Python.
-$(VENV)/.group-integration $(VENV)/.group-meetings: $(VENV)/.group-%: $(VENV)/.made pyproject.toml
+OPTIONAL := integration meetings recipes
+$(OPTIONAL:%=$(VENV)/.group-%): $(VENV)/.group-%: $(VENV)/.made pyproject.toml
 	$(say) "venv: dependency group '$*'"
 	@$(PY) -m pip install --quiet --upgrade --group $* || true
 	@touch $@
@@ -124,7 +125,7 @@ types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the plant
 	$(say) "types: every planted error is reported"
 	@$(PY) scripts/check_planted_errors.py
 
-pytest: wheel $(VENV)/.group-test $(VENV)/.group-integration $(VENV)/.group-meetings  ## the Python tests, on the installed wheel
+pytest: wheel $(VENV)/.group-test $(OPTIONAL:%=$(VENV)/.group-%)  ## the Python tests, on the installed wheel
 	$(say) "pytest: tests/ on the installed wheel"
 	@$(PY) -m pytest
 

@@ -6,52 +6,29 @@ A page is one program: its ```python blocks are run in order, in a process of th
 
 import re
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-RUN, COMPILE = "```python", "```python no-run"
-FENCES = {RUN, COMPILE, "```sh", "```text", "```go", "```"}
+from tests.docs.pages import COMPILE, ROOT, RUN, check, code_in, name_of, run
+
+README, RECIPES = ROOT / "README.md", ROOT / "docs" / "recipes"
+"""These are run in `tests/recipes`, with the servers that they need."""
 
 
 def pages_with(fence: str) -> list[Path]:
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    pages = [README, *sorted((ROOT / "docs").rglob("*.md"))]
     return [page for page in pages if fence in page.read_text("utf-8").splitlines()]
 
 
-def name_of(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
+def without_servers(pages: list[Path]) -> list[Path]:
+    return [page for page in pages if page != README and RECIPES not in page.parents]
 
 
-def code_in(page: Path, fence: str) -> str:
-    """Returns the page with all but its code blanked, so that line numbers stay true."""
-    lines, inside = [], False
-    for line in page.read_text("utf-8").splitlines():
-        if line.startswith("```"):
-            assert line in FENCES, f"{name_of(page)}: unknown kind of block {line!r}"
-            inside = line == fence
-            lines.append("")
-        else:
-            lines.append(line if inside else "")
-    return "\n".join(lines)
-
-
-def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "default", *arguments]
-    return subprocess.run(command, cwd=cwd, timeout=120, capture_output=True, text=True)
-
-
-@pytest.mark.parametrize("page", pages_with(RUN), ids=name_of)
+@pytest.mark.parametrize("page", without_servers(pages_with(RUN)), ids=name_of)
 def test_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
-    script = tmp_path / f"{page.stem}.md.py"
-    script.write_text(code_in(page, RUN), "utf-8")
-    result = run(script, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines() == re.findall(r"#> (.*)", script.read_text("utf-8"))
+    check(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", pages_with(COMPILE), ids=name_of)
