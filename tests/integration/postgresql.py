@@ -116,9 +116,10 @@ class Server:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def ask(self, query: str) -> list[tuple[Any, ...]]:
+    def ask(self, query: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Asks one question, on a connection that is not a runner's."""
-        with psycopg.connect(self._conninfo("test"), autocommit=True) as connection:
+        where = self._conninfo("test")
+        with psycopg.connect(where, dbname=database, autocommit=True) as connection:
             cursor = connection.execute(query.encode())
             return cursor.fetchall() if cursor.description else []
 
