@@ -17,7 +17,7 @@ first argument, replaces it when it goes bad and destroys it for certain at the 
         print(future.result())
 """
 
-from tasker import _lifecycle, _tasker
+from tasker import _lifecycle, _public, _tasker
 from tasker._config import Config
 from tasker._dropped import DroppedTask
 from tasker._errors import (
@@ -73,6 +73,8 @@ __all__ = [
     "__version__",
     "current_context",
 ]
+
+_public.publish(globals(), __all__)
 
 if _tasker._debug_build:
     import warnings

@@ -15,6 +15,7 @@ from typing import (
 )
 
 from tasker._checks import check_count, check_type
+from tasker._public import lend_to
 
 if TYPE_CHECKING:
     import asyncio
@@ -209,3 +210,6 @@ class AsyncMaps(Generic[R]):
         workers = self.config.max_worker_count or self.config.worker_count
         look_ahead = LookAhead(buffersize, least=2 * workers)
         return stream(asubmit, iterables, look_ahead, ordered, return_exceptions)
+
+
+lend_to("Runner", AsyncMaps)

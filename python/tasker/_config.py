@@ -1,15 +1,27 @@
-"""The settings of a runner: one frozen dataclass, checked when it is made."""
+"""The settings of a runner: one frozen dataclass, checked when it is made.
 
-from __future__ import annotations
+Annotations are no strings here: a `Config` says that it is of `tasker`, and who evaluates those of
+its fields would look for the names there.
+"""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, Generic, Literal, Required, TypedDict, TypeVar, Unpack
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    Required,
+    TypedDict,
+    TypeVar,
+    Unpack,
+)
 
+from tasker import _hints
 from tasker._checks import (
     check_callable,
     check_count,
@@ -32,6 +44,7 @@ M = TypeVar("M")
 
 # Without slots: with them, up to Python 3.12, `Config[Connection](...)` would raise a TypeError.
 @_once
+@_hints.hinting
 @dataclass(frozen=True, kw_only=True)
 class Config(Generic[R]):
     """What a runner is made of: how to make its resources, how many workers, which limits.
@@ -182,8 +195,8 @@ class Config(Generic[R]):
 
     @staticmethod
     def from_context_manager(
-        factory: Callable[[], AbstractContextManager[M, Any]], **settings: Unpack[Settings[M]]
-    ) -> Config[M]:
+        factory: Callable[[], AbstractContextManager[M, Any]], **settings: "Unpack[Settings[M]]"
+    ) -> "Config[M]":
         """Makes a config whose resources are what a context manager gives.
 
         Each resource is entered from a manager of its own and left with
@@ -226,6 +239,11 @@ class Config(Generic[R]):
             entered.managers.pop().close()
 
         return Config(on_create=enter, on_destroy=leave, **settings)
+
+
+def refuse_settings(names: Iterable[str]) -> NoReturn:
+    """Raises `TypeError` for settings that a runner was given one by one."""
+    _hints.refuse_settings(names, [field.name for field in fields(Config)])
 
 
 def check_config(value: object) -> None:

@@ -1,15 +1,12 @@
 """What is left of a task that never ran."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasker._future import Future
     from tasker._priority import Priority
     from tasker._runner import Runner
@@ -36,12 +33,12 @@ class DroppedTask:
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    priority: Priority
+    priority: "Priority"
     once: bool
     timeout: float | None
     name: str | None
 
-    def submit_to(self, runner: Runner[Any]) -> Future[Any]:
+    def submit_to(self, runner: "Runner[Any]") -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.
 
         Args:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tasker import _tasker
 from tasker._checks import standard_deadline
+from tasker._public import lend_to
 from tasker._standard import Section, WaitingTasks
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
             fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
             return fn, args, kwargs
+
+
+lend_to("ThreadPoolExecutor", _Executor)
 
 
 class ThreadPoolExecutor(_Executor):

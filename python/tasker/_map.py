@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from tasker._checks import check_count, check_type
+from tasker._public import lend_to
 from tasker._tasker import Results
 
 if TYPE_CHECKING:
@@ -181,3 +182,6 @@ class Maps(Generic[R]):
         check_type("return_exceptions", return_exceptions, bool)
         runner, view = self._origin()
         return Results(runner, view, fn, iterables, buffersize, ordered, return_exceptions)
+
+
+lend_to("Runner", Maps)

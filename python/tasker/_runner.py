@@ -13,6 +13,7 @@ from tasker._checks import check_deadline, check_name, check_priority, check_typ
 from tasker._config import Config, check_config
 from tasker._errors import RunnerBroken
 from tasker._executor import RunnerExecutor
+from tasker._hints import Elsewhere
 from tasker._map import Maps
 from tasker._priority import Priority
 from tasker._start import Starting
@@ -79,6 +80,21 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         ...     future.result()
         0
     """
+
+    if not TYPE_CHECKING:
+        aclose = Elsewhere("astop")
+        apply = Elsewhere("queue_task")
+        apply_async = Elsewhere("submit")
+        cancel_all = Elsewhere("kill")
+        close = Elsewhere("stop")
+        imap = Elsewhere("map")
+        imap_unordered = Elsewhere("map(..., ordered=False)")
+        join = Elsewhere("stop")
+        shutdown = Elsewhere("stop")
+        terminate = Elsewhere("kill")
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if hasattr(self, name)]
 
     def __init__(self, config: Config[R], *, timeout: float | None = None) -> None:
         """Has nothing left to do: the runner was started when it was made.

@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 /// can be imported any more, and a destructor may still want to kill its runner.
 pub(super) struct Facade {
     pub(super) check_config: Py<PyAny>,
+    pub(super) refuse_settings: Py<PyAny>,
     pub(super) check_deadline: Py<PyAny>,
     pub(super) standard_deadline: Py<PyAny>,
     pub(super) stats: Py<PyAny>,
@@ -29,6 +30,7 @@ impl Facade {
             };
             Ok(Self {
                 check_config: find("tasker._config", "check_config")?,
+                refuse_settings: find("tasker._config", "refuse_settings")?,
                 check_deadline: find("tasker._checks", "check_deadline")?,
                 standard_deadline: find("tasker._checks", "standard_deadline")?,
                 stats: find("tasker._stats", "Stats")?,

@@ -64,14 +64,27 @@ impl Runner {
 #[pymethods]
 impl Runner {
     #[new]
-    #[pyo3(signature = (config, *, timeout = None))]
-    fn new(config: &Bound<'_, PyAny>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    #[pyo3(
+        signature = (config = None, *, timeout = None, **settings),
+        text_signature = "(config, *, timeout=None)"
+    )]
+    fn new(
+        py: Python<'_>,
+        config: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        settings: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let _net = Net::spread();
-        let py = config.py();
+        let facade = Facade::get(py)?;
+        if let Some(settings) = settings {
+            facade.refuse_settings.call1(py, (settings.keys(),))?;
+        }
+        let none = py.None().into_bound(py);
+        let config = config.unwrap_or(&none);
         if exit::is_exiting() {
             return Err(RunnerStopped::new_err(error::STOPPED));
         }
-        Facade::get(py)?.check_config.call1(py, (config,))?;
+        facade.check_config.call1(py, (config,))?;
         let timeout = limit::of_call(timeout)?;
         let (host, settings) = read(config)?;
         let context: Option<Bound<'_, Context>> = config.getattr("context")?.extract()?;

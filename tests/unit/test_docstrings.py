@@ -23,6 +23,22 @@ def test_examples_of_a_module_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
+@pytest.mark.parametrize("name", sorted(set(tasker.__all__) - {"__version__"}))
+def test_examples_of_a_public_class_run(name: str) -> None:
+    # A class says that it is of the package, where its module's name keeps doctest from looking.
+    finder = doctest.DocTestFinder()
+    globs = {name: getattr(tasker, name)}
+    for examples in finder.find(getattr(tasker, name), name, module=False, globs=globs):
+        assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_examples_of_public_classes_are_found() -> None:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = finder.find(tasker.Runner, "Runner", module=False)
+    names = {examples.name for examples in found if examples.examples}
+    assert {"Runner", "Runner.options", "Runner.executor", "Runner.start"} <= names
+
+
 def test_examples_of_the_stub_run() -> None:
     nodes = ast.walk(ast.parse(STUB.read_text("utf-8")))
     texts = [ast.get_docstring(node) for node in nodes if isinstance(node, DOCUMENTED)]

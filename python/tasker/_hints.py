@@ -1,0 +1,124 @@
+"""What people write who come from other pools, and what it is called here."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from tasker._texts import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T")
+
+# By the names of psycopg_pool, SQLAlchemy, HikariCP, multiprocessing and the standard executors.
+FIELDS = {
+    "backoff": "max_retries",
+    "check": "validate",
+    "cleanup": "on_destroy",
+    "close": "on_destroy",
+    "connect": "on_create",
+    "create": "on_create",
+    "destroy": "on_destroy",
+    "factory": "on_create",
+    "finalizer": "on_destroy",
+    "health_check": "is_broken",
+    "init": "on_create",
+    "initializer": "on_create",
+    "max_age": "max_resource_age",
+    "max_idle": "idle_timeout",
+    "max_lifetime": "max_resource_age",
+    "max_size": "max_worker_count",
+    "max_tasks_per_child": "max_tasks_per_resource",
+    "max_waiting": "max_queue_size",
+    "max_workers": "worker_count",
+    "maxsize": "max_queue_size",
+    "maxtasksperchild": "max_tasks_per_resource",
+    "min_size": "worker_count",
+    "num_workers": "worker_count",
+    "on_close": "on_destroy",
+    "ping": "validate",
+    "pool_recycle": "max_resource_age",
+    "pool_size": "worker_count",
+    "processes": "worker_count",
+    "queue_size": "max_queue_size",
+    "recycle": "max_resource_age",
+    "retries": "max_retries",
+    "retry": "max_retries",
+    "size": "worker_count",
+    "teardown": "on_destroy",
+    "thread_name_prefix": "name",
+    "threads": "worker_count",
+    "timeout": "task_timeout",
+    "ttl": "max_resource_age",
+    "workers": "worker_count",
+}
+"""Fields of a config by the names that others have for them."""
+
+
+def field_for(name: str, fields: Iterable[str]) -> str | None:
+    """Finds the field that is meant by a name which is none; `None` when there is no telling."""
+    known = list(fields)
+    if name in known:
+        return name
+    if FIELDS.get(name) in known:
+        return FIELDS[name]
+    # Not at the top: it is for errors alone, and imports much.
+    import difflib  # noqa: PLC0415
+
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+
+
+def hinting(config: T) -> T:
+    """Decorates a dataclass: its `__init__` says which field is meant by a keyword that is none."""
+    made: Any = config
+    init, known = made.__init__, frozenset(made.__dataclass_fields__)
+
+    @wraps(init)
+    def __init__(self: object, /, *args: Any, **given: Any) -> None:
+        for name in given:
+            if name not in known:
+                message = f"Config() got an unexpected keyword argument '{plain(name)}'"
+                if meant := field_for(name, known):
+                    message += f"; did you mean '{meant}'?"
+                raise TypeError(message)
+        init(self, *args, **given)
+
+    made.__init__ = __init__
+    return config
+
+
+def refuse_settings(names: Iterable[str], fields: Iterable[str]) -> NoReturn:
+    """Raises the error for a runner that was given its settings one by one.
+
+    Raises:
+        TypeError: Always.
+    """
+    name = next(iter(names))
+    message = f"Runner() got an unexpected keyword argument '{plain(name)}'"
+    if meant := field_for(name, fields):
+        message += f"; did you mean Runner(Config({meant}=...))?"
+    raise TypeError(message)
+
+
+class Elsewhere:
+    """An attribute that others have and this class has not: it says what is meant.
+
+    `hasattr` finds nothing. It is no `__getattr__`, with which the interpreter would find every
+    other attribute more slowly.
+    """
+
+    def __init__(self, meant: str) -> None:
+        self._meant = meant
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        what = (
+            f"type object '{owner.__name__}'" if instance is None else f"'{owner.__name__}' object"
+        )
+        message = f"{what} has no attribute '{self._name}'; did you mean '{self._meant}'?"
+        raise AttributeError(message, name=self._name)
