@@ -4,7 +4,7 @@
 //! the former, which is known by how it begins. An exception that takes no notes is left as it is.
 
 use super::host::door;
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
@@ -13,6 +13,9 @@ use pyo3::{PyTypeInfo, intern};
 
 /// How a note begins that tells of used up retries.
 const ATTEMPTS: &str = "tasker gave up after ";
+/// A note on how tasks are called.
+const CALLING: &str = "tasker calls a task as fn(resource, *args, **kwargs): the resource comes first, and options \
+                       such as timeout go to runner.options(...)";
 /// What a note begins with that tells of an item alone.
 const ALONE: &str = "tasker";
 /// How it goes on, as one does that tells of both.
@@ -23,12 +26,35 @@ pub(super) fn attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) -> Resu
     put(py, error, |_| format!("{ATTEMPTS}{attempts} attempts, each on another resource"))
 }
 
-/// Notes for which item of a `map` it was raised; a note of used up retries goes on telling of them.
+/// Notes how tasks are called, on the error of a call with other arguments than the function takes: it was raised before
+/// the function had a frame.
+pub(super) fn calling(py: Python<'_>, error: &Py<PyAny>) {
+    if !is_of_call(py, error) {
+        return;
+    }
+    if let Err(refusal) = put(py, error, |_| CALLING.to_owned()) {
+        // It takes no notes. The caller gets it all the same.
+        door::release(py, refusal);
+    }
+}
+
+fn is_of_call(py: Python<'_>, error: &Py<PyAny>) -> bool {
+    if !error.bind(py).is_exact_instance_of::<PyTypeError>() {
+        return false;
+    }
+    // SAFETY: an exception; a new reference, or null.
+    let traceback = unsafe {
+        let traceback = pyo3::ffi::PyException_GetTraceback(error.as_ptr());
+        Bound::from_owned_ptr_or_opt(py, traceback)
+    };
+    traceback.is_none()
+}
+
+/// Notes for which item of a `map` it was raised; what a former note tells of is still told.
 pub(super) fn item(py: Python<'_>, error: &Py<PyAny>, index: u64) -> Result<(), Py<PyAny>> {
     put(py, error, |former| {
-        let retries = former.filter(|former| former.starts_with(ATTEMPTS));
-        let retries = retries.and_then(|retries| retries.split(ITEM).next());
-        format!("{}{ITEM}{index}", retries.unwrap_or(ALONE))
+        let told = former.and_then(|former| former.split(ITEM).next());
+        format!("{}{ITEM}{index}", told.unwrap_or(ALONE))
     })
 }
 
@@ -65,7 +91,10 @@ fn former(notes: &Bound<'_, PyList>) -> Option<(usize, String)> {
         Some((index, note.to_str().ok()?.to_owned()))
     });
     let tells_of_an_item = |text: &str| text.strip_prefix(ALONE)?.strip_prefix(ITEM).map(|_| ());
-    texts.find(|(_, text)| text.starts_with(ATTEMPTS) || tells_of_an_item(text).is_some())
+    let is_ours = |text: &str| {
+        text.starts_with(ATTEMPTS) || text.starts_with(CALLING) || tells_of_an_item(text).is_some()
+    };
+    texts.find(|(_, text)| is_ours(text))
 }
 
 /// Adds a note by the method that every exception has: one of its class's own may do anything.

@@ -6,14 +6,22 @@ import asyncio
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
-from tasker import Config, ConfigError, ResourceCreationError, Runner, ThreadPoolExecutor
-from tests.native.support import Broken, LogBook, Resource, Runners, break_down
+from tasker import (
+    Config,
+    ConfigError,
+    Context,
+    ResourceCreationError,
+    Runner,
+    ThreadPoolExecutor,
+)
+from tests.native.support import PATIENCE, Broken, LogBook, Resource, Runners, break_down
 
 
 async def coroutine(*_arguments: Any) -> bool:
@@ -194,7 +202,15 @@ def test_standard_executors_take_everything(runners: Runners) -> None:
             assert list(numbers) == [1]
 
 
-HOOKS = ["on_create", "on_destroy", "is_broken", "check_health", "validate", "reset"]
+HOOKS = [
+    "on_create",
+    "on_destroy",
+    "is_broken",
+    "check_health",
+    "validate",
+    "reset",
+    "on_cancel",
+]
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -211,7 +227,7 @@ def test_a_config_refuses_it_as_a_factory(given: Any, kind: str) -> None:
         Config.from_context_manager(given, worker_count=1)
 
 
-@pytest.mark.parametrize("hook", ["on_create", "on_destroy", "reset"])
+@pytest.mark.parametrize("hook", ["on_create", "on_destroy", "reset", "on_cancel"])
 @pytest.mark.parametrize("given", [Mock(), MagicMock()])
 def test_doubles_that_say_nothing_are_taken(hook: str, given: Any) -> None:
     fields: dict[str, Any] = {"on_create": object, "worker_count": 1, hook: given}
@@ -312,3 +328,33 @@ def test_a_destruction_that_answers_so_is_logged(
     [record] = log.take()
     assert record.exc_info
     assert str(record.exc_info[1]) == refusal("on_destroy", kind)
+
+
+@pytest.mark.parametrize(("given", "kind"), UNRUN.values(), ids=UNRUN)
+def test_a_context_refuses_it_as_a_callback(given: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"^callback must be a plain function, got {kind}: "):
+        Context().on_cancel(given)
+
+
+@pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
+def test_an_interruption_that_answers_so_is_logged(
+    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str
+) -> None:
+    called = threading.Event()
+
+    def interrupt(resource: Resource) -> Any:
+        called.set()
+        return hook(resource)
+
+    def wait(_resource: Resource) -> None:
+        future.request_cancel()
+        assert called.wait(PATIENCE)
+
+    runner = runners.start(on_cancel=interrupt)
+    begin = threading.Event()
+    future = runner.submit(lambda resource: (begin.wait(PATIENCE), wait(resource)))
+    begin.set()
+    future.result(PATIENCE)
+    [record] = log.take()
+    assert record.exc_info
+    assert str(record.exc_info[1]) == refusal("on_cancel", kind)

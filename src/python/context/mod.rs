@@ -4,6 +4,7 @@ pub(super) mod decimal;
 pub(super) mod snapshot;
 pub(super) mod variables;
 
+use super::callable;
 use super::error::TaskCancelled;
 use super::future::Future;
 use super::host::seat;
@@ -154,6 +155,11 @@ impl Context {
     fn on_cancel(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<CancelHandle> {
         if !callback.is_callable() {
             let text = format!("callback must be callable, got {}", callback.repr()?);
+            return Err(PyTypeError::new_err(text));
+        }
+        if let Some(kind) = callable::unrun(callback)? {
+            let text =
+                format!("callback must be a plain function, got {kind}: {}", callback.repr()?);
             return Err(PyTypeError::new_err(text));
         }
         let ward = slf.get().ward.get_or_init(Ward::of_context);

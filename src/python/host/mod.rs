@@ -3,7 +3,7 @@
 pub(super) mod breath;
 pub(super) mod door;
 pub(super) mod hooks;
-pub(super) mod interrupt;
+pub(super) mod intrusion;
 pub(super) mod net;
 pub(super) mod seat;
 pub(super) mod stacks;
@@ -500,7 +500,7 @@ impl Host for PyHost {
                 let may_retry = !future.word.has(ONCE | TOLD);
                 Verdict::Spoiled { retry: may_retry && attempts <= self.max_retries }
             }
-            Err(interrupt) if desk.is_on_loan() && interrupt::raised(py, &interrupt) => {
+            Err(interrupt) if desk.is_on_loan() && intrusion::raised(py, &interrupt) => {
                 // It was meant for the caller, who gets it instead of what it came upon.
                 interrupt_task(py, future, interrupt);
                 Verdict::Spoiled { retry: false }
@@ -695,7 +695,7 @@ impl PyHost {
         let future = object.get();
         // Left at a point that it does not know of, in the middle of anything: whatever the error would say.
         let interrupted =
-            desk.is_on_loan() && result.as_ref().is_err_and(|error| interrupt::raised(py, error));
+            desk.is_on_loan() && result.as_ref().is_err_and(|error| intrusion::raised(py, error));
         if interrupted {
             desk.spoil();
         }
@@ -716,6 +716,9 @@ impl PyHost {
             }
             Err(error) => {
                 let error = storable(py, error);
+                if !future.is_bare() {
+                    note::calling(py, &error);
+                }
                 if !interrupted
                     && !future.is_bare()
                     && self.judges(py, desk, &error, future.word.has(TOLD))

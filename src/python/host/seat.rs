@@ -3,7 +3,7 @@
 //! Everything here belongs to one thread. The desk and the task are borrowed from frames further down this
 //! thread's own stack, set and restored around each run.
 
-use super::{PyHost, door, interrupt};
+use super::{PyHost, door, intrusion};
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::worker::desk::Desk;
@@ -148,6 +148,16 @@ impl Seat {
         })
     }
 
+    /// Runs `work` with this thread working for an engine.
+    fn employed_by<T>(&self, engine: &Arc<Engine<PyHost>>, work: impl FnOnce() -> T) -> T {
+        let outer = self.employer.get();
+        let employer = Employer { engine: Arc::as_ptr(engine), outer };
+        self.employer.set(&raw const employer);
+        let result = work();
+        self.employer.set(outer);
+        result
+    }
+
     /// Wakes whom this thread has yet to wake, before it runs a function that may take long.
     ///
     /// One that took a few microseconds just now is taken to be quick again, and the wake-up put off to the end of
@@ -237,7 +247,7 @@ fn is_intruder(py: Python<'_>) -> bool {
     let function = with(|seat| seat.function.get());
     // SAFETY: set by `inside_task` on this thread, whose caller keeps the function alive meanwhile.
     let function = unsafe { Bound::from_borrowed_ptr_or_opt(py, function) };
-    interrupt::is_intrusion(py, function.as_ref())
+    intrusion::has_intruder(py, function.as_ref())
 }
 
 /// Whether a wait of this thread for a task of this engine might never end: it is a worker of it, whose resource is not
@@ -270,14 +280,7 @@ fn nearest_desk<T>(
 /// Runs `work` with this thread working for an engine, all its life or for once: what is called inside must not wait for
 /// the engine's end.
 pub(in crate::python) fn on_behalf<T>(engine: &Arc<Engine<PyHost>>, work: impl FnOnce() -> T) -> T {
-    with(|seat| {
-        let outer = seat.employer.get();
-        let employer = Employer { engine: Arc::as_ptr(engine), outer };
-        seat.employer.set(&raw const employer);
-        let result = work();
-        seat.employer.set(outer);
-        result
-    })
+    with(|seat| seat.employed_by(engine, work))
 }
 
 /// Whether this thread works for this engine: a wait for its end would be a wait for itself.
@@ -301,9 +304,12 @@ pub(in crate::python) fn as_guest<T>(
     work: impl FnOnce() -> T,
 ) -> (T, Option<Py<PyAny>>) {
     let interrupt = Interrupt::new(None);
-    let outer = with(|seat| seat.guest.replace(&raw const interrupt));
-    let result = on_behalf(engine, work);
-    with(|seat| seat.guest.set(outer));
+    let result = with(|seat| {
+        let outer = seat.guest.replace(&raw const interrupt);
+        let result = seat.employed_by(engine, work);
+        seat.guest.set(outer);
+        result
+    });
     (result, interrupt.into_inner())
 }
 
@@ -317,7 +323,7 @@ pub(in crate::python) fn interrupt_guest(
     let Some(guest) = (unsafe { with(|seat| seat.guest.get()).as_ref() }) else {
         return Err(error);
     };
-    if !interrupt::raised(py, &error) {
+    if !intrusion::raised(py, &error) {
         return Err(error);
     }
     door::release_some(py, guest.replace(Some(error)));

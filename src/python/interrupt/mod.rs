@@ -10,6 +10,7 @@ pub(super) mod handle;
 pub(super) mod ward;
 
 use self::crew::{Crew, Job};
+use super::callable;
 use super::exit;
 use super::future::{Future, name_of};
 use super::host::{PyHost, door};
@@ -184,7 +185,11 @@ impl Call {
                 let result = door::call(py, &function, argument.as_ref(), None, None);
                 MAKING.with_borrow_mut(Vec::pop);
                 door::release(py, function);
-                result.map(|nothing| door::release(py, nothing))
+                result.and_then(|answer| {
+                    let answered = callable::check_answer(py, "on_cancel", &answer);
+                    door::release(py, answer);
+                    answered
+                })
             }
             None => Ok(()),
         };

@@ -22,6 +22,7 @@ use crate::python::host::seat::{self, Seat};
 use crate::python::host::{self, Dropped, PyHost, Task};
 use crate::python::interrupt::attempt::{self, UnderWay};
 use crate::python::interrupt::{Call, Owner};
+use crate::python::note;
 use crate::python::printable::{BOUND, printable};
 use crate::python::verbs::core::Core;
 use crate::python::verbs::options::Options;
@@ -711,6 +712,7 @@ impl Work<'_, '_> {
         let Self { py, host, desk, .. } = *self;
         let batch = self.batch.get();
         let error = host::storable(py, error);
+        note::calling(py, &error);
         // Without memory for a task the error is delivered as it is.
         if host.judges(py, desk, &error, batch.course.told.load(Ordering::SeqCst))
             && let Ok(future) =

@@ -66,7 +66,7 @@ fn came_of_handler(error: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Whether the call of the runner that this thread makes just now comes in the middle of a task, from what was run
 /// there and the task did not call. `function`: the task's; without one, everything below may be looked through.
-pub(in crate::python) fn is_intrusion(py: Python<'_>, function: Option<&Bound<'_, PyAny>>) -> bool {
+pub(in crate::python) fn has_intruder(py: Python<'_>, function: Option<&Bound<'_, PyAny>>) -> bool {
     // Without memory for the look: a task that waits for another is common, this is not.
     find_intruder(py, function).unwrap_or(false)
 }
