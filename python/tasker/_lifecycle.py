@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+from typing import NoReturn
 
 from tasker import _tasker
 
@@ -39,6 +40,42 @@ def end_all_runners() -> None:
         except BaseException:
             logging.getLogger("tasker").exception("the runners could not be stopped at exit")
             _give_up()
+
+
+def end_child(error: BaseException | None) -> NoReturn:
+    """Ends a child that was forked in a task or hook, which has ended in the child as well.
+
+    It ends as a child of `multiprocessing` does: what the child has started is waited for, what it
+    has written is flushed, and nothing of the parent's is cleaned up.
+
+    Args:
+        error: What the task or hook raised. It gives the status: 0 without one, that of a
+            `SystemExit`, and 1 for any other, which is shown on standard error.
+    """
+    status = 1
+    try:
+        status = _status(error)
+        threading._shutdown()  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    except BaseException as late:
+        status = 1
+        sys.excepthook(type(late), late, late.__traceback__)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(status)
+
+
+def _status(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1
+    if error.code is None or isinstance(error.code, int):
+        return (error.code or 0) & 0xFF
+    sys.stderr.write(f"{error.code}\n")
+    return 1
 
 
 def _give_up() -> None:

@@ -65,7 +65,9 @@ pub(super) fn say(
     let text = string(text);
     let worker = worker.map_or_else(|| py.None(), string);
     let error = error.map_or_else(|| py.None(), |error| error.clone_ref(py));
-    match door::call_with(py, write, &[&logger, &level, &text, &worker, &error]) {
+    let answer = door::call_with(py, write, &[&logger, &level, &text, &worker, &error]);
+    super::host::child::end_here(py, &answer);
+    match answer {
         Ok(object) | Err(object) => door::release(py, object),
     }
     for object in [logger, level, text, worker, error] {

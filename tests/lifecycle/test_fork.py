@@ -9,12 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tasker import Context, Future, QueueFull, Runner, RunnerBroken, current_context
-from tests.lifecycle.child import config, eventually, forked, say
-from tests.lifecycle.support import posix_only, run
+from tasker import (
+    Context,
+    Future,
+    QueueFull,
+    Runner,
+    RunnerBroken,
+    ThreadPoolExecutor,
+    current_context,
+)
+from tests.lifecycle.child import config, ends_in_a_child, eventually, forked, say
+from tests.lifecycle.support import posix_only, run, run_aloud
 
 pytestmark = posix_only
 
@@ -308,3 +317,177 @@ def test_a_child_forked_while_the_parent_exits_may_make_a_runner() -> None:
         runner.submit(task)
 
     assert run(program, options=QUIETLY) == ["0"]
+
+
+ENDS = {"return": 0, "raise": 1, "exit": 5}
+"""How a function may end in the child that it has forked, and the status that comes of it."""
+
+
+@pytest.mark.parametrize(("end", "status"), ENDS.items())
+@pytest.mark.parametrize("verb", ["submit", "queue_task", "run_task", "map", "pool", "limited"])
+def test_a_child_forked_in_a_task_ends_as_the_task_does_there(
+    verb: str, end: str, status: int
+) -> None:
+    def program() -> None:
+        parent = os.getpid()
+
+        def task(*_: object) -> int:
+            return ends_in_a_child(sys.argv[2])
+
+        def answer(future: Any) -> None:
+            say("callback", os.getpid() == parent)
+
+        pool = ThreadPoolExecutor(1)
+        runner = Runner(config(on_destroy=lambda _: say("destroyed", os.getpid() == parent)))
+        match sys.argv[1]:
+            case "submit" | "limited":
+                view = runner.options(timeout=20 if sys.argv[1] == "limited" else None)
+                future = view.submit(task)
+                for _ in range(2):
+                    future.add_done_callback(answer)
+                result = future.result()
+            case "map":
+                (result,) = runner.map(task, [1])
+            case "pool":
+                result = pool.submit(task).result()
+            case verb:
+                result = getattr(runner, verb)(task)
+        say(result)
+        say(runner.queue_task(lambda _: "the parent's works"))
+
+    output, errors = run_aloud(program, verb, end, options=QUIETLY)
+    callbacks = [line for line in output if line.startswith("callback")]
+    assert callbacks in ([], ["callback True"] * 2)
+    assert str(status) in output
+    assert output.count("the parent's works") == 1
+    destroyed = [line for line in output if line.startswith("destroyed")]
+    assert set(destroyed) == {"destroyed True"}
+    assert ("ZeroDivisionError" in errors) == (end == "raise")
+
+
+@pytest.mark.parametrize(("end", "status"), ENDS.items())
+@pytest.mark.parametrize(
+    "hook", ["on_create", "on_destroy", "validate", "reset", "is_broken", "initializer", "callback"]
+)
+def test_a_child_forked_in_a_hook_ends_as_the_hook_does_there(
+    hook: str, end: str, status: int
+) -> None:
+    def program() -> None:
+        parent = os.getpid()
+        name = sys.argv[1]
+        statuses: list[int] = []
+
+        def fork(*_: object) -> bool:
+            if not statuses:
+                statuses.append(ends_in_a_child(sys.argv[2]))
+            return name != "is_broken"
+
+        def fail(_: object) -> None:
+            raise OSError
+
+        fields: dict[str, Any] = {"validate_after_idle": 0.0} if name == "validate" else {}
+        if name == "initializer":
+            with ThreadPoolExecutor(1, initializer=fork) as pool:
+                pool.submit(id, 7).result()
+        else:
+            if name != "callback":
+                fields[name] = fork
+            with Runner(config(**fields)) as runner:
+                free = threading.Event()
+                runner.submit(fail if name == "is_broken" else id).exception()
+                future = runner.submit(lambda _: free.wait(20))
+                future.add_done_callback(fork if name == "callback" else id)
+                future.add_done_callback(lambda _: say("later", os.getpid() == parent))
+                free.set()
+        say(statuses)
+
+    output, errors = run_aloud(program, hook, end, options=QUIETLY)
+    assert output == [*(["later True"] if hook != "initializer" else []), f"[{status}]"]
+    assert ("ZeroDivisionError" in errors) == (end == "raise")
+
+
+@pytest.mark.parametrize("lent", ["lent", ""])
+def test_a_child_forked_in_a_task_inside_another_goes_on_there(lent: str) -> None:
+    def program() -> None:
+        parent = os.getpid()
+        runner = Runner(config())
+        other = Runner(config(thread_bound=False))
+
+        def inner(_: object) -> int:
+            return os.fork()
+
+        def outer(_: object) -> int:
+            pid = other.run_task(inner) if sys.argv[1] else runner.queue_task(inner)
+            if os.getpid() != parent:
+                sys.exit(9)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        say(runner.queue_task(outer))
+
+    assert run(program, lent, options=QUIETLY) == ["9"]
+
+
+@pytest.mark.parametrize(("end", "status"), {"return": 3, "raise": 4, "exit": 5}.items())
+def test_a_child_forked_in_a_lent_task_goes_on_in_the_caller(end: str, status: int) -> None:
+    def program() -> None:
+        runner = Runner(config(thread_bound=False))
+        pids: list[int] = []
+
+        def task(_: object) -> str:
+            pids.append(os.fork())
+            if pids[0] == 0 and sys.argv[1] == "raise":
+                raise OSError
+            if pids[0] == 0 and sys.argv[1] == "exit":
+                sys.exit(5)
+            return "returned"
+
+        try:
+            assert runner.run_task(task) == "returned"
+        except OSError:
+            os._exit(4)
+        if pids[0] == 0:
+            os._exit(3)
+        say(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
+        pids[:] = [1]
+        say(runner.run_task(lambda _: "the parent's works"))
+
+    assert run(program, end, options=QUIETLY) == [str(status), "the parent's works"]
+
+
+def test_a_child_forked_in_a_task_stops_the_runners_that_it_made() -> None:
+    def program() -> None:
+        runner = Runner(config())
+        made = []
+
+        def task(_: object) -> int:
+            pid = os.fork()
+            if pid == 0:
+                made.append(Runner(config(on_destroy=lambda _: say("destroyed"))))
+                made[0].submit(lambda _: say("ran"))
+                return 0
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        say(runner.queue_task(task))
+
+    assert run(program, options=QUIETLY) == ["ran", "destroyed", "0"]
+
+
+def test_a_child_forked_in_a_callback_of_the_keeper_ends_there() -> None:
+    def program() -> None:
+        import logging
+
+        logging.getLogger("tasker").setLevel(logging.ERROR)
+        runner = Runner(config())
+        free = threading.Event()
+        statuses: list[int] = []
+
+        def fork(_: object) -> None:
+            statuses.append(ends_in_a_child("exit"))
+
+        late = runner.options(timeout=0.05).submit(lambda _: free.wait(20))
+        late.add_done_callback(fork)
+        eventually(lambda: statuses)
+        free.set()
+        say(statuses)
+
+    assert run(program, options=QUIETLY) == ["[5]"]

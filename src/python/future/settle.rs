@@ -18,6 +18,7 @@ use crate::engine::task::token::Token;
 use crate::engine::task::{OBSERVED, OUTSIDE, Phase, STANDARD, TOLD, Taken};
 use crate::python::context::TaskContext;
 use crate::python::host::PyHost;
+use crate::python::host::child;
 use crate::python::host::door;
 use crate::python::host::seat;
 use crate::python::interrupt::Call;
@@ -335,9 +336,19 @@ fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
     for waiter in waiters {
         seat::wake_later(waiter);
     }
-    for callback in callbacks {
+    let mut callbacks = callbacks.into_iter();
+    while !is_inherited(future)
+        && let Some(callback) = callbacks.next()
+    {
         call_back(py, object, callback);
     }
+    // What is left are the parent's, and nothing of its is touched.
+    std::mem::forget(callbacks);
+}
+
+/// Whether its engine is the parent's, in a child.
+fn is_inherited(future: &Future) -> bool {
+    future.origin.as_ref().is_some_and(|origin| origin.core.get().engine.is_forsaken())
 }
 
 /// Calls every callback that waits, for somebody who does it by hand.
@@ -364,7 +375,9 @@ fn call_back(py: Python<'_>, object: &Py<Future>, callback: Callback) {
 /// Calls a function with a future that is done. What it raises is logged and dropped.
 pub(in crate::python) fn call_function(py: Python<'_>, object: &Py<Future>, callback: Py<PyAny>) {
     let this = object.clone_ref(py).into_any();
-    match door::call_with(py, &callback, &[&this]) {
+    let answer = door::call_with(py, &callback, &[&this]);
+    child::end_here(py, &answer);
+    match answer {
         Ok(nothing) => door::release(py, nothing),
         Err(error) => {
             let origin = object.get().origin.as_ref();

@@ -1,6 +1,7 @@
 //! The engine's host in Python: creates, runs, judges, destroys through the user's callables.
 
 pub(super) mod breath;
+pub(super) mod child;
 pub(super) mod door;
 pub(super) mod hooks;
 pub(super) mod intrusion;
@@ -329,6 +330,7 @@ impl Host for PyHost {
             self.initialize(py, badge, &hooks.on_create)
         } else {
             let resource = door::call(py, &hooks.on_create, None, None, None);
+            child::end_here(py, &resource);
             plain(py, "on_create", resource)
         }
     }
@@ -357,6 +359,7 @@ impl Host for PyHost {
                 ("on_destroy", Some(&resource))
             };
             let answer = door::call(py, on_destroy, resource, None, None);
+            child::end_here(py, &answer);
             let answer = if self.standard { answer } else { plain(py, what, answer) };
             match answer {
                 Ok(nothing) => door::release(py, nothing),
@@ -375,6 +378,7 @@ impl Host for PyHost {
             return true;
         };
         let answer = door::call(py, &validate, Some(resource), None, None);
+        child::end_here(py, &answer);
         door::release(py, validate);
         truth(py, "validate", answer).unwrap_or_else(|error| {
             self.hook_failed(py, badge, "validate", error);
@@ -391,6 +395,7 @@ impl Host for PyHost {
         // The outcome is out, and this may take long.
         seat::wake_now();
         let answer = door::call(py, &reset, Some(resource), None, None);
+        child::end_here(py, &answer);
         door::release(py, reset);
         match plain(py, "reset", answer) {
             Ok(nothing) => {
@@ -446,6 +451,9 @@ impl Host for PyHost {
                         self.call(py, resource, &future.word, payload)
                     })
                 };
+                if desk.engine().is_forsaken() {
+                    child::end_here(py, &result);
+                }
                 let (result, under_way) = if future.word.has(ASKED) {
                     end_attempt(py, desk, future, result)
                 } else {
@@ -482,6 +490,7 @@ impl Host for PyHost {
         // They may ask the runner itself, and are answered on this very resource.
         let ask = |what, hook, args: &[&Py<PyAny>]| {
             let answer = seat::with(|seat| seat.at_desk(desk, || door::call_with(py, hook, args)));
+            child::end_here(py, &answer);
             truth(py, what, answer)
         };
         let (what, broken) = if let Some(is_broken) = &hooks.is_broken {
@@ -752,7 +761,9 @@ impl PyHost {
         if initializer.is_none(py) {
             return Ok(py.None());
         }
-        match door::call(py, initializer, None, None, None) {
+        let answer = door::call(py, initializer, None, None, None);
+        child::end_here(py, &answer);
+        match answer {
             Ok(nothing) => {
                 door::release(py, nothing);
                 Ok(py.None())

@@ -14,6 +14,7 @@ use crate::engine::clock::Tick;
 use crate::engine::worker::badge::Badge;
 use crate::engine::{Engine, Host};
 use crate::sync::Arc;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// A call on a stack: file, line, and name of the function.
@@ -39,6 +40,21 @@ pub(in crate::python) fn look(py: Python<'_>, engine: &Engine<PyHost>) -> Vec<Si
         Sight { badge, tasks, calls }
     };
     members.into_iter().map(sight).collect()
+}
+
+/// How many calls of Python there are on the stack of this thread.
+pub(super) fn depth(py: Python<'_>) -> usize {
+    // SAFETY: attached. A new reference, or null.
+    let innermost = unsafe { ffi::PyThreadState_GetFrame(ffi::PyThreadState_Get()) };
+    // SAFETY: as said.
+    let innermost = unsafe { Bound::from_owned_ptr_or_opt(py, innermost.cast()) };
+    let outer = |frame: &Bound<'_, PyAny>| {
+        // SAFETY: a live frame of this thread. A new reference, or null.
+        let outer = unsafe { ffi::PyFrame_GetBack(frame.as_ptr().cast()) };
+        // SAFETY: as said.
+        unsafe { Bound::from_owned_ptr_or_opt(py, outer.cast()) }
+    };
+    std::iter::successors(innermost, outer).count()
 }
 
 /// Takes a note back when it is dropped.

@@ -5,6 +5,7 @@
 //! what it gave up on must not hold the interpreter.
 
 use super::PyHost;
+use super::child;
 use super::door;
 use super::net::Net;
 use super::seat;
@@ -67,6 +68,7 @@ impl Target {
             return;
         };
         let _net = Net::spread();
+        child::thread_came_up(py);
         match work {
             Work::Worker(life) => {
                 let engine = Arc::clone(life.engine());
@@ -91,6 +93,7 @@ impl Target {
                 crew.help(py, None);
             }
         }
+        child::end_thread(py);
     }
 
     /// The thread is over. If it never came up, what others put around `Thread.run` has raised, or a profile function.

@@ -688,6 +688,9 @@ impl Work<'_, '_> {
                     let item = object(batch.slots[index].0.load(Ordering::Relaxed));
                     self.callee.call(py, desk.resource(), item, batch.spread)
                 });
+                if desk.engine().is_forsaken() {
+                    host::child::end_here(py, &result);
+                }
                 let (result, under_way) = current.end(py, desk, result);
                 let failed = match result {
                     Ok(value) => {
