@@ -76,8 +76,8 @@ class Config(Generic[R]):
             that is known to work since. At least 0.
         resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
             `None`: up to `worker_count`, made on first need.
-        logger: Where failing hooks and changes of state are logged: `logging.getLogger("tasker")`
-            when left out, nowhere when `None`.
+        logger: Where failing hooks, changes of state and failed tasks that nobody looked at are
+            logged: `logging.getLogger("tasker")` when left out, nowhere when `None`.
         collector: A further sink for the events of tasks. Not implemented yet.
         max_queue_size: Limit on waiting tasks, all classes together. At least 1. `None`: no limit.
         when_full: What a full queue does to a submit: `"block"` until there is room, or `"raise"`

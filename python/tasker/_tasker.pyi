@@ -339,6 +339,8 @@ class Runner(Generic[_R]):
         Waits for room when the queue is full and the config says so; never on a worker of this
         runner or in a thread with a running asyncio loop.
 
+        An exception of the task that nobody asks the future for is logged when the future is gone.
+
         Args:
             fn: Called as `fn(resource, *args, **kwargs)` on a worker. A method of the resource's
                 class is a task function as it is.

@@ -1,6 +1,7 @@
 //! What the package defines in Python and native code makes or calls.
 
 use super::error;
+use super::log;
 use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -44,9 +45,10 @@ impl Facade {
         })
     }
 
-    /// Finds all of it, and the errors that a call may still raise.
+    /// Finds all of it, what writes log records, and the errors that a call may still raise.
     pub(super) fn load(py: Python<'_>) -> PyResult<()> {
         Self::get(py)?;
+        log::load(py)?;
         error::RunnerStopped::type_object(py);
         error::RunnerBroken::type_object(py);
         error::BrokenThreadPool::type_object(py);

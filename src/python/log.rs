@@ -75,6 +75,11 @@ pub(super) fn say(
     }
 }
 
+/// Finds what writes the records: at the very end of the interpreter nothing can be imported any more.
+pub(super) fn load(py: Python<'_>) -> PyResult<()> {
+    function(py).map(|_| ())
+}
+
 fn function(py: Python<'_>) -> PyResult<&Py<PyAny>> {
     static WRITE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     WRITE.get_or_try_init(py, || Ok(py.import("tasker._log")?.getattr("write")?.unbind()))

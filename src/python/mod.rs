@@ -69,6 +69,7 @@ mod _tasker {
         super::verbs::install_on_submitter(module.py())?;
         super::verbs::install_on_executor(module.py())?;
         super::map::install(module.py())?;
+        super::future::unseen::install(module.py());
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("_debug_build", cfg!(debug_assertions))
     }

@@ -23,7 +23,7 @@ LIMIT = 30.0
 """Seconds after which a program is taken to hang."""
 
 PRELUDE = """
-import atexit, contextlib, gc, importlib.util, os, signal, sys, threading, time, warnings
+import atexit, contextlib, gc, importlib.util, logging, os, signal, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

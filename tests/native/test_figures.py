@@ -282,6 +282,7 @@ def test_the_books_balance_at_any_moment(
     a retry on its way back into the queue may be seen on both sides, one for each worker.
     """
     log.overlook("outlived its time limit")
+    log.overlook("failed and nobody looked")
     runner = runners.start(
         worker_count=2,
         max_worker_count=3,

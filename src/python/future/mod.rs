@@ -7,6 +7,7 @@
 pub(super) mod outbox;
 pub(super) mod settle;
 pub(super) mod spare;
+pub(super) mod unseen;
 
 use self::settle::{Callback, Slot};
 use super::context::snapshot::Snapshot;
@@ -229,6 +230,16 @@ impl Future {
         matches!(self.settled(), Some(Outcome::Error(_)))
     }
 
+    /// Where it is, by the standard's names.
+    fn state_name(&self) -> &'static str {
+        match self.word.phase() {
+            Phase::Waiting => "PENDING",
+            Phase::Running => "RUNNING",
+            Phase::Cancelled => "CANCELLED_AND_NOTIFIED",
+            Phase::Finished => "FINISHED",
+        }
+    }
+
     /// The name of the task, for people.
     pub(super) fn name(&self, py: Python<'_>) -> String {
         if let Some(name) = self.options().and_then(|options| options.name.as_deref()) {
@@ -293,16 +304,24 @@ impl Future {
 
 /// The name of a task by its function, for people.
 pub(super) fn name_of(py: Python<'_>, function: Option<&Py<PyAny>>) -> String {
-    let qualname = |f: &Bound<'_, PyAny>| -> PyResult<String> {
-        Ok(printable::name(f.getattr("__qualname__")?.cast::<PyString>()?))
+    let Some(function) = function else {
+        return String::from("task");
     };
-    match function.map(|function| function.bind(py)) {
-        Some(function) => qualname(function).unwrap_or_else(|_| {
-            let class = function.get_type().to_string();
-            printable(&class, BOUND).into_owned()
-        }),
-        None => String::from("task"),
-    }
+    let name = match door::get_attribute(py, function, intern!(py, "__qualname__")) {
+        Ok(name) => {
+            let text = name.bind(py).cast::<PyString>().map(printable::name).ok();
+            door::release(py, name);
+            text
+        }
+        Err(missing) => {
+            door::release(py, missing);
+            None
+        }
+    };
+    name.unwrap_or_else(|| {
+        let class = function.bind(py).get_type().to_string();
+        printable(&class, BOUND).into_owned()
+    })
 }
 
 /// Allocates an instance of the Python class `Future` and puts the native part in its place.
@@ -388,7 +407,10 @@ impl Future {
             Phase::Cancelled => Err(cancelled()),
             _ => match future.outcome() {
                 Outcome::Value(value) => Ok(value.clone_ref(py)),
-                Outcome::Error(error) => Err(error::raise(py, error.clone_ref(py))),
+                Outcome::Error(error) => {
+                    settle::look(py, future);
+                    Err(error::raise(py, error.clone_ref(py)))
+                }
                 Outcome::None => Ok(py.None()),
             },
         }
@@ -457,6 +479,7 @@ impl Future {
             slot.callbacks.extend(callback.take().map(Callback::Function));
         });
         if let Some(callback) = callback {
+            settle::look(py, future);
             settle::call_function(py, slf.as_unbound(), callback);
         }
     }
@@ -476,6 +499,7 @@ impl Future {
         });
         if let Some(courier) = courier {
             // Done already: no way round by the loop.
+            settle::look(py, slf.get());
             courier.hand_over(py, slf.as_unbound());
         }
         promise.bind(py).call_method0(intern!(py, "__await__"))
@@ -538,14 +562,11 @@ impl Future {
     // ---- what others reach for in the standard class ------------------------------------------
 
     #[getter]
-    #[pyo3(name = "_state")]
-    pub(super) fn state_name(&self) -> &'static str {
-        match self.word.phase() {
-            Phase::Waiting => "PENDING",
-            Phase::Running => "RUNNING",
-            Phase::Cancelled => "CANCELLED_AND_NOTIFIED",
-            Phase::Finished => "FINISHED",
+    fn _state(&self, py: Python<'_>) -> &'static str {
+        if self.word.is_done() {
+            settle::look(py, self);
         }
+        self.state_name()
     }
 
     #[getter]
@@ -561,7 +582,10 @@ impl Future {
     #[pyo3(name = "_exception")]
     fn error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.settled()? {
-            Outcome::Error(error) => Some(error.clone_ref(py)),
+            Outcome::Error(error) => {
+                settle::look(py, self);
+                Some(error.clone_ref(py))
+            }
             _ => None,
         }
     }
@@ -665,6 +689,8 @@ fn wait_for(slf: &Bound<'_, Future>, timeout: Option<&Bound<'_, PyAny>>) -> PyRe
     {
         let engine = &origin.core.get().engine;
         if super::host::seat::stands_still(py, engine) {
+            // Its outcome has been asked for all the same.
+            future.word.set(OBSERVED);
             return Err(PyRuntimeError::new_err(error::STANDSTILL));
         }
     }

@@ -9,6 +9,7 @@
 //! holds it. Changing the state outside it loses waits.
 
 use super::outbox::Courier;
+use super::unseen::Unseen;
 use super::{Future, Outcome};
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
@@ -55,6 +56,8 @@ pub(in crate::python) struct Slot {
     pub(in crate::python) last_error: Option<Py<PyAny>>,
     /// Where the outcome goes when the task is an item of a `map`.
     pub(in crate::python) berth: Option<Berth>,
+    /// The task's own exception, until a reader asks for it.
+    pub(super) unseen: Option<Py<Unseen>>,
 }
 
 /// What is to be done with a task that is done, in the order in which it was asked for.
@@ -83,6 +86,7 @@ impl Slot {
         if let Some(berth) = &self.berth {
             berth.traverse(visit)?;
         }
+        visit.call(&self.unseen)?;
         visit.call(&self.last_error)
     }
 }
@@ -95,6 +99,20 @@ pub(in crate::python) fn observe(future: &Future, put: impl FnOnce(&mut Slot)) -
         put(slot.get_or_insert_default());
     }
     !done
+}
+
+/// Gives a task its own exception for an outcome. The caller moved its word to settling, and still has the payload.
+pub(in crate::python) fn publish_failure(py: Python<'_>, object: &Py<Future>, error: Py<PyAny>) {
+    Unseen::expect(py, object.get(), &error);
+    publish(py, object, Outcome::Error(error));
+}
+
+/// A reader asks for the outcome: if it is an exception, that needs no record.
+pub(in crate::python) fn look(py: Python<'_>, future: &Future) {
+    let unseen = future.slot.lock().as_deref_mut().and_then(|slot| slot.unseen.take());
+    if let Some(unseen) = unseen {
+        Unseen::settle(py, unseen);
+    }
 }
 
 /// Gives a task its outcome. The caller moved its word to settling.
@@ -212,7 +230,7 @@ pub(in crate::python) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
             None,
         )
     });
-    publish(py, object, Outcome::Error(error));
+    publish_failure(py, object, error);
     // SAFETY: this thread moved the word out of a waiting phase.
     unsafe { future.drop_payload(py) };
 }
@@ -268,6 +286,9 @@ pub(in crate::python) fn materialise(slf: &Bound<'_, Future>) -> PyResult<(Py<Py
         parts(&slot)
     };
     drop(fresh);
+    if future.word.is_done() {
+        look(py, future);
+    }
     result.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the future lost its parts"))
 }
 
@@ -306,17 +327,21 @@ fn serve(py: Python<'_>, object: &Py<Future>, standard: Option<Standard>) {
     let future = object.get();
     // Before the callbacks: one may wait for the group.
     leave_group(future);
-    let (waiters, callbacks, berth) = {
+    let (waiters, callbacks, berth, unseen) = {
         let mut slot = future.slot.lock();
         match slot.as_deref_mut() {
             Some(slot) => (
                 std::mem::take(&mut slot.waiters),
                 std::mem::take(&mut slot.callbacks),
                 slot.berth.take(),
+                slot.unseen.take(),
             ),
             None => Default::default(),
         }
     };
+    if let Some(unseen) = unseen {
+        Unseen::settle(py, unseen);
+    }
     if let Some(berth) = berth {
         berth.deliver(py, future);
     }

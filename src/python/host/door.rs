@@ -368,6 +368,17 @@ fn raised(py: Python<'_>) -> Py<PyAny> {
     }
 }
 
+/// Runs `run` while the exception that this thread raises, if it does, is set aside: for what a destructor does.
+pub(in crate::python) fn with_exception_set_aside(py: Python<'_>, run: impl FnOnce()) {
+    // SAFETY: attached; gives a borrowed reference, or null.
+    let pending = unsafe { !ffi::PyErr_Occurred().is_null() };
+    let pending = pending.then(|| raised(py));
+    run();
+    if let Some(pending) = pending {
+        PyErr::from_value(pending.into_bound(py)).restore(py);
+    }
+}
+
 /// Whether an exception is an instance of a class, by type alone: no `__instancecheck__` runs.
 pub(in crate::python) fn is_instance<T: PyTypeInfo>(py: Python<'_>, object: &Py<PyAny>) -> bool {
     is_subtype(object, T::type_object_raw(py))

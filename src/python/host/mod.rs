@@ -198,6 +198,10 @@ impl PyHost {
         self.logger.as_ref().map(|logger| logger.clone_ref(py))
     }
 
+    pub(super) fn logs(&self) -> bool {
+        self.logger.is_some()
+    }
+
     /// A worker's thread has come up.
     fn has_threads(&self) {
         self.threadless.store(false, Ordering::Relaxed);
@@ -538,7 +542,7 @@ impl Host for PyHost {
                 door::release(py, refusal);
             }
             seat::with(|seat| {
-                seat.at_desk(desk, || settle::publish(py, object, Outcome::Error(error)));
+                seat.at_desk(desk, || settle::publish_failure(py, object, error));
             });
         }
         finish(py, future);
@@ -548,7 +552,10 @@ impl Host for PyHost {
         let (object, future) = (&task.0, task.0.get());
         let error = match (take_last_error(future), why) {
             // It has run, and this is how its last attempt ended.
-            (Some(error), Refusal::Killed) => error,
+            (Some(error), Refusal::Killed) => {
+                settle::publish_failure(py, object, error);
+                return finish(py, future);
+            }
             (None, Refusal::Killed) if self.is_uninitialised() => {
                 error::make::<BrokenThreadPool>(py, error::UNINITIALISED, self.fault(py).as_ref())
             }
@@ -840,7 +847,7 @@ fn deliver_error(
         return false;
     }
     desk.delivered(false);
-    settle::publish(py, object, Outcome::Error(error));
+    settle::publish_failure(py, object, error);
     true
 }
 
