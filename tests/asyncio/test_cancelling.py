@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 import weakref
 
 import pytest
 
 from tasker import TaskCancelled
 from tests.asyncio.support import Held, Run, until
-from tests.native.support import Gate, Runners
+from tests.native.support import PATIENCE, Gate, LogBook, Runners
 
 
 def test_cancelling_the_future_removes_a_task_that_waits(
@@ -222,3 +224,50 @@ def test_a_cancel_that_races_with_the_outcome_never_stops_a_worker(
 
     run(main())
     assert runner.stats().active_workers == 4
+
+
+def test_cancelling_the_coroutine_interrupts_what_runs(runners: Runners, run: Run) -> None:
+    interrupted, started = threading.Event(), threading.Event()
+    runner = runners.start(on_cancel=lambda _: interrupted.set())
+
+    def task(_: object) -> None:
+        started.set()
+        assert interrupted.wait(PATIENCE)
+
+    async def main() -> None:
+        future = runner.asubmit(task)
+        await until(started.is_set)
+        future.cancel()
+        await runner.asubmit(lambda _: None)
+
+    run(main())
+
+
+@pytest.mark.timing
+def test_a_cancel_from_a_coroutine_returns_at_once_and_the_loop_goes_on(
+    runners: Runners, run: Run, log: LogBook
+) -> None:
+    log.overlook("takes longer than 1 s")
+    release, taken = threading.Event(), list[float]()
+
+    def hook(_: object) -> None:
+        assert release.wait(PATIENCE)
+
+    runner = runners.start(worker_count=8, max_worker_count=8, on_cancel=hook)
+    gate = Gate()
+
+    async def main() -> None:
+        futures = [runner.asubmit(gate.hold) for _ in range(8)]
+        await asyncio.to_thread(gate.wait_for, 8)
+        for future in futures:
+            begin = time.perf_counter()
+            future.cancel()
+            taken.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        await asyncio.sleep(0)
+        taken.append(time.perf_counter() - begin)
+        gate.open()
+        release.set()
+
+    run(main())
+    assert sorted(taken)[len(taken) // 2] < 0.001

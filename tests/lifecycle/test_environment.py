@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tasker import ResourceCreationError, Runner
+from tasker import ResourceCreationError, Runner, current_context
 from tests.lifecycle.child import address_space, config, eventually, say
 from tests.lifecycle.support import linux_only, run
 
@@ -107,3 +107,25 @@ def test_workers_are_real_threads_under_gevent() -> None:
         say(runner.state)
 
     assert run(program) == ["True", "True", "True", "20", "stopped"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+def test_callbacks_run_on_real_threads_under_gevent() -> None:
+    def program() -> None:
+        monkey: Any = importlib.import_module("gevent.monkey")
+        monkey.patch_all()
+        thread_id: Callable[[], int] = monkey.get_original("threading", "get_ident")
+        made_on: list[int] = []
+
+        def task(_: object) -> bool:
+            context = current_context()
+            with context.on_cancel(lambda: made_on.append(thread_id())):
+                context.cancel()
+                eventually(lambda: made_on)
+            return made_on[0] not in {thread_id(), main}
+
+        main = thread_id()
+        with Runner(config(on_cancel=print, logger=None)) as runner:
+            say(runner.queue_task(task))
+
+    assert run(program)[-1] == "True"

@@ -297,12 +297,16 @@ def test_it_may_wait_for_its_task_with_a_limit(runners: Runners, log: LogBook) -
     log.overlook("takes longer than 1 s")
     runner = runners.start()
     outcomes: list[int] = []
-    registered = threading.Event()
+    registered, called = threading.Event(), threading.Event()
+
+    def callback() -> None:
+        called.set()
+        outcomes.append(future.result(PATIENCE))
 
     def task(_: object) -> int:
-        current_context().on_cancel(lambda: outcomes.append(future.result(PATIENCE)))
+        current_context().on_cancel(callback)
         registered.set()
-        assert current_context().wait(PATIENCE)
+        assert called.wait(PATIENCE)
         return 7
 
     future = runner.submit(task)

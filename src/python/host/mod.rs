@@ -458,10 +458,10 @@ impl Host for PyHost {
                 if desk.engine().is_forsaken() {
                     child::end_here(py, &result);
                 }
-                let (result, under_way) = if future.word.has(ASKED) {
-                    end_attempt(py, desk, future, result)
+                let under_way = if future.word.has(ASKED) {
+                    end_attempt(py, desk, future)
                 } else {
-                    (result, UnderWay::NONE)
+                    UnderWay::NONE
                 };
                 let ran = self.deliver(py, desk, object, result);
                 under_way.wait(py);
@@ -752,7 +752,13 @@ impl PyHost {
     }
 
     /// Reports what a hook raised: to the caller in whose thread it was interrupted, or to the log.
-    fn hook_failed(&self, py: Python<'_>, badge: &Badge<Self>, what: &str, error: Py<PyAny>) {
+    pub(super) fn hook_failed(
+        &self,
+        py: Python<'_>,
+        badge: &Badge<Self>,
+        what: &str,
+        error: Py<PyAny>,
+    ) {
         if let Err(error) = seat::interrupt_guest(py, error) {
             log::hook_failed(py, Some(self), Some(badge.name()), what, error);
         }
@@ -865,19 +871,14 @@ fn is_overdue(future: &Future, desk: &Desk<'_, PyHost>) -> bool {
 }
 
 /// Ends what may interrupt an attempt whose function has ended; see [`attempt::end`].
-fn end_attempt(
-    py: Python<'_>,
-    desk: &Desk<'_, PyHost>,
-    future: &Future,
-    result: Result<Py<PyAny>, Py<PyAny>>,
-) -> (Result<Py<PyAny>, Py<PyAny>>, UnderWay) {
+fn end_attempt(py: Python<'_>, desk: &Desk<'_, PyHost>, future: &Future) -> UnderWay {
     let (call, context) = {
         let mut slot = future.slot.lock();
         let slot = slot.get_or_insert_default();
         let context = slot.context.as_ref().map(|(_, context)| context.clone_ref(py));
         (slot.call.take(), context)
     };
-    attempt::end(py, desk, call, context, result)
+    attempt::end(py, desk, call, context)
 }
 
 fn drop_context(py: Python<'_>, future: &Future) {

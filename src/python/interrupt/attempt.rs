@@ -38,15 +38,13 @@ pub(in crate::python) fn begin_task(py: Python<'_>, desk: &Desk<'_, PyHost>, tas
 }
 
 /// Ends an attempt whose function has ended: nothing that interrupts it begins from here on. Gives what is still under way
-/// after a second: the outcome does not wait for that, the worker does. An interrupt of the caller's, in its own thread,
-/// takes the place of the result.
+/// after a second: the outcome does not wait for that, the worker does.
 pub(in crate::python) fn end(
     py: Python<'_>,
     desk: &Desk<'_, PyHost>,
     call: Option<Arc<Call>>,
     context: Option<Py<TaskContext>>,
-    result: Result<Py<PyAny>, Py<PyAny>>,
-) -> (Result<Py<PyAny>, Py<PyAny>>, UnderWay) {
+) -> UnderWay {
     let ward = context.as_ref().and_then(|context| context.bind(py).as_super().get().ward());
     let (mut made, mut called) = ward.map_or_else(Default::default, |ward| ward.end(py));
     door::release_some(py, context);
@@ -67,13 +65,8 @@ pub(in crate::python) fn end(
         desk.doubt();
     }
     let mut under_way = UnderWay { calls: made, outer };
-    let Some(interrupted) = under_way.wait_awhile(py, desk) else {
-        return (result, under_way);
-    };
-    match result {
-        Ok(object) | Err(object) => door::release(py, object),
-    }
-    (Err(interrupted.into_value(py).into_any()), under_way)
+    under_way.wait_awhile(py, desk);
+    under_way
 }
 
 /// Calls that were under way when their attempt ended.
@@ -87,19 +80,20 @@ impl UnderWay {
     /// Nothing.
     pub(in crate::python) const NONE: Self = Self { calls: Vec::new(), outer: None };
 
-    fn wait_awhile(&mut self, py: Python<'_>, desk: &Desk<'_, PyHost>) -> Option<PyErr> {
+    fn wait_awhile(&mut self, py: Python<'_>, desk: &Desk<'_, PyHost>) {
         if desk.is_on_loan() {
             // Nobody but the caller wants the outcome, and a signal may end its wait.
             let waited = self.calls.iter().try_for_each(|call| call.wait_here(py));
-            if waited.is_err() {
+            if let Err(interrupt) = waited {
                 // The resource goes home, and its worker waits in the caller's place.
                 desk.spoil();
-                desk.engine().host.leave_under_way(desk.badge().name(), &self.calls);
+                let host = &desk.engine().host;
+                host.leave_under_way(desk.badge().name(), &self.calls);
                 self.calls.clear();
+                let interrupt = interrupt.into_value(py).into_any();
+                host.hook_failed(py, desk.badge(), "a signal handler", interrupt);
             }
-            return waited.err();
-        }
-        if self.calls.iter().any(|call| call.is_under_way()) {
+        } else if self.calls.iter().any(|call| call.is_under_way()) {
             py.detach(|| {
                 seat::wake_now();
                 let limit = Limit::after(Some(SLOW.as_secs_f64()));
@@ -108,7 +102,6 @@ impl UnderWay {
                 }
             });
         }
-        None
     }
 
     /// Waits for them, so that the worker may go on.

@@ -603,21 +603,15 @@ impl Current<'_> {
         self.call.replace(Some(call));
     }
 
-    /// The item has ended: its context is nobody's any more, and nothing interrupts it from here on. An interrupt of the
-    /// caller's takes the place of its result.
-    fn end(
-        &self,
-        py: Python<'_>,
-        desk: &Desk<'_, PyHost>,
-        result: Result<Py<PyAny>, Py<PyAny>>,
-    ) -> (Result<Py<PyAny>, Py<PyAny>>, UnderWay) {
+    /// The item has ended: its context is nobody's any more, and nothing interrupts it from here on.
+    fn end(&self, py: Python<'_>, desk: &Desk<'_, PyHost>) -> UnderWay {
         let (context, call) = (self.context.take(), self.call.take());
         if context.is_none() && call.is_none() {
-            return (result, UnderWay::NONE);
+            return UnderWay::NONE;
         }
         let number = self.number.get();
         self.batch.course.listeners.lock().retain(|(other, _)| *other != number);
-        attempt::end(py, desk, call, context, result)
+        attempt::end(py, desk, call, context)
     }
 }
 
@@ -691,7 +685,7 @@ impl Work<'_, '_> {
                 if desk.engine().is_forsaken() {
                     host::child::end_here(py, &result);
                 }
-                let (result, under_way) = current.end(py, desk, result);
+                let under_way = current.end(py, desk);
                 let failed = match result {
                     Ok(value) => {
                         desk.item_ended(true);
