@@ -65,6 +65,7 @@ mod _tasker {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::refuse_subinterpreter()?;
+        super::context::start_clock(module.py());
         super::verbs::install_on_runner(module.py())?;
         super::verbs::install_on_submitter(module.py())?;
         super::verbs::install_on_executor(module.py())?;

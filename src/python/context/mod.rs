@@ -38,6 +38,12 @@ fn clock(py: Python<'_>) -> &'static (Clock, f64) {
     })
 }
 
+/// Sets the clock of all contexts going, while the package is imported: a child of a fork that came while another
+/// thread did so would wait for that thread for ever.
+pub(super) fn start_clock(py: Python<'_>) {
+    clock(py);
+}
+
 /// Reads the clock of all contexts, detached too.
 pub(super) fn now(py: Python<'_>) -> impl Fn() -> Tick + Copy + use<> {
     let (clock, _) = clock(py);
