@@ -87,8 +87,18 @@ def a_loop_that_goes_on() -> None:
         # Until the runner refuses, or the thread is no more.
         with contextlib.suppress(RuntimeError):
             while True:
-                await asyncio.gather(*(runner.asubmit(nap) for _ in range(100)))
+                await submit_many()
                 going_on.set()
+
+    async def submit_many() -> None:
+        promises: list[asyncio.Future[None]] = []
+        try:
+            for _ in range(100):
+                promises.append(runner.asubmit(nap))  # noqa: PERF401 - it may raise half-way
+        finally:
+            # Those that wait for room are refused too, and asyncio reports errors that nobody
+            # has looked at.
+            await asyncio.gather(*promises, return_exceptions=True)
 
     threading.Thread(target=lambda: asyncio.run(feed()), daemon=True).start()
     going_on.wait()
