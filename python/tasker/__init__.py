@@ -18,6 +18,7 @@ first argument, replaces it when it goes bad and destroys it for certain at the 
 """
 
 from tasker import _lifecycle, _public, _tasker
+from tasker._alive import runners
 from tasker._config import Config
 from tasker._dropped import DroppedTask
 from tasker._errors import (
@@ -35,10 +36,13 @@ from tasker._errors import (
 from tasker._executor import RunnerExecutor, ThreadPoolExecutor
 from tasker._future import Future
 from tasker._priority import Priority
+from tasker._protocol import TaskRunner
+from tasker._results import Results
 from tasker._runner import Runner, Submitter
 from tasker._start import Starting
 from tasker._stats import Metrics, Stats
-from tasker._tasker import CancelHandle, Context, Results, TaskContext, current_context
+from tasker._submitted import SubmittedTask
+from tasker._tasker import CancelHandle, Context, TaskContext, current_context
 
 _lifecycle.install_hooks()
 
@@ -64,14 +68,17 @@ __all__ = [
     "Starting",
     "Stats",
     "StopTimeout",
+    "SubmittedTask",
     "Submitter",
     "TaskCancelled",
     "TaskContext",
+    "TaskRunner",
     "TaskTimeout",
     "TaskerError",
     "ThreadPoolExecutor",
     "__version__",
     "current_context",
+    "runners",
 ]
 
 _public.publish(globals(), __all__)

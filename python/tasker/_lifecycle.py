@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from tasker import _tasker
+from tasker import _alive, _tasker
 
 
 def install_hooks() -> None:
@@ -19,7 +19,12 @@ def install_hooks() -> None:
     # Plain atexit is too late: its hooks run after the interpreter has joined all threads.
     threading._register_atexit(end_all_runners)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     if sys.platform != "win32":
-        os.register_at_fork(after_in_child=_tasker._after_fork_in_child)
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _after_fork_in_child() -> None:
+    _tasker._after_fork_in_child()
+    _alive.forget_all()
 
 
 def end_all_runners() -> None:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from tasker._checks import check_count, check_type
 from tasker._public import lend_to
-from tasker._tasker import Results
+from tasker._results import Results
+from tasker._tasker import Results as NativeResults
 
 if TYPE_CHECKING:
     from tasker._runner import Runner, Submitter
+
+# Registered, not derived: a native class is no subclass of a Python one.
+Results.register(NativeResults)
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -180,8 +184,18 @@ class Maps(Generic[R]):
         buffersize = check_count("buffersize", buffersize, least=1, optional=True)
         check_type("ordered", ordered, bool)
         check_type("return_exceptions", return_exceptions, bool)
+        return self._begin_map(fn, iterables, buffersize, ordered, return_exceptions)
+
+    def _begin_map(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        buffersize: int | None,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> Results[Any]:
         runner, view = self._origin()
-        return Results(runner, view, fn, iterables, buffersize, ordered, return_exceptions)
+        return NativeResults(runner, view, fn, iterables, buffersize, ordered, return_exceptions)
 
 
 lend_to("Runner", Maps)

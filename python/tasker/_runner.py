@@ -8,13 +8,16 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from tasker import _tasker, _threads
+from tasker._alive import enlist
 from tasker._amap import AsyncMaps
-from tasker._checks import check_deadline, check_name, check_priority, check_type
+from tasker._block import ends_gracefully
+from tasker._checks import check_deadline
 from tasker._config import Config, check_config
 from tasker._errors import RunnerBroken
 from tasker._executor import RunnerExecutor
 from tasker._hints import Elsewhere
 from tasker._map import Maps
+from tasker._options import check_options
 from tasker._priority import Priority
 from tasker._start import Starting
 from tasker._texts import plain
@@ -96,6 +99,17 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if hasattr(self, name)]
 
+    def __new__(cls, config: Config[R], *, timeout: float | None = None) -> Self:
+        """Starts the runner, and has `tasker.runners` list it.
+
+        Args:
+            config: As for the class.
+            timeout: As for the class.
+        """
+        runner = super().__new__(cls, config, timeout=timeout)
+        enlist(runner)
+        return runner
+
     def __init__(self, config: Config[R], *, timeout: float | None = None) -> None:
         """Has nothing left to do: the runner was started when it was made.
 
@@ -141,11 +155,8 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             ...     urgent.queue_task(lambda cache: len(cache))
             0
         """
-        priority = check_priority("priority", priority)
-        check_type("once", once, bool)
-        timeout = check_deadline("timeout", timeout)
-        name = check_name("name", name, optional=True)
-        return self._submitter(Submitter, priority, once, timeout, name)
+        options = check_options(priority, once, timeout, name)
+        return self._submitter(Submitter, *options)
 
     def executor(self) -> RunnerExecutor:
         """Makes a standard executor of this runner, for code that wants one.
@@ -177,7 +188,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        is_normal = exc is None or isinstance(exc, (SystemExit, GeneratorExit))
+        is_normal = ends_gracefully(exc)
         try:
             if is_normal:
                 self.stop()

@@ -21,6 +21,7 @@ from tasker import (
     RunnerBroken,
     ThreadPoolExecutor,
     current_context,
+    runners,
 )
 from tests.lifecycle.child import config, ends_in_a_child, eventually, forked, say
 from tests.lifecycle.support import posix_only, run, run_aloud
@@ -491,3 +492,21 @@ def test_a_child_forked_in_a_callback_of_the_keeper_ends_there() -> None:
         say(statuses)
 
     assert run(program, options=QUIETLY) == ["[5]"]
+
+
+def test_the_child_lists_its_own_runners_alone() -> None:
+    def program() -> None:
+        runner = Runner(config())
+
+        def child() -> None:
+            assert runners() == ()
+            with Runner(config()) as own:
+                assert runners() == (own,)
+            assert runners() == ()
+
+        say(forked(child))
+        assert runners() == (runner,)
+        runner.stop()
+        say(len(runners()))
+
+    assert run(program, options=QUIETLY) == ["0", "0"]

@@ -1,0 +1,58 @@
+"""The results of a `map`: what every kind of runner gives."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from tasker._tasker import _once
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+T = TypeVar("T")
+
+
+@_once
+class Results(Iterator[T], metaclass=ABCMeta):
+    """The results of a `map`, in the order of its input or as they come.
+
+    The input is read in the thread that iterates, never further ahead than the look-ahead allows,
+    so it may be endless. A result handed out is not kept. An item that fails, like an input that
+    raises, raises at its place, ends the iteration and cancels the rest; so does `close`, leaving
+    the `with` block and dropping the object. Cancelled is only what has not started. With
+    `return_exceptions=True` an item that fails gives its exception as its result. The exception
+    of an item has a note with the item's index.
+
+    Where every input has a length, `operator.length_hint` tells how many results are to come.
+
+    One thread at a time may iterate: another one, and an input that reads its own results, gets a
+    `RuntimeError`. `close` may be called from any thread, also while another one waits for a
+    result: its iteration ends then.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __next__(self) -> T: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the iteration and cancels what has not started; may be called again."""
+
+    @abstractmethod
+    def __length_hint__(self) -> int:
+        """Results still to come, when every input has a length."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()
