@@ -253,10 +253,9 @@ def check_config(value: object) -> None:
         raise TypeError(message)
 
 
-class Settings(TypedDict, Generic[R], total=False):
-    """The fields of `Config` but for `on_create` and `on_destroy`, as keyword arguments."""
+class Tuning(TypedDict, Generic[R], total=False):
+    """The fields of `Config` that need not be given, but for `on_destroy`, as keyword arguments."""
 
-    worker_count: Required[int]
     context: Context | None
     is_broken: Callable[[R, BaseException], bool] | None
     check_health: Callable[[BaseException], bool] | None
@@ -279,6 +278,12 @@ class Settings(TypedDict, Generic[R], total=False):
     thread_bound: bool
     copy_contextvars: bool
     name: str
+
+
+class Settings(Tuning[R], Generic[R], total=False):
+    """The fields of `Config` but for `on_create` and `on_destroy`, as keyword arguments."""
+
+    worker_count: Required[int]
 
 
 class _Entered(threading.local):

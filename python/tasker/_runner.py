@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from types import GenericAlias
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from tasker import _tasker, _threads
 from tasker._alive import enlist
@@ -99,17 +99,6 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if hasattr(self, name)]
 
-    def __new__(cls, config: Config[R], *, timeout: float | None = None) -> Self:
-        """Starts the runner, and has `tasker.runners` list it.
-
-        Args:
-            config: As for the class.
-            timeout: As for the class.
-        """
-        runner = super().__new__(cls, config, timeout=timeout)
-        enlist(runner)
-        return runner
-
     def __init__(self, config: Config[R], *, timeout: float | None = None) -> None:
         """Has nothing left to do: the runner was started when it was made.
 
@@ -119,6 +108,17 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             config: As for the class.
             timeout: As for the class.
         """
+
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *given: Any, **settings: Any) -> Self:
+            """Starts the runner, and has `tasker.runners` list it."""
+            runner = super().__new__(cls, *given, **settings)
+            enlist(runner)
+            return runner
+
+        # What `help` and `inspect` show.
+        __new__.__wrapped__ = __init__
 
     def options(
         self,

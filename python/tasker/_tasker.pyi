@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from types import GenericAlias, TracebackType
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
-from tasker import _future, _runner
+from tasker import _future, _results, _runner
 from tasker._config import Config
 from tasker._dropped import DroppedTask
 from tasker._stats import Metrics, Stats
@@ -22,6 +22,8 @@ _P = ParamSpec("_P")
 
 __version__: Final[str]
 _debug_build: Final[bool]
+_STOPPED: Final[str]
+_STANDSTILL: Final[str]
 
 @disjoint_base
 class Future(Generic[_T]):
@@ -541,7 +543,7 @@ class Runner(Generic[_R]):
     ) -> _runner.Submitter[_R]: ...
 
 @final
-class Results(Iterator[_T]):
+class Results(_results.Results[_T]):
     """The results of a `map`, in the order of its input or as they come.
 
     The input is read in the thread that iterates, never further ahead than the look-ahead allows,
@@ -689,6 +691,22 @@ def _is_first_import() -> bool: ...
 class _Course:
     def __new__(cls, bootstrap: Callable[[], object], ended: Callable[[], object]) -> Self: ...
     def __call__(self, *args: Any, **kwargs: Any) -> None: ...
+
+# Called by tasker.testing.
+def _call_as_task(
+    future: Future[Any],
+    function: Callable[..., Any],
+    attempt: int,
+    task_name: str,
+    worker_name: str,
+    left: float | None,
+    call: Callable[[], _T],
+    doubt: Callable[[], object],
+) -> _T: ...
+def _call_outside_tasks(function: Callable[[], _T]) -> _T: ...
+def _promise(future: Future[_T]) -> asyncio.Future[_T]: ...
+def _check_task(function: object) -> None: ...
+def _task_name(function: object) -> str: ...
 
 # Called by tasker._asyncio.
 def _abandon_starts_with(context: Context) -> None: ...

@@ -6,7 +6,8 @@
 //!
 //! [`runner`] starts and stops the whole, [`exit`] ends it with the interpreter, [`host::thread`] starts threads,
 //! [`host::seat`] knows what the current one is doing, [`context`] is what a task runs in, [`interrupt`] ends it early.
-//! [`limit`] reads time limits, [`printable`] is what becomes of names on their way into texts.
+//! [`limit`] reads time limits, [`printable`] is what becomes of names on their way into texts. [`inline`] is for tasks that no
+//! worker runs.
 
 mod callable;
 mod context;
@@ -16,6 +17,7 @@ mod facade;
 mod future;
 mod guarded;
 mod host;
+mod inline;
 mod interrupt;
 mod limit;
 mod log;
@@ -45,6 +47,8 @@ mod _tasker {
     #[pymodule_export]
     use super::host::thread::_Course;
     #[pymodule_export]
+    use super::inline::{_call_as_task, _call_outside_tasks, _check_task, _promise, _task_name};
+    #[pymodule_export]
     use super::interrupt::handle::CancelHandle;
     #[pymodule_export]
     use super::map::Results;
@@ -72,7 +76,9 @@ mod _tasker {
         super::map::install(module.py())?;
         super::future::unseen::install(module.py());
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        module.add("_debug_build", cfg!(debug_assertions))
+        module.add("_debug_build", cfg!(debug_assertions))?;
+        module.add("_STOPPED", super::error::STOPPED)?;
+        module.add("_STANDSTILL", super::error::STANDSTILL)
     }
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tasker import Config, Metrics, Runner, Stats
+from tasker.testing import InlineRunner
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -161,7 +162,7 @@ class Runners:
         self.factory.check()
 
 
-def check_ended(runner: Runner[Any]) -> None:
+def check_ended(runner: Runner[Any] | InlineRunner[Any]) -> None:
     """Checks that a runner's books are closed and its threads gone."""
     assert runner.state == "stopped"
     assert runner.stats() == NOTHING

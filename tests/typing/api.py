@@ -6,7 +6,7 @@ import logging
 import queue
 import signal
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -33,14 +33,18 @@ from tasker import (
     Starting,
     Stats,
     StopTimeout,
+    SubmittedTask,
     Submitter,
     TaskCancelled,
     TaskContext,
     TaskerError,
+    TaskRunner,
     TaskTimeout,
     ThreadPoolExecutor,
     current_context,
+    runners,
 )
+from tasker.testing import InlineRunner, InlineSubmitter
 
 assert_type(tasker.__version__, str)
 
@@ -509,3 +513,99 @@ for dropped in runner.kill():
     assert_type(dropped.args, tuple[Any, ...])
     dropped.fn(*dropped.args, **dropped.kwargs)
     dropped.submit_to(runner).result()
+
+
+# --- TaskRunner: what a function takes ---
+
+
+class Pooled(sqlite3.Connection):
+    pass
+
+
+def connect_pooled() -> Pooled:
+    return Pooled(":memory:")
+
+
+def takes(runner: TaskRunner[sqlite3.Connection]) -> int:
+    assert_type(runner.submit(count, "users"), Future[int])
+    assert_type(runner.queue_task(count, "users", limit=1), int)
+    assert_type(runner.run_task(lambda conn: conn.total_changes), int)
+    assert_type(runner.submit_many(count, ["users"]), list[Future[int]])
+    assert_type(runner.map(count, ["users"]), Results[int])
+    assert_type(runner.map(copy, ["a"], [b"b"], ordered=False), Results[float])
+    assert_type(runner.map(join, ["a"], [b"b"], [1], buffersize=2), Results[str])
+    assert_type(runner.map(total, [1], [2], [3], [4]), Results[int])
+    assert_type(runner.map(count, ["users"], return_exceptions=True), Results[int | Exception])
+    return runner.queue_task(count, "users")
+
+
+async def takes_async(runner: TaskRunner[sqlite3.Connection]) -> None:
+    assert_type(runner.asubmit(count, "users"), asyncio.Future[int])
+    assert_type(runner.amap(count, ["users"]), AsyncGenerator[int, None])
+    assert_type(runner.amap(copy, tables(), [b"b"]), AsyncGenerator[float, None])
+
+
+def infers(runner: TaskRunner[T], fn: Callable[[T], int]) -> T:
+    runner.queue_task(fn)
+    raise NotImplementedError
+
+
+inline = InlineRunner(config, manual=True)
+takes(runner)
+takes(urgent)
+takes(inline)
+takes(inline.options(name="inline"))
+# Covariant: a runner of a class is one of its base class.
+takes(Runner(Config(on_create=connect_pooled, worker_count=1)))
+takes(InlineRunner.of(Pooled(":memory:")))
+assert_type(infers(runner, lambda conn: conn.total_changes), sqlite3.Connection)
+assert_type(infers(urgent, lambda conn: conn.total_changes), sqlite3.Connection)
+assert_type(infers(inline, lambda conn: conn.total_changes), sqlite3.Connection)
+
+
+# --- InlineRunner ---
+
+assert_type(InlineRunner(Config(on_create=Client, worker_count=1)), InlineRunner[Client])
+assert_type(InlineRunner.of(Client()), InlineRunner[Client])
+assert_type(
+    InlineRunner.of(Client(), manual=True, worker_count=2, reset=Client.close, task_timeout=1),
+    InlineRunner[Client],
+)
+assert_type(inline.options(priority=Priority.HIGH), InlineSubmitter[sqlite3.Connection])
+assert_type(inline.options().runner, InlineRunner[sqlite3.Connection])
+assert_type(inline.submit(count, "users"), Future[int])
+assert_type(inline.queue_task(count, "users"), int)
+assert_type(inline.queue_task_once(count, "users"), int)
+assert_type(inline.queue_task_with_priority(count, "users"), int)
+assert_type(inline.queue_task_with_priority_once(count, "users"), int)
+assert_type(inline.run_task(lambda conn: conn.in_transaction), bool)
+assert_type(inline.submit_many(count, ["users"]), list[Future[int]])
+assert_type(inline.map(count, ["users"]), Results[int])
+assert_type(inline.resource, sqlite3.Connection)
+assert_type(inline.config, Config[sqlite3.Connection])
+assert_type(inline.state, Literal["running", "stopping", "killed", "stopped"])
+assert_type(inline.run_next(), bool)
+assert_type(inline.run_all(), int)
+assert_type(inline.fail_next(ConnectionResetError(), times=2), None)
+assert_type(inline.submitted, list[SubmittedTask])
+assert_type(inline.submitted[0].submit_to(inline), Future[Any])
+assert_type(inline.submitted[0].submit_to(runner), Future[Any])
+assert_type(inline.stop(), None)
+assert_type(inline.kill(), list[DroppedTask])
+assert_type(inline.recycle(), None)
+assert_type(inline.stats(), Stats)
+assert_type(inline.metrics(), Metrics)
+as_submitted: SubmittedTask = inline.kill()[0]
+with inline as entered_inline:
+    assert_type(entered_inline, InlineRunner[sqlite3.Connection])
+
+
+async def inline_asynchronous() -> None:
+    assert_type(await inline.asubmit(count, "users"), int)
+    async with inline as entered:
+        assert_type(entered, InlineRunner[sqlite3.Connection])
+    await inline.astop()
+    assert_type(await inline.akill(), list[DroppedTask])
+
+
+assert_type(runners(), tuple[Runner[Any], ...])

@@ -10,9 +10,11 @@ from tasker import (
     Results,
     Runner,
     Stats,
+    TaskRunner,
     ThreadPoolExecutor,
     current_context,
 )
+from tasker.testing import InlineRunner
 
 
 class Client:
@@ -246,3 +248,44 @@ async def asynchronous() -> None:
     clients: Runner[Client] = await Runner.start(config)  # error
     await runner.astop("1")  # error
     dropped: list[int] = await runner.akill()  # error
+
+
+# TaskRunner
+def takes(runner: TaskRunner[sqlite3.Connection]) -> None:
+    runner.submit(count)  # error
+    runner.submit(count, 1)  # error
+    runner.queue_task(Client.get, "/")  # error
+    runner.run_task(count, b"users")  # error
+    runner.submit_many(count, [1])  # error
+    runner.map(count, [1])  # error
+    runner.map(copy, ["a"])  # error
+    runner.stop()  # error
+    runner.stats()  # error
+    text: str = runner.queue_task(count, "users")  # error
+
+
+def takes_clients(runner: TaskRunner[Client]) -> None: ...
+
+
+takes(config)  # error
+takes(runner.executor())  # error
+takes_clients(runner)  # error
+takes_clients(urgent)  # error
+takes_clients(InlineRunner(config))  # error
+
+# InlineRunner
+inline = InlineRunner(config)
+InlineRunner(connect)  # error
+InlineRunner(config, True)  # error
+InlineRunner(config, timeout=5)  # error
+InlineRunner.of(Client(), on_create=Client)  # error
+InlineRunner.of(Client(), workers=2)  # error
+InlineRunner[Client].of(Client(), reset=close_client, task_timeout="1")  # error
+inline.submit(count, 1)  # error
+inline.queue_task(close_client)  # error
+inline.options(priority="high")  # error
+inline.options().submit(count)  # error
+inline.fail_next("broken")  # error
+inline.fail_next(ValueError(), 2)  # error
+inline.resource = connect()  # error
+inline.run_next(2)  # error

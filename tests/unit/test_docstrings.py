@@ -15,7 +15,7 @@ from tasker import _tasker
 
 STUB = Path(_tasker.__file__ or "").with_name("_tasker.pyi")
 DOCUMENTED = (ast.ClassDef, ast.FunctionDef)
-MODULES = sorted(module.name for module in pkgutil.iter_modules(tasker.__path__, "tasker."))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(tasker.__path__, "tasker."))
 
 
 @pytest.mark.parametrize("name", MODULES)

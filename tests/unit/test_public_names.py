@@ -1,6 +1,6 @@
 """What is public is named as users import it: in tracebacks, help, pickles and error messages."""
 
-import inspect
+import dataclasses
 import pickle
 import pydoc
 import traceback
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tasker
-from tasker import Config, DroppedTask, Runner, RunningTask, ThreadPoolExecutor
+from tasker import Config, DroppedTask, Runner, RunningTask, SubmittedTask, ThreadPoolExecutor
 
 PUBLIC = sorted(set(tasker.__all__) - {"__version__"})
 
@@ -61,8 +61,11 @@ def test_errors_and_tasks_can_be_pickled() -> None:
     assert priority is tasker.Priority.HIGH
 
 
-@pytest.mark.parametrize("kind", [Config, DroppedTask, RunningTask, tasker.Stats, tasker.Metrics])
-def test_annotations_of_fields_can_be_evaluated(kind: type) -> None:
+KINDS = [Config, DroppedTask, SubmittedTask, RunningTask, tasker.Stats, tasker.Metrics]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_annotations_of_fields_can_be_evaluated(kind: Any) -> None:
     hints = typing.get_type_hints(kind)
-    assert set(hints) == set(inspect.get_annotations(kind))
+    assert set(hints) == {field.name for field in dataclasses.fields(kind)}
     assert not any(isinstance(hint, str) for hint in hints.values())

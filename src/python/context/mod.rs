@@ -50,6 +50,12 @@ pub(super) fn now(py: Python<'_>) -> impl Fn() -> Tick + Copy + use<> {
     || clock.now()
 }
 
+/// So many seconds from now, on the clock of contexts.
+pub(super) fn due_in(py: Python<'_>, left: f64) -> Tick {
+    let length = Duration::try_from_secs_f64(left.max(0.0)).map_or(Tick::MAX, ticks);
+    clock(py).0.now().saturating_add(length)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
 fn seconds(ticks: Tick) -> f64 {
     ticks as f64 / 1e9
@@ -130,10 +136,7 @@ impl Context {
     /// Makes a context that is cancelled together with this one.
     #[pyo3(signature = (*, timeout = None))]
     fn child(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let deadline = limit::of_call(timeout)?.map(|seconds| {
-            let length = Duration::try_from_secs_f64(seconds).map_or(Tick::MAX, ticks);
-            clock(py).0.now().saturating_add(length)
-        });
+        let deadline = limit::of_call(timeout)?.map(|seconds| due_in(py, seconds));
         let child = Self::of(self.token.child(deadline));
         // What is registered below a task's context ends with the task too.
         match self.ward.get().filter(|ward| ward.is_of_attempt()) {
@@ -217,9 +220,9 @@ impl Context {
 /// The context of a running task, from `current_context`.
 #[pyclass(extends = Context, frozen, module = "tasker._tasker")]
 pub(super) struct TaskContext {
-    attempt: u32,
-    worker_name: String,
-    task_name: String,
+    pub(super) attempt: u32,
+    pub(super) worker_name: String,
+    pub(super) task_name: String,
 }
 
 impl TaskContext {
@@ -231,10 +234,19 @@ impl TaskContext {
         attempt: u32,
         task_name: String,
     ) -> PyResult<Py<Self>> {
-        let ward = Ward::of_attempt(engine, &task_name).into();
-        let base = Context { ward, ..Context::of(token) };
+        let ward = Ward::of_attempt(engine, &task_name);
         let worker_name = seat::desk(|desk| desk.badge().name().to_owned()).unwrap_or_default();
-        let own = Self { attempt, worker_name, task_name };
+        Self::with(py, ward, token, Self { attempt, worker_name, task_name })
+    }
+
+    /// The context of an attempt of which all is known.
+    pub(super) fn with(
+        py: Python<'_>,
+        ward: Arc<Ward>,
+        token: Token,
+        own: Self,
+    ) -> PyResult<Py<Self>> {
+        let base = Context { ward: ward.into(), ..Context::of(token) };
         Py::new(py, PyClassInitializer::from(base).add_subclass(own))
     }
 }

@@ -123,7 +123,7 @@ impl Call {
     }
 
     /// [`wait`](Self::wait) in a thread of the user's, where a signal ends it.
-    fn wait_here(&self, py: Python<'_>) -> PyResult<()> {
+    pub(in crate::python) fn wait_here(&self, py: Python<'_>) -> PyResult<()> {
         let block = |slice| {
             self.interrupt.wait(slice);
         };
@@ -131,7 +131,7 @@ impl Call {
     }
 
     /// Lets go of what it was to be made on.
-    fn release(&self, py: Python<'_>) {
+    pub(in crate::python) fn release(&self, py: Python<'_>) {
         let target = self.target.lock().take();
         match target {
             Some(Target::Hook(object, owner)) => {

@@ -18,8 +18,10 @@ use std::collections::BTreeMap;
 /// See the module's documentation.
 pub(in crate::python) struct Ward {
     crew: Arc<Crew>,
-    /// The engine and the name of the task whose attempt it is.
-    attempt: Option<(Weak<Engine<PyHost>>, Arc<str>)>,
+    /// Whose helpers make the calls; `None`: those of the process.
+    engine: Option<Weak<Engine<PyHost>>>,
+    /// The name of the task whose attempt it is.
+    task: Option<Arc<str>>,
     open: Mutex<Open>,
 }
 
@@ -47,18 +49,30 @@ impl Ward {
     pub(in crate::python) fn of_attempt(engine: &Arc<Engine<PyHost>>, task: &str) -> Arc<Self> {
         Arc::new(Self {
             crew: Arc::clone(&engine.host.crew),
-            attempt: Some((Arc::downgrade(engine), task.into())),
+            engine: Some(Arc::downgrade(engine)),
+            task: Some(task.into()),
             open: Mutex::default(),
         })
     }
 
+    /// That of an attempt that no engine makes.
+    pub(in crate::python) fn of_inline_attempt(task: &str) -> Arc<Self> {
+        let task = Some(task.into());
+        Arc::new(Self { crew: Crew::of_process(), engine: None, task, open: Mutex::default() })
+    }
+
     /// That of a context outside of tasks.
     pub(in crate::python) fn of_context() -> Arc<Self> {
-        Arc::new(Self { crew: Crew::of_process(), attempt: None, open: Mutex::default() })
+        Arc::new(Self {
+            crew: Crew::of_process(),
+            engine: None,
+            task: None,
+            open: Mutex::default(),
+        })
     }
 
     pub(in crate::python) fn is_of_attempt(&self) -> bool {
-        self.attempt.is_some()
+        self.task.is_some()
     }
 
     /// Has the callback called when the token is cancelled. `None`: the attempt is over, and nothing will be called.
@@ -68,8 +82,8 @@ impl Ward {
         token: &Token,
         callback: Py<PyAny>,
     ) -> PyResult<Option<(u64, Arc<Call>)>> {
-        let engine = match &self.attempt {
-            Some((engine, _)) => match engine.upgrade() {
+        let engine = match &self.engine {
+            Some(engine) => match engine.upgrade() {
                 Some(engine) => Some(engine),
                 None => return Ok(None),
             },
@@ -125,7 +139,7 @@ impl Ward {
         if self.has_ended() {
             return Ok(());
         }
-        let engine = self.attempt.as_ref().and_then(|(engine, _)| engine.upgrade());
+        let engine = self.engine.as_ref().and_then(Weak::upgrade);
         let host = engine.as_ref().map(|engine| &engine.host);
         let call = Call::new(Arc::clone(&self.crew), self.target(callback));
         let result = call.enter(py, host);
@@ -142,7 +156,12 @@ impl Ward {
     }
 
     fn target(&self, callback: Py<PyAny>) -> Target {
-        Target::Callback(callback, self.attempt.as_ref().map(|(_, task)| Arc::clone(task)))
+        Target::Callback(callback, self.task.clone())
+    }
+
+    /// Whether the calls are made by helpers that stay until the end of their runner.
+    fn has_own_helpers(&self) -> bool {
+        self.engine.is_some()
     }
 
     fn has_ended(&self) -> bool {
@@ -153,14 +172,14 @@ impl Ward {
     pub(super) fn close(&self, key: u64) {
         let registered = self.open.lock().calls.remove(&key);
         if let Some(registered) = registered
-            && registered.dismiss(self.is_of_attempt())
+            && registered.dismiss(self.has_own_helpers())
         {
             self.open.lock().called = true;
         }
     }
 
     /// The attempt is over: keeps all from being called. Gives those that were, or are under way, and whether any was.
-    pub(super) fn end(&self, py: Python<'_>) -> (Vec<Arc<Call>>, bool) {
+    pub(in crate::python) fn end(&self, py: Python<'_>) -> (Vec<Arc<Call>>, bool) {
         let (calls, called) = {
             let mut open = self.open.lock();
             open.ended = true;
@@ -168,7 +187,7 @@ impl Ward {
         };
         let mut made = Vec::new();
         for registered in calls.into_values() {
-            if registered.dismiss(true) {
+            if registered.dismiss(self.has_own_helpers()) {
                 made.push(registered.call);
             } else {
                 registered.call.release(py);
@@ -187,7 +206,7 @@ impl Ward {
 
 impl Registered {
     /// Takes it off every list. True when it was called, or is under way.
-    fn dismiss(&self, of_attempt: bool) -> bool {
+    fn dismiss(&self, own_helpers: bool) -> bool {
         let Self { call, token, reacts, due } = self;
         if let Some(reacts) = reacts {
             token.withdraw(*reacts);
@@ -197,7 +216,7 @@ impl Registered {
         }
         drop(due.and_then(|due| call.crew.helpers.take_back(due)));
         // The helpers of a runner stay until its end.
-        if !of_attempt {
+        if !own_helpers {
             call.crew.helpers.retire();
         }
         call.close()
@@ -207,9 +226,9 @@ impl Registered {
 impl Drop for Ward {
     fn drop(&mut self) {
         // The context has gone, so that nobody can cancel it.
-        let of_attempt = self.is_of_attempt();
+        let own_helpers = self.has_own_helpers();
         for registered in std::mem::take(&mut self.open.lock().calls).into_values() {
-            registered.dismiss(of_attempt);
+            registered.dismiss(own_helpers);
         }
     }
 }

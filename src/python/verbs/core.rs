@@ -631,7 +631,7 @@ fn outcome(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
 }
 
 /// Raises for what cannot be called, and for what a call of it would not run.
-fn check_task(r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(in crate::python) fn check_task(r#fn: &Bound<'_, PyAny>) -> PyResult<()> {
     if !r#fn.is_callable() {
         let kind = r#fn.get_type().name()?;
         let text = format!("a task must be callable, not {kind}: {}", r#fn.repr()?);

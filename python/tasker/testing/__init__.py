@@ -1,0 +1,28 @@
+"""Doubles for tests: `InlineRunner` runs tasks in the thread of the test.
+
+The fixtures of `tasker.testing.plugin` are asked for with `pytest_plugins`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasker.testing._inline import InlineRunner
+    from tasker.testing._verbs import InlineSubmitter
+
+__all__ = ["InlineRunner", "InlineSubmitter"]
+
+
+# Not at the top: a test run that asks for the plug-in imports this module before coverage begins.
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from tasker.testing import _inline, _verbs  # noqa: PLC0415
+
+    return {"InlineRunner": _inline.InlineRunner, "InlineSubmitter": _verbs.InlineSubmitter}[name]
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

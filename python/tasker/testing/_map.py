@@ -1,0 +1,149 @@
+"""The results of `InlineRunner.map`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, TypeVar, cast
+
+from tasker import _tasker
+from tasker._results import Results
+from tasker.testing._future import InlineFuture
+
+T = TypeVar("T")
+
+Item = tuple[Any, ...]
+
+
+class InlineResults(Results[T]):
+    """Submits items, so many ahead, and gives the results; see `Results`."""
+
+    def __init__(
+        self,
+        submit: Callable[[Item, bool], InlineFuture[T] | None],
+        inputs: tuple[Iterable[Any], ...],
+        size: int,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> None:
+        """Submits the first items.
+
+        Args:
+            submit: Submits the task for an item; `None` where there is no room and it may wait.
+            inputs: One iterable for each argument of the task.
+            size: How many items may be read beyond the results handed out.
+            ordered: Whether the results come in the order of the input, else as they finish.
+            return_exceptions: Whether an item's `Exception` is handed out in place of its result.
+        """
+        self._left = _shortest(inputs)
+        self._submit = submit
+        self._size = size
+        self._ordered = ordered
+        self._return_exceptions = return_exceptions
+        self._futures: deque[tuple[int, InlineFuture[T]]] = deque()
+        self._submitted = 0
+        self._items: Iterator[Item] | None = zip(*inputs, strict=False)
+        self._held: Item | None = None
+        self._failure: BaseException | None = None
+        self._is_in_use = False
+        self._read_on()
+        self._raise_if_failed()
+
+    def __next__(self) -> T:
+        if self._is_in_use:
+            message = "the results of this map are being read already"
+            raise RuntimeError(message)
+        self._read_on()
+        self._raise_if_failed()
+        if not self._futures:
+            self._left = 0
+            raise StopIteration
+        index, future = self._take()
+        self._is_in_use = True
+        try:
+            result = self._result(index, future)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._is_in_use = False
+        if self._left is not None:
+            self._left -= 1
+        return result
+
+    def close(self) -> None:
+        self._items = self._held = self._failure = None
+        self._left = 0
+        while self._futures:
+            self._futures.popleft()[1].cancel()
+
+    def __length_hint__(self) -> int:
+        return NotImplemented if self._left is None else self._left
+
+    def __del__(self) -> None:
+        if hasattr(self, "_futures"):
+            self.close()
+
+    def _take(self) -> tuple[int, InlineFuture[T]]:
+        if not self._ordered:
+            for place, (_, future) in enumerate(self._futures):
+                if future.done():
+                    self._futures.rotate(-place)
+                    taken = self._futures.popleft()
+                    self._futures.rotate(place)
+                    return taken
+        return self._futures.popleft()
+
+    def _result(self, index: int, future: InlineFuture[T]) -> T:
+        """The result of an item, or the error in its place where that is handed out."""
+        error = future.exception()
+        try:
+            if error is not None:
+                is_handed_out = _tasker._is_handed_out(error, index)
+                if self._return_exceptions and is_handed_out:
+                    # Its type says so: the results are of T | Exception then.
+                    return cast("T", error)
+            return future.result()
+        finally:
+            # The traceback of an error keeps this frame, which must not lead back to the error.
+            del error, future
+
+    def _read_on(self) -> None:
+        """Reads and submits as many items as may be under way."""
+        self._is_in_use, in_use = True, self._is_in_use
+        try:
+            while self._failure is None and len(self._futures) < self._size:
+                if self._held is None:
+                    self._held = next(self._items, None) if self._items is not None else None
+                if self._held is None:
+                    # An exhausted zip asked again would take from its first input again.
+                    self._items = None
+                    return
+                future = self._submit(self._held, bool(self._futures))
+                if future is None:
+                    return  # tried again once a result has been taken
+                self._futures.append((self._submitted, future))
+                self._submitted += 1
+                self._held = None
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._is_in_use = in_use
+
+    def _raise_if_failed(self) -> None:
+        """Raises what the input raised, or why an item was refused, after everything before."""
+        failure = self._failure
+        if failure is None or self._futures:
+            return
+        self.close()
+        try:
+            raise failure
+        finally:
+            # The traceback of an error keeps this frame, which must not lead back to the error.
+            del failure
+
+
+def _shortest(inputs: tuple[object, ...]) -> int | None:
+    """How many items there are, if every input has a length."""
+    lengths = [len(each) for each in inputs if isinstance(each, Sized)]
+    return min(lengths) if len(lengths) == len(inputs) else None

@@ -1,0 +1,227 @@
+"""The verbs of an `InlineRunner` and of its views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from tasker import _tasker
+from tasker._amap import AsyncMaps
+from tasker._config import Config
+from tasker._errors import QueueFull
+from tasker._map import Maps
+from tasker._options import Options
+from tasker.testing._map import InlineResults
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from tasker._future import Future
+    from tasker._results import Results
+    from tasker.testing._future import InlineFuture
+    from tasker.testing._inline import InlineRunner
+
+R = TypeVar("R")
+T = TypeVar("T")
+A = TypeVar("A")
+P = ParamSpec("P")
+
+
+class Verbs(Maps[R], AsyncMaps[R]):
+    """The verbs, for the runner and its views."""
+
+    _options = Options()
+
+    def _inline(self) -> InlineRunner[R]:
+        raise NotImplementedError
+
+    @property
+    def config(self) -> Config[R]:
+        """The settings of the runner."""
+        return self._inline()._config
+
+    def submit(
+        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Runs a task and returns its future, which is done; see `Runner.submit`.
+
+        The future is pending, and the task runs later, with `manual=True`, and where a task or a
+        hook of this runner submits: as on a runner with one worker, which is busy then.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)`.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            The future of the task. A wait for it runs the task, and what comes before it.
+
+        Raises:
+            TypeError: *fn* cannot be called.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: The queue is full; there is no other thread that would make room.
+            RuntimeError: The call comes from another thread than the runner.
+        """
+        runner = self._inline()
+        runner._check_open(fn)
+        runner._check_room()
+        future: InlineFuture[T] = runner._accept(runner._draft(self._options, fn, args, kwargs))
+        runner._pump()
+        return future
+
+    def asubmit(
+        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Runs a task and returns an asyncio future that is done at the next turn of the loop.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)`, in the thread of the loop.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            The future, as of `Runner.asubmit`.
+
+        Raises:
+            RuntimeError: No asyncio loop is running in this thread, or it is not that of the
+                runner.
+            TypeError: *fn* cannot be called.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: As for `submit`.
+        """
+        runner = self._inline()
+        runner._check_open(fn)
+        runner._check_room()
+        task = runner._draft(self._options, fn, args, kwargs)
+        promise: asyncio.Future[T] = _tasker._promise(task.future)
+        runner._accept(task)
+        runner._pump()
+        return promise
+
+    def submit_many(self, fn: Callable[[R, A], T], iterable: Iterable[A], /) -> list[Future[T]]:
+        """Runs a task for each item and returns their futures; see `Runner.submit_many`.
+
+        Args:
+            fn: Called as `fn(resource, item)`.
+            iterable: The items. If it raises, nothing is run.
+
+        Returns:
+            A future for each item, in the order of the input. An item that a full queue refuses
+            has the refusal in its future.
+
+        Raises:
+            TypeError: *fn* cannot be called, or *iterable* not be iterated.
+            RunnerStopped: The runner does not accept tasks.
+            RuntimeError: The call comes from another thread than the runner.
+        """
+        runner = self._inline()
+        runner._check_open(fn)
+        futures: list[Future[T]] = []
+        tasks = [runner._draft(self._options, fn, (item,), {}) for item in iterable]
+        for task in tasks:
+            try:
+                runner._check_room()
+            except QueueFull as refusal:
+                task.future.set_exception(refusal)
+                task.future.let_go()
+            else:
+                runner._accept(task)
+            futures.append(task.future)
+        runner._pump()
+        return futures
+
+    def queue_task(
+        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Runs what waits before a task, the task itself, and returns its result.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)`.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            What *fn* returned.
+
+        Raises:
+            TaskTimeout: The task's time limit has passed when *fn* returns, or before it starts.
+            TaskCancelled: The task was dropped by `kill`.
+            BaseException: What *fn* raised, as itself; and as for `submit`.
+        """
+        runner = self._inline()
+        runner._check_open(fn)
+        if runner._is_at_desk:
+            return self.run_task(fn, *args, **kwargs)
+        runner._make_room()
+        future = runner._accept(runner._draft(self._options, fn, args, kwargs))
+        result: T = future.result()
+        return result
+
+    def run_task(
+        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Runs a task now, past what waits, and returns its result.
+
+        Args:
+            fn: Called as `fn(resource, *args, **kwargs)`.
+            *args: Further positional arguments.
+            **kwargs: Keyword arguments.
+
+        Returns:
+            What *fn* returned.
+
+        Raises:
+            BaseException: As for `queue_task`.
+        """
+        runner = self._inline()
+        runner._check_open(fn)
+        task = runner._draft(self._options, fn, args, kwargs)
+        future = task.future
+        runner._run_past(task)
+        result: T = future.result(0)
+        return result
+
+    def _begin_map(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        buffersize: int | None,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> Results[Any]:
+        runner = self._inline()
+        runner._check_open(fn)
+
+        def submit(item: tuple[Any, ...], may_wait: bool) -> InlineFuture[Any] | None:
+            runner._check_open(fn)
+            if may_wait and not runner._has_room():
+                return None
+            runner._check_room()
+            future = runner._accept(runner._draft(self._options, fn, item, {}))
+            runner._pump()
+            return future
+
+        size = buffersize or 2 * (self.config.max_worker_count or self.config.worker_count)
+        return InlineResults(submit, iterables, size, ordered, return_exceptions)
+
+
+class InlineSubmitter(Verbs[R]):
+    """A view of an `InlineRunner` whose tasks have fixed options; made by its `options`."""
+
+    def __init__(self, runner: InlineRunner[R], options: Options) -> None:
+        """Made by `InlineRunner.options` alone.
+
+        Args:
+            runner: Whose view it is.
+            options: What it fixes.
+        """
+        self._runner = runner
+        self._options = options
+
+    def _inline(self) -> InlineRunner[R]:
+        return self._runner
+
+    @property
+    def runner(self) -> InlineRunner[R]:
+        """The runner this is a view of."""
+        return self._runner

@@ -1,0 +1,139 @@
+"""Tasks that wait: their order, their limit, and how they leave the queue."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasker import Priority, QueueFull, TaskCancelled, TaskTimeout
+from tests.behaviour.support import Bench
+from tests.native.support import PATIENCE, Resource
+
+
+class Order:
+    """A task function that notes its argument."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def __call__(self, _resource: Resource, item: object) -> None:
+        self.seen.append(item)
+
+
+def test_urgent_tasks_go_first_and_within_a_class_the_first_come(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    futures = [
+        runner.options(priority=priority).submit(order, f"{priority.name} {number}")
+        for number in range(2)
+        for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH)
+    ]
+    assert not any(future.done() for future in futures)
+    assert runner.stats().queued_tasks == 6
+    assert runner.stats().priority_tasks == 2
+    let_run()
+    for future in futures:
+        future.result(PATIENCE)
+    assert order.seen == ["HIGH 0", "HIGH 1", "NORMAL 0", "NORMAL 1", "LOW 0", "LOW 1"]
+
+
+def test_a_retry_is_first_in_its_class_and_comes_after_higher_ones(bench: Bench) -> None:
+    runner, let_run = bench.start_held(check_health=lambda _: False)
+    order = Order()
+
+    def fail_once(_resource: Resource) -> None:
+        order.seen.append("retried")
+        if order.seen.count("retried") == 1:
+            runner.options(priority=Priority.HIGH).submit(order, "high")
+            raise ValueError
+
+    futures = [runner.submit(fail_once), runner.submit(order, "normal")]
+    let_run()
+    for future in futures:
+        future.result(PATIENCE)
+    assert order.seen == ["retried", "high", "retried", "normal"]
+
+
+def test_a_full_queue_refuses(bench: Bench) -> None:
+    runner, let_run = bench.start_held(max_queue_size=2, when_full="raise")
+    futures = [runner.submit(lambda _: None) for _ in range(2)]
+    with pytest.raises(QueueFull, match="the queue holds max_queue_size=2 tasks"):
+        runner.submit(lambda _: None)
+    refused = runner.submit_many(lambda _, item: item, [1, 2])
+    assert [type(future.exception(0)) for future in refused] == [QueueFull, QueueFull]
+    assert runner.metrics().total_tasks_refused == 3
+    assert futures[0].cancel()
+    futures.append(runner.submit(lambda _: None))
+    let_run()
+    for future in futures[1:]:
+        future.result(PATIENCE)
+
+
+def test_a_waiting_task_can_be_cancelled(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    first, second = (runner.submit(order, number) for number in range(2))
+    assert first.cancel()
+    assert first.cancelled()
+    assert second.request_cancel("not needed")
+    assert second.cancelled()
+    assert runner.stats().queued_tasks == 0
+    let_run()
+    runner.stop()
+    assert order.seen == []
+    assert runner.metrics().total_tasks_cancelled == 2
+
+
+def test_a_task_that_ended_cannot_be_cancelled(bench: Bench) -> None:
+    future = bench.start().submit(lambda _: 7)
+    assert future.result(PATIENCE) == 7
+    assert not future.cancel()
+    assert not future.request_cancel()
+
+
+def test_a_task_whose_limit_passes_while_it_waits_never_starts(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    future = runner.options(timeout=0, name="late").submit(order, "late")
+    let_run()
+    error = future.exception(PATIENCE)
+    assert isinstance(error, TaskTimeout)
+    assert str(error) == "task late did not start within its time limit of 0 s"
+    runner.stop()
+    assert order.seen == []
+    assert runner.metrics().total_tasks_timed_out == 1
+
+
+def test_kill_hands_back_what_never_ran(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    futures = [
+        runner.submit(order, 1),
+        runner.options(priority=Priority.HIGH, timeout=60, name="urgent").submit(order, item=2),
+        runner.options(priority=Priority.LOW, once=True).submit(order, 3),
+    ]
+    if bench.is_inline:
+        dropped = runner.kill()
+    else:
+        with pytest.raises(TimeoutError) as late:
+            runner.kill(timeout=0)
+        dropped = late.value.dropped  # type: ignore[attr-defined]
+    let_run()
+    for future in futures:
+        error = future.exception(PATIENCE)
+        assert isinstance(error, TaskCancelled)
+        assert str(error) == "the runner was killed before the task started"
+    assert [
+        (task.args, task.kwargs, task.priority, task.once, task.timeout, task.name)
+        for task in dropped
+    ] == [
+        ((), {"item": 2}, Priority.HIGH, False, 60, "urgent"),
+        ((1,), {}, Priority.NORMAL, False, None, None),
+        ((3,), {}, Priority.LOW, True, None, None),
+    ]
+    assert runner.kill() == []
+    assert runner.metrics().total_tasks_dropped == 3
+    assert order.seen == []
+    other = bench.start()
+    for task in dropped:
+        task.submit_to(other).result(PATIENCE)
+    assert order.seen == [2, 1, 3]
