@@ -93,23 +93,26 @@ def measure(name: str, folder: Path, pages: int) -> Outcome:
 
 @contextlib.contextmanager
 def what_is_logged() -> Iterator[None]:
-    """Shows what the package logs, a line each, and its tracebacks not."""
+    """Shows what the package and the standard pool log, a line each, and no tracebacks."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(f"    log: {record.levelname} {record.getMessage()}")
 
-    logger, handler = logging.getLogger("tasker"), Lines()
-    before = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    handler = Lines()
+    loggers = [logging.getLogger(name) for name in ("tasker", "concurrent.futures")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 def table(outcomes: dict[str, Outcome]) -> list[str]:
