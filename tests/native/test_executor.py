@@ -235,6 +235,20 @@ def test_a_failing_finalizer_is_logged(log: LogBook) -> None:
     assert record.exc_info[0] is Broken
 
 
+def test_a_failing_callback_is_logged_in_the_standards_words(log: LogBook) -> None:
+    def fail(_future: object) -> None:
+        raise LookupError
+
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(int)
+        future.add_done_callback(fail)
+    [record] = log.take()
+    assert record.getMessage() == f"exception calling callback for {future!r}"
+    assert record.levelno == logging.ERROR
+    assert record.exc_info
+    assert record.exc_info[0] is LookupError
+
+
 @pytest.mark.parametrize("hook", ["initializer", "finalizer"])
 def test_hooks_must_be_callable(hook: str) -> None:
     hooks: Any = {hook: 7}

@@ -525,7 +525,7 @@ impl Future {
         settle::by_hand(slf, exception.map_or_else(|| Outcome::Value(py.None()), Outcome::Error))
     }
 
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+    pub(super) fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (py, future) = (slf.py(), slf.get());
         let task = future.described(py);
         let state = match future.word.phase() {

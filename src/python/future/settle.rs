@@ -23,6 +23,7 @@ use crate::python::host::child;
 use crate::python::host::door;
 use crate::python::host::seat;
 use crate::python::interrupt::Call;
+use crate::python::log::{self, Level};
 use crate::python::map::batch::Berth;
 use crate::python::verbs::core::Core;
 use crate::python::verbs::line;
@@ -406,8 +407,17 @@ pub(in crate::python) fn call_function(py: Python<'_>, object: &Py<Future>, call
         Ok(nothing) => door::release(py, nothing),
         Err(error) => {
             let origin = object.get().origin.as_ref();
-            let host = origin.map(|origin| &origin.core.get().engine.host);
-            crate::python::log::hook_failed(py, host, None, "a done-callback", error);
+            match origin.map(|origin| &origin.core.get().engine.host) {
+                // As the standard's futures say it, for programs that look for it in their log.
+                Some(host) if host.is_standard() => {
+                    let future = Future::__repr__(object.bind(py));
+                    let future = future.unwrap_or_else(|_| String::from("a future"));
+                    let text = format!("exception calling callback for {future}");
+                    log::say(py, Some(host), Level::Error, &text, None, Some(&error));
+                    door::release(py, error);
+                }
+                host => log::hook_failed(py, host, None, "a done-callback", error),
+            }
         }
     }
     door::release(py, this);
@@ -424,7 +434,7 @@ fn method(
     let bound = match object.getattr(py, name.bind(py)) {
         Ok(bound) => bound,
         Err(error) => {
-            return crate::python::log::hook_failed(
+            return log::hook_failed(
                 py,
                 None,
                 None,
@@ -435,7 +445,7 @@ fn method(
     };
     match door::call_with(py, &bound, args) {
         Ok(nothing) => door::release(py, nothing),
-        Err(error) => crate::python::log::hook_failed(py, None, None, "a future's waiter", error),
+        Err(error) => log::hook_failed(py, None, None, "a future's waiter", error),
     }
     door::release(py, bound);
 }
