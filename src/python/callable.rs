@@ -161,6 +161,8 @@ fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     let marks = [
         (intern!(py, "_is_coroutine_mark"), "inspect"),
+        #[cfg(all(Py_3_12, not(Py_3_13)))]
+        (intern!(py, "_is_coroutine_marker"), "inspect"),
         (intern!(py, "_is_coroutine"), "asyncio.coroutines"),
     ];
     for (name, module) in marks {

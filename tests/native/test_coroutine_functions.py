@@ -7,6 +7,7 @@ import functools
 import inspect
 import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock
@@ -57,17 +58,15 @@ class Delegating:
     __call__ = functools.partial(coroutine, 1)
 
 
-def marked(name: str, module: str) -> Callable[..., None]:
+def marked() -> Callable[..., None]:
+    """Says of itself that it is a coroutine function, as the interpreter has it."""
+
     def function(*_arguments: Any) -> None: ...
 
-    setattr(function, name, getattr(sys.modules[module], name))
-    return function
-
-
-def marked_as_the_interpreter_has_it() -> Callable[..., None]:
     if sys.version_info >= (3, 12):
-        return marked("_is_coroutine_mark", "inspect")
-    return marked("_is_coroutine", "asyncio.coroutines")
+        return inspect.markcoroutinefunction(function)
+    vars(function)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
+    return function
 
 
 UNRUN: dict[str, tuple[Any, str]] = {
@@ -85,7 +84,7 @@ UNRUN: dict[str, tuple[Any, str]] = {
     "partial": (functools.partial(coroutine, 1), "a coroutine function"),
     "partial of partial": (functools.partial(functools.partial(generator)), "a generator function"),
     "partial of method": (functools.partial(Client().method, 1), "a coroutine function"),
-    "marked": (marked_as_the_interpreter_has_it(), "a coroutine function"),
+    "marked": (marked(), "a coroutine function"),
     "async mock": (AsyncMock(), "a coroutine function"),
     "mock of a coroutine function": (AsyncMock(spec=coroutine), "a coroutine function"),
 }
@@ -179,7 +178,9 @@ def test_a_function_that_is_given_other_code_is_looked_at_again(runners: Runners
 
     runner = runners.start()
     assert runner.queue_task(task) == "ran"
-    task.__code__ = coroutine.__code__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        task.__code__ = coroutine.__code__
     with pytest.raises(TypeError, match="a coroutine function"):
         runner.queue_task(task)
 

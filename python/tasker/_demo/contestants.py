@@ -28,7 +28,7 @@ def with_tasker(job: Job) -> None:
     pages = Config(
         on_create=job.connect,
         on_destroy=HTTPConnection.close,
-        check_health=lambda error: not isinstance(error, NETWORK),
+        is_broken=lambda _connection, error: isinstance(error, NETWORK),
         worker_count=WORKERS,
     )
     index = Config(on_create=job.open_index, on_destroy=Index.close, worker_count=1)
