@@ -11,7 +11,7 @@ from tasker._tasker import _once
 @_once
 @dataclass(frozen=True, slots=True, eq=False)
 class DroppedTask(SubmittedTask):
-    """A task that `Runner.kill` dropped before it ever started.
+    """A task that `Runner.kill` or `Runner.cancel_queued` dropped before it ever started.
 
     Its future has failed with `TaskCancelled`; `submit_to` gives it to another runner. The
     attributes are those of `SubmittedTask`.

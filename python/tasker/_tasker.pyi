@@ -477,8 +477,13 @@ class Runner(Generic[_R]):
         Args:
             timeout: Seconds to wait for what runs. `None` and infinity: without limit.
 
+        Each task that a kill dropped is handed back by one call of `kill`, and by one only. Called
+        from a thread of its own it waits for the end, and returns all that no other call got. From
+        a task, hook or callback of the runner it waits for nothing: it returns what waited, and a
+        task that a worker was just about to start is handed back by the next call.
+
         Returns:
-            The tasks that never started. Of several calls one gets them.
+            The tasks that never started and that no other call has handed back.
 
         Raises:
             ConfigError: *timeout* is no number. Nothing has begun.
@@ -510,6 +515,46 @@ class Runner(Generic[_R]):
             TypeError: *fn* cannot be called, or *iterable* not be iterated.
             RunnerStopped: The runner does not accept tasks.
             RunnerBroken: The runner was inherited through a fork, or failed inside.
+        """
+
+    def cancel_queued(self, reason: str | None = None) -> list[DroppedTask]:
+        """Drops what waits and hands it back; what runs is left alone, and the runner goes on.
+
+        What has never started fails with `TaskCancelled`, as with `kill`; what waits for a retry
+        gets the error of its last attempt. That goes for the queue, for calls of `run_task` that
+        wait for a resource, and for the items of a `map` or `amap` under way, which ends with
+        `TaskCancelled` where the first of them was. They count as dropped.
+
+        Those who wait for room in a full queue are let in afterwards. Nothing that is submitted
+        after the call began is touched, whoever submits it. May be called from anywhere, also from
+        tasks; it waits for nothing. Done-callbacks of what is dropped run in this thread, and must
+        not wait for other tasks of the runner.
+
+        Args:
+            reason: Told in the `TaskCancelled` of each task.
+
+        Returns:
+            The tasks that never started.
+
+        Raises:
+            RunnerStopped: The runner is stopping or has stopped.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> import threading
+            >>> from tasker import Config, Runner
+            >>> started, gate = threading.Event(), threading.Event()
+            >>> def hold(resource: object) -> None:
+            ...     started.set()
+            ...     gate.wait()
+            >>> with Runner(Config(on_create=object, worker_count=1)) as runner:
+            ...     running = runner.submit(hold)
+            ...     _ = started.wait()
+            ...     waiting = [runner.submit(lambda resource, n: n, n) for n in range(3)]
+            ...     dropped = runner.cancel_queued("not needed any more")
+            ...     gate.set()
+            >>> [task.args for task in dropped]
+            [(0,), (1,), (2,)]
         """
 
     def recycle(self) -> None:

@@ -1,5 +1,6 @@
 //! The end: closing in order, answering what is left, and how a worker goes.
 
+use super::clock::Tick;
 use super::engine::{BROKEN, ENDED, Engine, FORSAKEN, KILLED, STOPPING};
 use super::figures::Counter;
 use super::host::{Host, Refusal};
@@ -26,7 +27,7 @@ impl<H: Host> Engine<H> {
         cancel: impl Fn(&H::Task),
     ) {
         // All of it first: what is cancelled may have something new submitted.
-        let meant = Self::sift(&self.main, |task| !is_meant(task));
+        let meant = Self::sift(&self.main, |task, _| !is_meant(task));
         meant.iter().for_each(cancel);
         self.discard_dead(scope, &self.main, meant);
     }
@@ -101,7 +102,10 @@ impl<H: Host> Engine<H> {
         for queue in [&self.main, &self.express] {
             self.sweep_queue(scope, queue);
         }
-        self.answer_batches_at_work(scope);
+        self.answer_batches(scope);
+        for task in self.loans.waiting(|task| self.host.share(scope, task), Tick::MAX) {
+            self.answer(scope, task);
+        }
     }
 
     pub(super) fn sweep_queue(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {

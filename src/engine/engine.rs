@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::staffing::Sample;
 use super::staffing::launch::Launch;
 use super::staffing::roster::Roster;
+use super::task::batch::Batches;
 use super::task::deadlines::{Deadlines, Key};
 use super::task::{EXPRESS, Taken, TaskWord};
 use super::worker::badge::{Badge, Post};
@@ -63,6 +64,8 @@ pub struct Engine<H: Host> {
     /// Idle resources for callers of `run_task`, when they are not bound to their threads.
     pub loans: Loans<H>,
     pub(super) main: Queue<H::Task>,
+    /// The batches of the main queue.
+    pub(super) batches: Batches<H::Task>,
     pub(super) express: Queue<H::Task>,
     pub(super) roster: Roster<H>,
     pub(super) backoff: Backoff,
@@ -97,6 +100,7 @@ impl<H: Host> Engine<H> {
             launch: Launch::new(settings.base_at_start() + settings.reserve_at_start),
             loans: Loans::new(),
             main: Queue::new(settings.max_queue_size, settings.hold),
+            batches: Batches::new(),
             express: Queue::new(None, settings.hold),
             roster: Roster::new(),
             backoff: Backoff::new(seed),
@@ -276,7 +280,8 @@ impl<H: Host> Engine<H> {
         self.bury(scope, queue);
         if !first {
             // Retries are few, and this one would wait for a resource that it does not need any more.
-            let dead = queue.sift_retries(word.class(), |task| self.host.word(task).is_waiting());
+            let dead =
+                queue.sift_retries(word.class(), |task, _| self.host.word(task).is_waiting());
             self.discard_dead(scope, queue, dead);
         }
     }
@@ -298,12 +303,15 @@ impl<H: Host> Engine<H> {
         if !queue.bury() {
             return;
         }
-        let dead = Self::sift(queue, |task| !self.host.word(task).is_done());
+        let dead = Self::sift(queue, |task, _| !self.host.word(task).is_done());
         self.discard_dead(scope, queue, dead);
     }
 
     /// Takes what `live` rejects, under a lock, out of all classes, but for retries.
-    pub(super) fn sift(queue: &Queue<H::Task>, live: impl Fn(&H::Task) -> bool) -> Vec<H::Task> {
+    pub(super) fn sift(
+        queue: &Queue<H::Task>,
+        live: impl Fn(&H::Task, Tick) -> bool,
+    ) -> Vec<H::Task> {
         let sift = |class| queue.lanes.sift(class, &live);
         let dead = Class::ALL.into_iter().flat_map(sift).collect();
         if !queue.lanes.is_empty() {

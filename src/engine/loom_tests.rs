@@ -194,7 +194,7 @@ fn loom_a_drain_waits_for_what_a_sift_holds() {
         }
         let sifter = {
             let lanes = Arc::clone(&lanes);
-            spawn(move || lanes.sift(Class::Normal, |task| *task == 2))
+            spawn(move || lanes.sift(Class::Normal, |task, _| *task == 2))
         };
         let mut drained = Vec::new();
         while !lanes.is_empty() {

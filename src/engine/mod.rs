@@ -19,6 +19,7 @@ pub mod resource;
 pub mod settings;
 pub mod staffing;
 pub mod task;
+pub mod withdrawal;
 pub mod worker;
 
 #[cfg(all(test, loom))]

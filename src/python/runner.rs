@@ -10,7 +10,7 @@ use super::host::hooks::Hooks;
 use super::host::net::Net;
 use super::host::seat;
 use super::host::stacks::{self, Call, Sight};
-use super::host::{Dropped, PyHost, Task};
+use super::host::{self, Dropped, PyHost, Task};
 use super::limit;
 use super::printable;
 use super::verbs::core::{Core, CoreRef};
@@ -182,6 +182,21 @@ impl Runner {
         let ended = seat::works_for(engine) || wait_ended(py, engine, Limit::after(timeout))?;
         let dropped = dropped_tasks(py, engine.host.take_dropped())?;
         if ended { Ok(dropped) } else { Err(stop_timeout(py, engine, "kill", dropped)?) }
+    }
+
+    /// Drops what waits and hands it back; what runs is left alone, and the runner goes on.
+    #[pyo3(signature = (reason = None))]
+    fn cancel_queued(&self, py: Python<'_>, reason: Option<&str>) -> PyResult<Vec<Py<PyAny>>> {
+        let _net = Net::spread();
+        let core = self.core.get();
+        core.check_alive_or_ended()?;
+        let engine = &core.engine;
+        if engine.is_closing() {
+            return Err(core.refusal());
+        }
+        // A callback that waits for another task that is dropped would wait for itself.
+        let drop = || host::drop_waiting(py, engine, reason);
+        dropped_tasks(py, seat::on_behalf(engine, drop))
     }
 
     /// Returns the gauges of this moment.

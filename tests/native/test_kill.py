@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tasker import (
     DroppedTask,
     Future,
     Priority,
+    Runner,
     RunnerStopped,
     StopTimeout,
     TaskCancelled,
@@ -369,3 +372,100 @@ def test_a_callback_of_a_dropped_task_may_use_the_runner(runners: Runners, gate:
     gate.open()
     kill.result()
     assert seen == ["killed", RunnerStopped, "went on"]
+
+
+def give(_resource: Resource, x: int) -> int:
+    return x
+
+
+def has_many(ran: list[int]) -> bool:
+    return len(ran) > 20
+
+
+@pytest.mark.parametrize("thread_bound", [True, False], ids=["bound", "lent"])
+def test_a_kill_by_a_task_hands_back_calls_of_run_task_that_wait(
+    runners: Runners, gate: Gate, *, thread_bound: bool
+) -> None:
+    runner = runners.start(resource_pool_size=1, thread_bound=thread_bound)
+    running = Call(runner.run_task, gate.hold_then_return, 1)
+    gate.wait_for()
+    waiting = [Call(runner.run_task, give, x) for x in range(3)]
+    eventually(lambda: runner.stats().queued_tasks == 3)
+    dropped = runner.submit(lambda _resource: runner.kill()).result(PATIENCE)
+    assert sorted(task.args for task in dropped) == [(0,), (1,), (2,)]
+    for call in waiting:
+        assert isinstance(call.error(), TaskCancelled)
+    gate.open()
+    assert running.result() == 1
+    assert runner.kill() == []
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_a_kill_by_a_task_hands_back_a_call_whose_resource_is_validated(
+    runners: Runners, gate: Gate, *, is_valid: bool
+) -> None:
+    def validate(_resource: Resource) -> bool:
+        if threading.current_thread() is caller[0]:
+            gate.hold()
+            return is_valid
+        return True
+
+    def call_it() -> int:
+        caller.append(threading.current_thread())
+        return runner.run_task(give, 7)
+
+    caller: list[threading.Thread] = []
+    runner = runners.start(
+        resource_pool_size=1, thread_bound=False, validate=validate, validate_after_idle=0.0
+    )
+    call = Call(call_it)
+    gate.wait_for()
+    dropped = runner.submit(lambda _resource: runner.kill()).result(PATIENCE)
+    assert [task.args for task in dropped] == [(7,)]
+    gate.open()
+    assert isinstance(call.error(), TaskCancelled)
+    assert runner.kill() == []
+    assert runner.metrics().total_tasks_dropped == 1
+
+
+@pytest.mark.parametrize("thread_bound", [True, False], ids=["bound", "lent"])
+def test_what_a_kill_by_a_task_drops_is_handed_back_once(
+    runners: Runners, log: LogBook, *, thread_bound: bool
+) -> None:
+    log.overlook("created")
+    refusals = itertools.cycle([True, False, True])
+    for _ in range(20):
+        runner = runners.start(
+            worker_count=2,
+            thread_bound=thread_bound,
+            validate=lambda _resource: next(refusals),
+            validate_after_idle=0.0,
+        )
+
+        def kill(_resource: Resource, runner: Runner[Resource] = runner) -> list[DroppedTask]:
+            return runner.kill()
+
+        ran: list[int] = []
+        numbers = itertools.count()
+        cancelled: list[int] = []
+
+        def work(runner: Runner[Resource], ran: list[int], numbers: Any, lost: list[int]) -> None:
+            while True:
+                number = next(numbers)
+                verb = [runner.run_task, runner.queue_task][number % 2]
+                try:
+                    verb(lambda _resource, x: ran.append(x), number)
+                except TaskCancelled:
+                    lost.append(number)
+                except RunnerStopped:
+                    return
+
+        calls = [Call(work, runner, ran, numbers, cancelled) for _ in range(4)]
+        eventually(partial(has_many, ran))
+        dropped = runner.queue_task(kill)
+        for call in calls:
+            call.result()
+        dropped += runner.kill()
+        handed = [task.args[0] for task in dropped]
+        assert sorted(handed) == sorted(cancelled)
+        assert runner.metrics().total_tasks_dropped == len(handed)

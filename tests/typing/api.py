@@ -222,6 +222,8 @@ assert_type(runner.state, Literal["running", "stopping", "killed", "stopped"])
 assert_type(runner.stop(), None)
 assert_type(runner.stop(timeout=1), None)
 assert_type(runner.stop(1.5), None)
+assert_type(runner.cancel_queued(), list[DroppedTask])
+assert_type(runner.cancel_queued(reason="not needed any more"), list[DroppedTask])
 assert_type(runner.kill(timeout=None), list[DroppedTask])
 
 

@@ -87,6 +87,8 @@ runner.state = "stopped"  # error
 runner.config = config  # error
 runner.stop("now")  # error
 runner.kill(wait=True)  # error
+runner.cancel_queued(3)  # error
+fast.cancel_queued()  # error
 never = runner.state == "closed"  # error
 
 # A wrong argument

@@ -10,7 +10,7 @@ use crate::engine::task::{EXPRESS, TaskWord};
 use crate::engine::worker::Life;
 use crate::engine::worker::badge::Badge;
 use crate::engine::worker::desk::Desk;
-use crate::engine::worker::loans::{Claiming, Loan};
+use crate::engine::worker::loans::{Claiming, Loan, Seeker};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, Condvar, Mutex, model};
@@ -230,6 +230,59 @@ fn loom_a_kill_leaves_no_task_behind() {
     });
 }
 
+/// A task taken back and run, or neither, whenever it comes: while its worker takes it, before a kill, or after.
+#[test]
+fn loom_what_is_taken_back_has_one_outcome() {
+    let mut model = model::Builder::new();
+    // Not more: three threads of whole engines have too many interleavings.
+    model.preemption_bound = Some(1);
+    model.check(|| {
+        let engine = engine(true, 1);
+        let jobs = [Job::new(0, false), Job::new(0, false)];
+        engine.submit(Class::Normal, Arc::clone(&jobs[0]), 0).unwrap();
+        let submitter = {
+            let (engine, job) = (Arc::clone(&engine), Arc::clone(&jobs[1]));
+            spawn(move || engine.submit(Class::Normal, job, 0).is_ok())
+        };
+        let mut taken_back = 0;
+        engine.withdraw_waiting((), |job, _| {
+            taken_back += 1;
+            job.publish();
+        });
+        engine.kill(());
+        let accepted = [true, submitter.join().unwrap()];
+        assert!(engine.wait_ended(Duration::MAX));
+        for (job, accepted) in jobs.iter().zip(accepted) {
+            assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        }
+        let metrics = engine.metrics();
+        assert!(metrics.dropped >= taken_back);
+        assert_eq!(metrics.arrived, metrics.completed + metrics.dropped);
+    });
+}
+
+/// A call that seeks a loan, taken back and run, or neither.
+#[test]
+fn loom_a_call_that_is_taken_back_has_one_outcome() {
+    let mut model = model::Builder::new();
+    model.preemption_bound = Some(1);
+    model.check(|| {
+        let engine = start(lending(1));
+        let job = Job::new(EXPRESS, false);
+        let caller = {
+            let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
+            spawn(move || run_on_loan(&engine, &job, look_again))
+        };
+        engine.withdraw_waiting((), |job, _| job.publish());
+        engine.kill(());
+        let accepted = caller.join().unwrap();
+        assert!(engine.wait_ended(Duration::MAX));
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+        let metrics = engine.metrics();
+        assert_eq!(metrics.arrived, metrics.completed + metrics.dropped);
+    });
+}
+
 /// A retry that waits in a stopping runner while its worker renews and another goes to sleep, or leaves.
 #[test]
 fn loom_a_stop_leaves_no_retry_behind() {
@@ -312,14 +365,28 @@ fn look_again(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box
 
 /// Runs a job in this thread as `run_task` does where resources are lent. Whether it was accepted.
 fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>, find: Find) -> bool {
-    let (mut loan, mut seeker) = (engine.accept_on_loan(0), None);
-    let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
-    if loan.is_none() {
-        seeker = engine.accept_seeker();
-        if seeker.is_none() {
-            return false;
-        }
+    let (loan, mut seeker) = (engine.accept_on_loan(0), None);
+    if loan.is_some() {
+        return serve_on_loan(engine, job, find, loan, seeker);
     }
+    seeker = engine.accept_seeker();
+    if seeker.is_none() {
+        return false;
+    }
+    let key = engine.loans.enrol(Arc::clone(job), 0);
+    serve_on_loan(engine, job, find, loan, seeker);
+    drop(engine.loans.strike(key));
+    true
+}
+
+fn serve_on_loan<'e>(
+    engine: &'e Arc<Engine<Bare>>,
+    job: &Arc<Job>,
+    find: Find,
+    mut loan: Option<Box<Loan<Bare>>>,
+    mut seeker: Option<Seeker<'e, Bare>>,
+) -> bool {
+    let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
     let mut entry = Entry::fresh(Arc::clone(job), 0);
     loop {
         let Some(found) = loan.take().or_else(|| find(engine, &entry)) else {

@@ -112,7 +112,7 @@ impl<T> Elders<T> {
     }
 
     /// Takes what `live` rejects out of the elders and the fresh ones, which become elders.
-    fn sift(&self, fresh: &Channel<T>, live: impl Fn(&T) -> bool) -> Vec<T> {
+    fn sift(&self, fresh: &Channel<T>, live: impl Fn(&T, Tick) -> bool) -> Vec<T> {
         let mut entries = self.entries.lock();
         self.some.store(true, Ordering::SeqCst);
         let mut dead = Vec::new();
@@ -120,7 +120,7 @@ impl<T> Elders<T> {
         // Those that come in meanwhile stay fresh.
         let new = (0..fresh.receiver.len()).map_while(|_| fresh.pop());
         for entry in old.into_iter().chain(new) {
-            if live(&entry.task) {
+            if live(&entry.task, entry.since) {
                 entries.push_back(entry);
             } else {
                 dead.push(entry.task);
@@ -413,23 +413,25 @@ impl<T> Lanes<T> {
         self.classes.iter().rev().any(|lane| lane.again.mark(is_free, look))
     }
 
-    /// Takes out the retries of a class that `live` rejects, under a lock, under which `live` only looks.
-    pub fn sift_retries(&self, class: Class, live: impl Fn(&T) -> bool) -> Vec<T> {
+    /// Takes out the retries of a class that `live` rejects, which is told since when they wait. A lock is held
+    /// meanwhile, under which `live` only looks.
+    pub fn sift_retries(&self, class: Class, live: impl Fn(&T, Tick) -> bool) -> Vec<T> {
         let sift = |waiting: &mut VecDeque<Retry<T>>| {
             let (alive, dead) = std::mem::take(waiting)
                 .into_iter()
-                .partition::<VecDeque<_>, _>(|retry| live(&retry.entry.task));
+                .partition::<VecDeque<_>, _>(|retry| live(&retry.entry.task, retry.entry.since));
             *waiting = alive;
             dead.into_iter().map(|retry| retry.entry.task).collect()
         };
         self.classes[class as usize].again.with(sift).unwrap_or_default()
     }
 
-    /// Takes out the entries of a class that `live` rejects, keeping the order of the rest, but for retries.
+    /// Takes out the entries of a class that `live` rejects, which is told since when they wait, keeping the order of
+    /// the rest, but for retries.
     ///
     /// A lock is held meanwhile, under which `live` only looks: pops of this class wait for it, but for
     /// one that is under way as it begins, which may overtake.
-    pub fn sift(&self, class: Class, live: impl Fn(&T) -> bool) -> Vec<T> {
+    pub fn sift(&self, class: Class, live: impl Fn(&T, Tick) -> bool) -> Vec<T> {
         let lane = &self.classes[class as usize];
         lane.elders.sift(&lane.fresh, live)
     }
@@ -489,7 +491,7 @@ mod tests {
         for task in 0..10 {
             lanes.push(Class::Normal, task, 0);
         }
-        assert_eq!(lanes.sift(Class::Normal, |task| task % 3 == 0), [1, 2, 4, 5, 7, 8]);
+        assert_eq!(lanes.sift(Class::Normal, |task, _| task % 3 == 0), [1, 2, 4, 5, 7, 8]);
         lanes.push(Class::Normal, 10, 0);
         assert_eq!(drain(&lanes), [0, 3, 6, 9, 10]);
         assert!(lanes.is_empty());
@@ -501,10 +503,10 @@ mod tests {
         for task in 0..6 {
             lanes.push(Class::Low, task, 0);
         }
-        assert_eq!(lanes.sift(Class::Low, |task| *task > 1), [0, 1]);
+        assert_eq!(lanes.sift(Class::Low, |task, _| *task > 1), [0, 1]);
         lanes.push(Class::Low, 6, 0);
         lanes.push_again(Class::Low, retry(7, 2));
-        assert_eq!(lanes.sift(Class::Low, |task| *task % 2 == 0), [3, 5]);
+        assert_eq!(lanes.sift(Class::Low, |task, _| *task % 2 == 0), [3, 5]);
         assert_eq!(lanes.len(), 4);
         assert_eq!(drain(&lanes), [7, 2, 4, 6]);
         assert_eq!(lanes.len(), 0);
@@ -514,7 +516,7 @@ mod tests {
     fn is_never_empty_while_a_sift_holds_the_last_entry() {
         let lanes = Lanes::new();
         lanes.push(Class::High, 1, 0);
-        let dead = lanes.sift(Class::High, |_| {
+        let dead = lanes.sift(Class::High, |_, _| {
             assert!(!lanes.is_empty());
             true
         });
@@ -604,8 +606,8 @@ mod tests {
             lanes.push_again(Class::Normal, retry(task, 2));
         }
         lanes.push(Class::Normal, 7, 0);
-        assert_eq!(lanes.sift_retries(Class::Normal, |task| task % 2 == 1), [2, 4]);
-        assert!(lanes.sift_retries(Class::Low, |_| false).is_empty());
+        assert_eq!(lanes.sift_retries(Class::Normal, |task, _| task % 2 == 1), [2, 4]);
+        assert!(lanes.sift_retries(Class::Low, |_, _| false).is_empty());
         assert_eq!(drain(&lanes), [1, 3, 5, 7]);
     }
 }

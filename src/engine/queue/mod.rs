@@ -118,13 +118,14 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Accepts a batch or refuses it, as [`push`](Self::push) does a task.
+    /// Accepts a batch or refuses it, as [`push`](Self::push) does a task; `note` is told of it first.
     pub(super) fn push_batch(
         &self,
         class: Class,
         task: T,
         since: Tick,
         items: usize,
+        note: impl FnOnce(&T),
     ) -> Result<(), Closed<T>> {
         let Some(pass) = self.gate.enter_with_items(items) else {
             return Err(Closed(task));
@@ -132,6 +133,7 @@ impl<T> Queue<T> {
         if class == Class::High {
             self.counts.high_entered.fetch_add(items as u64, Ordering::SeqCst);
         }
+        note(&task);
         self.lanes.push(class, task, since);
         drop(pass);
         self.bell.ring();
@@ -195,7 +197,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes out the retries of a class that `live` rejects.
-    pub(super) fn sift_retries(&self, class: Class, live: impl Fn(&T) -> bool) -> Vec<T> {
+    pub(super) fn sift_retries(&self, class: Class, live: impl Fn(&T, Tick) -> bool) -> Vec<T> {
         let dead = self.lanes.sift_retries(class, live);
         if !dead.is_empty() {
             self.retry_left();

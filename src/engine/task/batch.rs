@@ -5,7 +5,7 @@
 //! the entry back invites one more worker. An item counts as a task of its own from the submit on: in the gate, in the
 //! bound, in the tallies. What is not plain about an item (a retry, a judgement) the host makes a task of.
 
-use super::{Claim, Taken, TaskWord};
+use super::{Claim, Taken};
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::figures::Counter;
@@ -14,9 +14,10 @@ use crate::engine::queue::Closed;
 use crate::engine::queue::lanes::{Class, Seen};
 use crate::engine::worker::badge::Running;
 use crate::engine::worker::desk::Desk;
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A worker writes down what it did about this often.
@@ -64,6 +65,8 @@ impl Pace {
 /// Who may start which item of a batch. A claimed item is its claimer's alone.
 #[derive(Debug)]
 pub struct Deal {
+    /// Its number among the batches of its engine. Written before anybody else knows of the batch.
+    number: AtomicU64,
     /// The first item that nobody has claimed. Beyond `size` by as many as came too late.
     next: AtomicUsize,
     size: usize,
@@ -76,7 +79,8 @@ pub struct Deal {
 impl Deal {
     /// The items of a batch that is queued now.
     pub fn new(size: usize, since: Tick, pace: Arc<Pace>) -> Self {
-        Self { next: AtomicUsize::new(0), size, guarded: false, since, pace }
+        let (number, next) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { number, next, size, guarded: false, since, pace }
     }
 
     /// The same where a scope of the host's is proof of holding a lock: no two threads claim at a time, and no atomic
@@ -122,6 +126,46 @@ impl Deal {
     }
 }
 
+/// Every batch of an engine that somebody may still claim an item of, wherever it is: in a lane, at a worker, or on its
+/// way from one to the other. So whoever answers what waits misses none.
+#[derive(Debug)]
+pub(in crate::engine) struct Batches<T> {
+    state: Mutex<Known<T>>,
+}
+
+#[derive(Debug)]
+struct Known<T> {
+    /// How many ever were: it numbers the next one.
+    count: u64,
+    tasks: BTreeMap<u64, T>,
+}
+
+impl<T> Batches<T> {
+    pub(in crate::engine) fn new() -> Self {
+        Self { state: Mutex::new(Known { count: 0, tasks: BTreeMap::new() }) }
+    }
+
+    /// Puts a batch down with a handle of this list's own.
+    fn add(&self, deal: &Deal, task: T) {
+        let mut state = self.state.lock();
+        state.count += 1;
+        let number = state.count;
+        // Relaxed: the batch is handed on by the lanes, or found here under the lock.
+        deal.number.store(number, Ordering::Relaxed);
+        state.tasks.insert(number, task);
+    }
+
+    fn remove(&self, deal: &Deal) -> Option<T> {
+        self.state.lock().tasks.remove(&deal.number.load(Ordering::Relaxed))
+    }
+
+    /// Handles, made by `share`, which does no more, on those that `is_meant` says.
+    fn all(&self, is_meant: impl Fn(&T) -> bool, share: impl Fn(&T) -> T) -> Vec<T> {
+        let state = self.state.lock();
+        state.tasks.values().filter(|task| is_meant(task)).map(share).collect()
+    }
+}
+
 /// Some items that a worker runs one after the other, with a few loads in between: until they are enough, take longer
 /// than they were taken to, or the worker has something better to do. Whatever ends a batch ends a stride of it.
 #[derive(Debug)]
@@ -156,6 +200,7 @@ impl<H: Host> Engine<H> {
     /// The runner is closing: the batch comes back, the permits are given back.
     pub fn submit_batch(
         &self,
+        scope: H::Scope<'_>,
         class: Class,
         task: H::Task,
         since: Tick,
@@ -163,7 +208,13 @@ impl<H: Host> Engine<H> {
     ) -> Result<(), Closed<H::Task>> {
         debug_assert!(!self.settings.on_demand, "nobody would be hired for it");
         self.note(since);
-        let pushed = self.main.push_batch(class, task, since, items).inspect_err(|_| {
+        // Inside the gate: whoever closes it and then looks there finds what was accepted, and nothing else.
+        let note = |task: &_| {
+            if let Some(deal) = self.host.deal(task) {
+                self.batches.add(deal, self.host.share(scope, task));
+            }
+        };
+        let pushed = self.main.push_batch(class, task, since, items, note).inspect_err(|_| {
             if let Some(permits) = &self.main.permits {
                 (0..items).for_each(|_| permits.give_back());
             }
@@ -183,10 +234,9 @@ impl<H: Host> Engine<H> {
     /// Takes back what nobody has started, books it as cancelled, and leaves it to the caller to drop.
     pub fn cancel_items(&self, scope: H::Scope<'_>, task: &H::Task) -> Range<usize> {
         let items = self.host.deal(task).map_or(0..0, Deal::withdraw);
-        let word = self.host.word(task);
-        self.main.items_withdrawn(word, items.len());
+        self.main.items_withdrawn(self.host.word(task), items.len());
         self.book_cancelled(items.len());
-        self.dealt_out(scope, word);
+        self.dealt_out(scope, task);
         items
     }
 
@@ -194,7 +244,39 @@ impl<H: Host> Engine<H> {
     pub(in crate::engine) fn answer_items(&self, scope: H::Scope<'_>, task: &H::Task) {
         let items = self.host.deal(task).map_or(0..0, Deal::withdraw);
         self.refuse_items(scope, task, items);
-        self.dealt_out(scope, self.host.word(task));
+        self.dealt_out(scope, task);
+    }
+
+    /// Takes back what nobody has started of the batches submitted up to then, books it as dropped, and leaves it to
+    /// `settle`.
+    pub(in crate::engine) fn withdraw_items(
+        &self,
+        scope: H::Scope<'_>,
+        then: Tick,
+        mut settle: impl FnMut(&H::Task, Range<usize>),
+    ) {
+        for task in self.batches_until(scope, then) {
+            let items = self.host.deal(&task).map_or(0..0, Deal::withdraw);
+            if !items.is_empty() {
+                self.main.items_withdrawn(self.host.word(&task), items.len());
+                (0..items.len()).for_each(|_| self.book_refusal(true));
+                settle(&task, items);
+            }
+            self.dealt_out(scope, &task);
+            self.host.discard(scope, task);
+        }
+    }
+
+    fn batches_until(&self, scope: H::Scope<'_>, then: Tick) -> Vec<H::Task> {
+        let is_meant = |task: &_| self.host.deal(task).is_some_and(|deal| deal.since <= then);
+        self.batches.all(is_meant, |task| self.host.share(scope, task))
+    }
+
+    fn forget_batch(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let known = self.host.deal(task).and_then(|deal| self.batches.remove(deal));
+        if let Some(known) = known {
+            self.host.discard(scope, known);
+        }
     }
 
     fn refuse_items(&self, scope: H::Scope<'_>, task: &H::Task, items: Range<usize>) {
@@ -215,28 +297,22 @@ impl<H: Host> Engine<H> {
         live
     }
 
-    /// Answers the batches that workers deal out, which stand in no lane.
-    pub(in crate::engine) fn answer_batches_at_work(&self, scope: H::Scope<'_>) {
-        let mut batches = Vec::new();
-        for badge in self.members() {
-            badge.look_at_running(|task, _| {
-                if self.host.deal(task).is_some() {
-                    batches.push(self.host.share(scope, task));
-                }
-            });
-        }
-        for task in batches {
+    /// Answers the batches that stand in no lane, as workers deal them out or are about to.
+    pub(in crate::engine) fn answer_batches(&self, scope: H::Scope<'_>) {
+        for task in self.batches_until(scope, Tick::MAX) {
             self.answer_items(scope, &task);
             self.host.discard(scope, task);
         }
     }
 
     /// Nobody can claim an item any more: an entry that is still in a lane is a tombstone from here on.
-    fn dealt_out(&self, scope: H::Scope<'_>, word: &TaskWord) {
+    fn dealt_out(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let word = self.host.word(task);
         let Some(taken) = word.settle_by_hand() else {
             return;
         };
         word.publish(|_| true);
+        self.forget_batch(scope, task);
         if taken != Taken::Running {
             self.bury(scope, &self.main);
         }
@@ -256,7 +332,7 @@ impl<H: Host> Desk<'_, H> {
             // What came since the batch was taken out of its lane.
             let mut wanted = self.has_more_urgent(class);
             while deal.left() > 0 {
-                // After the batch is shown as running, so that a kill that looks at what runs finds it, or is seen.
+                // A kill answers them all, too; not one after the other, then.
                 if engine.is_killed() {
                     engine.answer_items(scope, &task);
                     break;
@@ -286,7 +362,7 @@ impl<H: Host> Desk<'_, H> {
                 host.discard(scope, shown);
             }
             if deal.left() == 0 {
-                engine.dealt_out(scope, host.word(&task));
+                engine.dealt_out(scope, &task);
             } else {
                 engine.invite(scope, &task);
             }
@@ -313,7 +389,7 @@ impl<H: Host> Desk<'_, H> {
             self.recorder().record(0, self.now().saturating_sub(begin));
         }
         if deal.left() == 0 {
-            self.engine().dealt_out(scope, host.word(task));
+            self.engine().dealt_out(scope, task);
         }
         ran > 0
     }

@@ -9,6 +9,7 @@ use super::Next;
 use super::badge::{Badge, Post};
 use super::desk::Desk;
 use crate::engine::Engine;
+use crate::engine::clock::Tick;
 use crate::engine::figures::Recorder;
 use crate::engine::host::Host;
 use crate::engine::queue::lanes::Entry;
@@ -46,6 +47,9 @@ pub struct Loans<H: Host> {
     seekers: AtomicUsize,
     /// Those among them that want one for a retry. As above.
     choosy: AtomicUsize,
+    /// Tasks of calls that had to wait for a loan, or for what is done before a task is entered, until they return: in
+    /// no lane, and to be found by whoever answers what waits.
+    waiting: Mutex<Vec<Waiting<H::Task>>>,
     /// The runner is closing, and no resource could be made any more. Set once. `SeqCst`, as above.
     given_up: AtomicBool,
     /// The runner is closing, and one resource could not be made: retries have any. Set once. `SeqCst`, as above.
@@ -59,6 +63,13 @@ pub enum Claiming {
     Unshared,
     /// In a race with others that may end it.
     Shared,
+}
+
+/// A handle on the task of a call, and since when it waits.
+struct Waiting<T> {
+    task: T,
+    since: Tick,
+    key: u64,
 }
 
 /// One accepted call that has no loan. To be dropped when it has one, or its outcome.
@@ -105,6 +116,7 @@ impl<H: Host> Loans<H> {
             accepted: AtomicU64::new(0),
             seekers: AtomicUsize::new(0),
             choosy: AtomicUsize::new(0),
+            waiting: Mutex::new(Vec::new()),
             given_up: AtomicBool::new(false),
             any: AtomicBool::new(false),
         }
@@ -127,6 +139,32 @@ impl<H: Host> Loans<H> {
     /// Whether an accepted call has neither a loan nor its outcome.
     pub(in crate::engine) fn is_sought(&self) -> bool {
         self.seekers() > 0
+    }
+
+    /// Handles, made by `share`, which does no more, on the tasks of calls that began up to then and wait. Some of them
+    /// may run by now.
+    pub(in crate::engine) fn waiting(
+        &self,
+        share: impl Fn(&H::Task) -> H::Task,
+        then: Tick,
+    ) -> Vec<H::Task> {
+        let waiting = self.waiting.lock();
+        waiting.iter().filter(|one| one.since <= then).map(|one| share(&one.task)).collect()
+    }
+
+    /// Has a task found that stands in no lane, until [`strike`](Self::strike) is called with what this gives.
+    pub fn enrol(&self, task: H::Task, since: Tick) -> u64 {
+        let mut waiting = self.waiting.lock();
+        let key = waiting.last().map_or(0, |last| last.key + 1);
+        waiting.push(Waiting { task, since, key });
+        key
+    }
+
+    /// Gives the handle back that was left with [`enrol`](Self::enrol).
+    pub fn strike(&self, key: u64) -> Option<H::Task> {
+        let mut waiting = self.waiting.lock();
+        let place = waiting.binary_search_by_key(&key, |one| one.key).ok()?;
+        Some(waiting.remove(place).task)
     }
 
     pub(in crate::engine) fn give_up(&self) {

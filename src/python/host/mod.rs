@@ -30,6 +30,7 @@ use crate::engine::queue::lanes::Class;
 use crate::engine::resource::backoff::Trouble;
 use crate::engine::task::batch::{Deal, Stride};
 use crate::engine::task::{ASKED, EXPIRED, ONCE, OUTSIDE, TIMED, TOLD, Taken, TaskWord};
+use crate::engine::withdrawal::Withdrawn;
 use crate::engine::worker::Life;
 use crate::engine::worker::badge::Badge;
 use crate::engine::worker::desk::Desk;
@@ -792,13 +793,19 @@ impl PyHost {
 
     /// Keeps what a kill hands back. A standard executor has nobody to hand it to.
     fn keep_dropped(&self, py: Python<'_>, future: &Future) {
-        if self.standard {
-            return;
+        if !self.standard {
+            self.keep(Dropped::of(py, future));
         }
-        // SAFETY: the engine claimed the task for this thread.
+    }
+}
+
+impl Dropped {
+    /// What is left of a task that the engine claimed for this thread.
+    fn of(py: Python<'_>, future: &Future) -> Self {
+        // SAFETY: as said above.
         let payload = unsafe { future.payload() };
         let options = future.options();
-        let dropped = Dropped {
+        Self {
             function: payload.function.as_ref().map(|function| function.clone_ref(py)),
             args: payload.args.as_ref().map(|args| args.clone_ref(py)),
             kwargs: payload.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
@@ -807,9 +814,40 @@ impl PyHost {
             timeout: options.and_then(|options| options.timeout),
             name: options.and_then(|options| options.name.clone()),
             bare: future.is_bare(),
-        };
-        self.keep(dropped);
+        }
     }
+}
+
+/// Drops all that waits in the queues of an engine, which goes on; gives what never ran.
+pub(super) fn drop_waiting(
+    py: Python<'_>,
+    engine: &Engine<PyHost>,
+    reason: Option<&str>,
+) -> Vec<Dropped> {
+    let text = match reason {
+        Some(reason) => format!("the task was dropped from the queue before it started: {reason}"),
+        None => "the task was dropped from the queue before it started".to_owned(),
+    };
+    let error = || error::make::<TaskCancelled>(py, &text, None);
+    let mut dropped = Vec::new();
+    engine.withdraw_waiting(py, |task, what| {
+        let (object, future) = (&task.0, task.0.get());
+        let outcome = match what {
+            Withdrawn::Items(items) => {
+                batch::drop_waiting(py, task, items, error, &mut dropped);
+                return;
+            }
+            Withdrawn::Fresh => {
+                dropped.push(Dropped::of(py, future));
+                error()
+            }
+            // It has run, and this is how its last attempt ended.
+            Withdrawn::Retrying => take_last_error(future).unwrap_or_else(error),
+        };
+        settle::publish(py, object, Outcome::Error(outcome));
+        finish(py, future);
+    });
+    dropped
 }
 
 /// A hook's answer, unless that is a coroutine or the like: an error then.

@@ -740,7 +740,7 @@ pub(in crate::python) fn refuse(
     for index in items {
         let error = match why {
             Refusal::Killed => {
-                batch.keep_dropped(py, host, index);
+                host.keep(batch.dropped(py, index));
                 let text = "the runner was killed before the task started";
                 error::make::<TaskCancelled>(py, text, None)
             }
@@ -756,14 +756,35 @@ pub(in crate::python) fn refuse(
     batch.news();
 }
 
+/// Publishes that items were dropped that will not run, and tells which.
+pub(in crate::python) fn drop_waiting(
+    py: Python<'_>,
+    task: &Task,
+    items: Range<usize>,
+    error: impl Fn() -> Py<PyAny>,
+    dropped: &mut Vec<Dropped>,
+) {
+    let Some(batch) = task.batch() else {
+        return;
+    };
+    let batch = batch.get();
+    let count = items.len();
+    for index in items {
+        dropped.push(batch.dropped(py, index));
+        batch.put(py, index, ERROR, error());
+    }
+    batch.ended(py, count);
+    batch.news();
+}
+
 impl Batch {
-    /// Keeps what a kill hands back.
-    fn keep_dropped(&self, py: Python<'_>, host: &PyHost, index: usize) {
+    /// What is left of an item that the engine claimed for this thread.
+    fn dropped(&self, py: Python<'_>, index: usize) -> Dropped {
         let function = self.load.lock().as_ref().map(|load| load.function.clone_ref(py));
         let item = self.slots[index].share(py);
         let args = item.and_then(|item| self.arguments(py, item).ok());
         let options = self.options.as_deref();
-        host.keep(Dropped {
+        Dropped {
             function,
             args,
             kwargs: None,
@@ -772,6 +793,6 @@ impl Batch {
             timeout: None,
             name: options.and_then(|options| options.name.clone()),
             bare: false,
-        });
+        }
     }
 }

@@ -364,7 +364,7 @@ impl CoreRef<'_> {
         let ticket = Future::ticket(py, self.0.clone_ref(py), class, batch.clone_ref(py))
             .inspect_err(|_| (0..items).for_each(|_| self.give_back()))?;
         let task = Task::new(ticket.clone_ref(py));
-        match self.engine.submit_batch(class, task, self.engine.clock.now(), items) {
+        match self.engine.submit_batch(py, class, task, self.engine.clock.now(), items) {
             Ok(()) => Ok(ticket),
             Err(closed) => {
                 discard(py, closed.0);
@@ -543,9 +543,11 @@ impl CoreRef<'_> {
             }
         }
         self.watch(py, future, due);
-        let unshared = loan.is_some() && due.is_none();
-        let mut claim = if unshared { Claiming::Unshared } else { Claiming::Shared };
+        // A kill answers also those that wait while their resource is looked at.
+        let waits = loan.is_none() || engine.settings.care.validate_after.is_some();
+        let mut claim = if waits || due.is_some() { Claiming::Shared } else { Claiming::Unshared };
         let mut entry = Entry::fresh(Task::new(future.clone_ref(py)), since);
+        let mut enrolled = waits.then(|| Enrolled::new(py, engine, future, since));
         loop {
             let found = loan.take().map(|loan| (Some(loan), Ok(())));
             let (found, ended) = found.unwrap_or_else(|| self.find_loan(py, &entry, &mut seeker));
@@ -578,6 +580,7 @@ impl CoreRef<'_> {
                 return Ok(());
             };
             (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
+            enrolled.get_or_insert_with(|| Enrolled::new(py, engine, future, since));
         }
     }
 
@@ -618,6 +621,31 @@ impl CoreRef<'_> {
             }
         }
         (found, Ok(()))
+    }
+}
+
+/// The task of a call that waits for a loan, for those to find it who answer what waits.
+struct Enrolled<'a, 'py> {
+    py: Python<'py>,
+    engine: &'a Engine<PyHost>,
+    key: u64,
+}
+
+impl<'a, 'py> Enrolled<'a, 'py> {
+    fn new(py: Python<'py>, engine: &'a Engine<PyHost>, future: &Py<Future>, since: Tick) -> Self {
+        let key = engine.loans.enrol(Task::new(future.clone_ref(py)), since);
+        Self { py, engine, key }
+    }
+}
+
+impl Drop for Enrolled<'_, '_> {
+    fn drop(&mut self) {
+        // After a fork a thread that is gone may hold the lock.
+        if !self.engine.is_forsaken()
+            && let Some(task) = self.engine.loans.strike(self.key)
+        {
+            discard(self.py, task);
+        }
     }
 }
 

@@ -639,7 +639,7 @@ impl Runner {
         pace.doubt(span);
         let batch = Task::batch(class, items.to_vec(), pace);
         let (mine, since) = (Arc::clone(&batch), self.engine.clock.now());
-        assert!(self.engine.submit_batch(class, mine, since, items.len()).is_ok(), "accepted");
+        assert!(self.engine.submit_batch((), class, mine, since, items.len()).is_ok(), "accepted");
         lock(&self.accepted).extend(items.iter().cloned());
         batch
     }
