@@ -59,7 +59,7 @@ pub struct Badge<H: Host> {
     /// Relaxed: what must not change while somebody counts is under that lock, the rest stands for itself.
     state: AtomicU8,
     /// The host's marks of the worker's thread, and of the caller's that runs a task on the resource it lends; 0: none.
-    /// Each thread writes its own. Relaxed: what makes a mark worth reading is up to the host.
+    /// The worker writes the one, who holds the loan the other. Relaxed: what makes a mark worth reading is up to the host.
     worker: AtomicUsize,
     caller: AtomicUsize,
 }
@@ -102,15 +102,10 @@ impl<H: Host> Badge<H> {
         self.worker.store(mark, Ordering::Relaxed);
     }
 
-    /// Notes the host's mark of the caller's thread that the worker's resource is lent to.
-    pub fn note_caller(&self, mark: usize) {
+    /// Notes the host's mark of the caller's thread that the worker's resource is lent to; 0 takes it back. Whoever holds
+    /// the loan writes it.
+    pub(in crate::engine) fn note_caller(&self, mark: usize) {
         self.caller.store(mark, Ordering::Relaxed);
-    }
-
-    /// Takes a caller's mark back, unless the next caller has put its own there.
-    pub fn forget_caller(&self, mark: usize) {
-        let relaxed = Ordering::Relaxed;
-        let _ = self.caller.compare_exchange(mark, 0, relaxed, relaxed);
     }
 
     /// The mark of the thread that does this worker's work at the moment.

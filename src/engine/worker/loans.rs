@@ -278,6 +278,8 @@ impl<H: Host> Loans<H> {
     }
 
     fn put(&self, engine: &Engine<H>, loan: Box<Loan<H>>) {
+        // Before the next caller can have it.
+        loan.badge.note_caller(0);
         self.idle.lock().push_back(loan);
         if self.is_sought() {
             // Not every loan will do for a retry.
@@ -384,9 +386,9 @@ impl<H: Host> Loan<H> {
         suits
     }
 
-    /// The worker that lends it.
-    pub fn badge(&self) -> &Arc<Badge<H>> {
-        &self.badge
+    /// Notes the host's mark of the caller's thread, until the loan is given back or goes home.
+    pub fn note_caller(&self, mark: usize) {
+        self.badge.note_caller(mark);
     }
 
     /// Gives a loan back.
@@ -397,6 +399,7 @@ impl<H: Host> Loan<H> {
 
 impl<H: Host> Drop for Loan<H> {
     fn drop(&mut self) {
+        self.badge.note_caller(0);
         if let Some((resource, recorder, care)) = self.kit.take() {
             // First: once its worker is gone, the ledger is complete.
             drop(recorder);

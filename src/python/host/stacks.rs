@@ -12,6 +12,7 @@
 use super::{PyHost, Task};
 use crate::engine::clock::Tick;
 use crate::engine::worker::badge::Badge;
+use crate::engine::worker::loans::Loan;
 use crate::engine::{Engine, Host};
 use crate::sync::Arc;
 use pyo3::ffi;
@@ -57,31 +58,23 @@ pub(super) fn depth(py: Python<'_>) -> usize {
     std::iter::successors(innermost, outer).count()
 }
 
-/// Takes a note back when it is dropped.
-pub(in crate::python) struct Noted<'b> {
-    badge: &'b Badge<PyHost>,
-    caller: Option<usize>,
-}
+/// Takes the note of a worker back when it is dropped.
+pub(in crate::python) struct Noted<'b>(&'b Badge<PyHost>);
 
 /// Notes this thread as the worker's own.
 pub(in crate::python) fn note_worker<'b>(py: Python<'_>, badge: &'b Badge<PyHost>) -> Noted<'b> {
     badge.note_worker(imp::this_thread(py));
-    Noted { badge, caller: None }
+    Noted(badge)
 }
 
-/// Notes this thread as the one that runs a task on the resource that the worker lends it.
-pub(in crate::python) fn note_caller<'b>(py: Python<'_>, badge: &'b Badge<PyHost>) -> Noted<'b> {
-    let thread = imp::this_thread(py);
-    badge.note_caller(thread);
-    Noted { badge, caller: Some(thread) }
+/// Notes this thread as the one that runs a task on a loan. The note is taken back when the loan is let go.
+pub(in crate::python) fn note_caller(py: Python<'_>, loan: &Loan<PyHost>) {
+    loan.note_caller(imp::this_thread(py));
 }
 
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        match self.caller {
-            Some(caller) => self.badge.forget_caller(caller),
-            None => self.badge.note_worker(0),
-        }
+        self.0.note_worker(0);
     }
 }
 

@@ -564,11 +564,8 @@ impl CoreRef<'_> {
                 }
             };
             drop(seeker.take());
-            let badge = Arc::clone(found.badge());
-            let serve = || {
-                let _noted = stacks::note_caller(py, &badge);
-                found.serve(engine, py, entry, claim)
-            };
+            stacks::note_caller(py, &found);
+            let serve = || found.serve(engine, py, entry, claim);
             let (again, interrupt) = seat::as_guest(engine, serve);
             if let Some(interrupt) = interrupt {
                 if let Some((entry, _seeker)) = again {
