@@ -21,6 +21,7 @@ from tasker import (
     ResourceCreationError,
     RunnerStopped,
     SubmittedTask,
+    TaskCancelled,
 )
 from tasker.testing import InlineRunner
 from tests.behaviour.support import Bench
@@ -465,3 +466,20 @@ def test_importing_the_doubles_is_left_to_who_needs_them() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="NoSuchDouble"):
         getattr(tasker.testing, "NoSuchDouble")  # noqa: B009 - checked where it is not known
+
+
+def test_cancel_queued_drops_what_waits_and_the_runner_goes_on() -> None:
+    runner = InlineRunner(Config(on_create=object, worker_count=1), manual=True)
+    later: list[concurrent.futures.Future[int]] = []
+    futures = [runner.submit(lambda _resource, x: x, x) for x in range(3)]
+    futures[0].add_done_callback(lambda _: later.append(runner.submit(lambda _resource: 9)))
+    dropped = runner.cancel_queued("enough")
+    assert [task.args for task in dropped] == [(0,), (1,), (2,)]
+    with pytest.raises(TaskCancelled, match="before it started: enough"):
+        futures[1].result()
+    assert runner.run_all() == 1
+    assert later[0].result() == 9
+    assert runner.metrics().total_tasks_dropped == 3
+    runner.stop()
+    with pytest.raises(RunnerStopped):
+        runner.cancel_queued()

@@ -361,6 +361,25 @@ class InlineRunner(Verbs[R]):
         """
         return self.kill(timeout)
 
+    def cancel_queued(self, reason: str | None = None) -> list[DroppedTask]:
+        """Drops what waits and hands it back; the runner goes on.
+
+        Args:
+            reason: Told in the `TaskCancelled` of each task.
+
+        Returns:
+            The tasks that never started.
+
+        Raises:
+            RunnerStopped: The runner is stopping or has stopped.
+            RuntimeError: The call comes from another thread.
+        """
+        self._check_thread()
+        if self._is_closing():
+            raise RunnerStopped(_tasker._STOPPED)
+        text = "the task was dropped from the queue before it started"
+        return self._drop_waiting(text if reason is None else f"{text}: {reason}")
+
     def recycle(self) -> None:
         """Renews the resource: now, or when the task that uses it has ended.
 
@@ -722,7 +741,8 @@ class InlineRunner(Verbs[R]):
 
     def _drop_waiting(self, reason: str) -> list[DroppedTask]:
         dropped: list[DroppedTask] = []
-        while (task := self._take_next()) is not None:
+        # All of it first: what a callback submits is not touched.
+        for task in list(iter(self._take_next, None)):
             if task.last_error is not None:
                 self._figures.totals["failed"] += 1
                 self._settle(task, error=task.last_error)
