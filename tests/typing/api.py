@@ -45,6 +45,7 @@ from tasker import (
     runners,
 )
 from tasker.testing import InlineRunner, InlineSubmitter
+from tasker.testing.plugin import InlineRunnerFactory
 
 assert_type(tasker.__version__, str)
 
@@ -611,3 +612,10 @@ async def inline_asynchronous() -> None:
 
 
 assert_type(runners(), tuple[Runner[Any], ...])
+
+
+def makes(inline_runner: InlineRunnerFactory) -> None:
+    assert_type(inline_runner(config), InlineRunner[sqlite3.Connection])
+    assert_type(inline_runner(config, manual=True), InlineRunner[sqlite3.Connection])
+    simple: Callable[[Config[sqlite3.Connection]], InlineRunner[sqlite3.Connection]] = inline_runner
+    takes(simple(config))
