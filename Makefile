@@ -138,7 +138,7 @@ docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its example
 	@$(PY) -m pytest --doctest-modules --pyargs tasker
 
 pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on every other Python found
-	$(say) "pythons: native, lifecycle, asyncio and conformance tests on every other Python found"
+	$(say) "pythons: native, lifecycle, asyncio, meetings and conformance tests on every other Python found"
 	@$(PY) scripts/other_pythons.py
 
 instructions: wheel  ## what a task costs in instructions, against its limits; needs valgrind
