@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import threading
 import time
+from typing import ClassVar
 
 from tasker import Config, Runner, StopTimeout
 
@@ -24,20 +25,29 @@ PARALLEL = 4
 SOON = 20.0
 """Seconds in which a call has to be back on a machine that has other things to do."""
 
+MOST_FILES = 100
+"""How many files may be open at a time."""
+
 HAS_STACKS = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 class Garbage:
     """Ends in the collector, and lets other threads run when it does."""
 
+    open_files: ClassVar[set[int]] = set()
+
     def __init__(self, number: int) -> None:
         self.own = self
         self.number = number
-        # Few: while one collection waits in a finalizer there is no other.
-        self.file = os.open(os.devnull, os.O_RDONLY) if number % 30 == 0 else None
+        self.file: int | None = None
+        # While one collection waits in a finalizer there is no other, and files stay open.
+        if number % 30 == 0 and len(self.open_files) < MOST_FILES:
+            self.file = os.open(os.devnull, os.O_RDONLY)
+            self.open_files.add(self.file)
 
     def __del__(self) -> None:
         if self.file is not None:
+            self.open_files.discard(self.file)
             os.close(self.file)
         elif self.number % 3 == 1:
             logging.getLogger("garbage").warning("gone")
