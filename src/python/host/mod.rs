@@ -459,13 +459,12 @@ impl Host for PyHost {
                 if desk.engine().is_forsaken() {
                     child::end_here(py, &result);
                 }
-                let under_way = if future.word.has(ASKED) {
-                    end_attempt(py, desk, future)
-                } else {
-                    UnderWay::NONE
-                };
+                let asked = future.word.has(ASKED);
+                let under_way = asked.then(|| end_attempt(py, desk, future));
                 let ran = self.deliver(py, desk, object, result);
-                under_way.wait(py);
+                if let Some(under_way) = under_way {
+                    under_way.wait(py);
+                }
                 ran
             })
         })
@@ -909,6 +908,7 @@ fn is_overdue(future: &Future, desk: &Desk<'_, PyHost>) -> bool {
 }
 
 /// Ends what may interrupt an attempt whose function has ended; see [`attempt::end`].
+#[cold]
 fn end_attempt(py: Python<'_>, desk: &Desk<'_, PyHost>, future: &Future) -> UnderWay {
     let (call, context) = {
         let mut slot = future.slot.lock();

@@ -54,7 +54,8 @@ struct Place {
     desk: *const (),
     outer: *const Place,
     /// What interrupts the attempt there, where the config's `on_cancel` does.
-    call: RefCell<Option<Arc<Call>>>,
+    /// A pointer that whoever set it keeps alive: nothing is to be dropped after every task.
+    call: Cell<*const Call>,
 }
 
 /// Calls `work` with this thread's seat.
@@ -83,7 +84,7 @@ impl Seat {
         work: impl FnOnce() -> T,
     ) -> T {
         let outer = self.place.get();
-        let place = Place { desk: ptr::from_ref(desk).cast(), outer, call: RefCell::new(None) };
+        let place = Place { desk: ptr::from_ref(desk).cast(), outer, call: Cell::new(ptr::null()) };
         self.place.set(&raw const place);
         let result = work();
         self.place.set(outer);
@@ -91,11 +92,11 @@ impl Seat {
     }
 
     /// Says what interrupts the attempt at the desk that this thread works at.
-    pub(in crate::python) fn set_call(&self, call: Option<Arc<Call>>) {
+    /// Set back to none before the call is let go of.
+    pub(in crate::python) fn set_call(&self, call: Option<&Arc<Call>>) {
         // SAFETY: set by `at_desk` on this thread, whose frame is still below us.
         if let Some(place) = unsafe { self.place.get().as_ref() } {
-            let former = place.call.replace(call);
-            drop(former);
+            place.call.set(call.map_or(ptr::null(), Arc::as_ptr));
         }
     }
 
@@ -106,9 +107,13 @@ impl Seat {
         while let Some(Place { desk: other, outer, call }) = place {
             // SAFETY: the frame that made the place borrows the desk.
             let other = unsafe { &*other.cast::<Desk<'_, PyHost>>() };
-            let call = call.borrow();
-            if call.is_some() && Arc::ptr_eq(other.badge(), desk.badge()) {
-                return call.clone();
+            let call = call.get();
+            if !call.is_null() && Arc::ptr_eq(other.badge(), desk.badge()) {
+                // SAFETY: `set_call` got it from an `Arc` that is alive until it is set back.
+                return Some(unsafe {
+                    Arc::increment_strong_count(call);
+                    Arc::from_raw(call)
+                });
             }
             // SAFETY: as above.
             place = unsafe { outer.as_ref() };

@@ -17,11 +17,12 @@ pub(in crate::python) fn begin(py: Python<'_>, desk: &Desk<'_, PyHost>, owner: O
     }
     let crew = Arc::clone(&desk.engine().host.crew);
     let call = Call::new(crew, Target::Hook(desk.resource().clone_ref(py), owner));
-    seat::with(|seat| seat.set_call(Some(Arc::clone(&call))));
+    seat::with(|seat| seat.set_call(Some(&call)));
     call
 }
 
 /// [`begin`] for a task.
+#[cold]
 pub(in crate::python) fn begin_task(py: Python<'_>, desk: &Desk<'_, PyHost>, task: &Py<Future>) {
     let call = begin(py, desk, Owner::Task(task.clone_ref(py)));
     let future = task.get();
@@ -77,9 +78,6 @@ pub(in crate::python) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Nothing.
-    pub(in crate::python) const NONE: Self = Self { calls: Vec::new(), outer: None };
-
     fn wait_awhile(&mut self, py: Python<'_>, desk: &Desk<'_, PyHost>) {
         if desk.is_on_loan() {
             // Nobody but the caller wants the outcome, and a signal may end its wait.

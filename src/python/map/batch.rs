@@ -604,14 +604,14 @@ impl Current<'_> {
     }
 
     /// The item has ended: its context is nobody's any more, and nothing interrupts it from here on.
-    fn end(&self, py: Python<'_>, desk: &Desk<'_, PyHost>) -> UnderWay {
+    fn end(&self, py: Python<'_>, desk: &Desk<'_, PyHost>) -> Option<UnderWay> {
         let (context, call) = (self.context.take(), self.call.take());
         if context.is_none() && call.is_none() {
-            return UnderWay::NONE;
+            return None;
         }
         let number = self.number.get();
         self.batch.course.listeners.lock().retain(|(other, _)| *other != number);
-        attempt::end(py, desk, call, context)
+        Some(attempt::end(py, desk, call, context))
     }
 }
 
@@ -694,7 +694,9 @@ impl Work<'_, '_> {
                     }
                     Err(error) => Some((index, error)),
                 };
-                under_way.wait(py);
+                if let Some(under_way) = under_way {
+                    under_way.wait(py);
+                }
                 if failed.is_some() {
                     return failed;
                 }
