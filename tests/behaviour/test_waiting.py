@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasker import Priority, QueueFull, TaskCancelled, TaskTimeout
+from tasker import Priority, QueueFull, RunnerStopped, TaskCancelled, TaskTimeout
 from tests.behaviour.support import Bench
 from tests.native.support import PATIENCE, Resource
 
@@ -137,3 +137,25 @@ def test_kill_hands_back_what_never_ran(bench: Bench) -> None:
     for task in dropped:
         task.submit_to(other).result(PATIENCE)
     assert order.seen == [2, 1, 3]
+
+
+def test_what_waits_can_be_dropped_and_the_runner_goes_on(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    futures = [
+        runner.submit(order, 1),
+        runner.options(priority=Priority.HIGH, name="urgent").submit(order, 2),
+    ]
+    dropped = runner.cancel_queued("not needed")
+    assert {(task.args, task.name) for task in dropped} == {((2,), "urgent"), ((1,), None)}
+    for future in futures:
+        error = future.exception(0)
+        assert isinstance(error, TaskCancelled)
+        assert "not needed" in str(error)
+    assert runner.metrics().total_tasks_dropped == 2
+    let_run()
+    assert runner.queue_task(lambda _: 7) == 7
+    assert order.seen == []
+    runner.stop()
+    with pytest.raises(RunnerStopped):
+        runner.cancel_queued()
