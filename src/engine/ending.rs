@@ -155,13 +155,26 @@ impl<H: Host> Engine<H> {
         if taken {
             self.leave_tombstone(scope, word, true);
             self.book_refusal(true);
-            if self.roster.headcount().main == 0 {
-                self.sweep_queue(scope, &self.main);
-            }
+            self.answer_unserved(scope);
         }
         drop(visit);
         self.finish_if_over();
         taken
+    }
+
+    /// Answers what counts on a worker hired on demand that never came up, while there is no other. A task that is
+    /// submitted meanwhile hires a worker of its own, and stands behind those that are counted here.
+    pub(super) fn answer_unserved(&self, scope: H::Scope<'_>) {
+        for _ in 0..self.main.lanes.len() {
+            if self.roster.headcount().main > 0 {
+                return;
+            }
+            if let Some(Entry { task, .. }) = self.main.take_any()
+                && !self.answer(scope, task)
+            {
+                self.main.unbury(1);
+            }
+        }
     }
 
     /// Why a task will not run now.

@@ -242,9 +242,7 @@ impl<H: Host> Engine<H> {
         }
         if post.is_main() && self.settings.on_demand {
             self.vacancies.fetch_add(1, Ordering::Relaxed);
-            if heads.main == 0 {
-                self.sweep_queue(scope, &self.main);
-            }
+            self.answer_unserved(scope);
         }
     }
 
