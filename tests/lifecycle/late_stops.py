@@ -25,8 +25,8 @@ PARALLEL = 4
 SOON = 20.0
 """Seconds in which a call has to be back on a machine that has other things to do."""
 
-MOST_FILES = 100
-"""How many files may be open at a time."""
+MOST = 2_000
+"""How much garbage may lie about."""
 
 HAS_STACKS = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
@@ -34,20 +34,17 @@ HAS_STACKS = not sysconfig.get_config_var("Py_GIL_DISABLED")
 class Garbage:
     """Ends in the collector, and lets other threads run when it does."""
 
-    open_files: ClassVar[set[int]] = set()
+    alive: ClassVar[set[int]] = set()
 
     def __init__(self, number: int) -> None:
         self.own = self
         self.number = number
-        self.file: int | None = None
-        # While one collection waits in a finalizer there is no other, and files stay open.
-        if number % 30 == 0 and len(self.open_files) < MOST_FILES:
-            self.file = os.open(os.devnull, os.O_RDONLY)
-            self.open_files.add(self.file)
+        self.file = os.open(os.devnull, os.O_RDONLY) if number % 30 == 0 else None
+        self.alive.add(id(self))
 
     def __del__(self) -> None:
+        self.alive.discard(id(self))
         if self.file is not None:
-            self.open_files.discard(self.file)
             os.close(self.file)
         elif self.number % 3 == 1:
             logging.getLogger("garbage").warning("gone")
@@ -58,6 +55,10 @@ class Garbage:
 def litter(over: threading.Event) -> None:
     number = 0
     while not over.is_set():
+        # While one collection waits in a finalizer there is no other, and garbage piles up.
+        if len(Garbage.alive) > MOST:
+            time.sleep(0.001)
+            continue
         for _ in range(20):
             Garbage(number)
             number += 1
@@ -97,7 +98,8 @@ class Calls:
             def hold(_: object, free: threading.Event, entered: threading.Event) -> None:
                 entered.set()
                 while not free.wait(0.001):
-                    Garbage(1)
+                    if len(Garbage.alive) < MOST:
+                        Garbage(1)
 
             runner = Runner(Config(on_create=object, worker_count=3, thread_bound=number % 2 == 0))
             if number % 2:
