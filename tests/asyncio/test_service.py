@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from tasker import Runner
-from tests.docs.test_examples import COMPILE, ROOT, code_in
+from tests.docs.pages import COMPILE, ROOT, code_in
 from tests.native.support import PATIENCE
 
 App = Callable[[dict[str, Any], Any, Any], Coroutine[Any, Any, None]]
