@@ -33,13 +33,14 @@ pub(in crate::python) fn are_same(py: Python<'_>, one: &Py<PyAny>, other: &Py<Py
 /// The context of a stride of items. It is left by [`Copy::leave`], which a caller must not forget.
 pub(in crate::python) struct Copy<'s> {
     original: Option<&'s Py<PyAny>>,
+    has_variables: bool,
     entered: Option<(Py<PyAny>, ffi::Py_ssize_t)>,
 }
 
 impl<'s> Copy<'s> {
-    /// Items run in copies of `original`, or, without one, in the context that there is.
-    pub(in crate::python) fn of(original: Option<&'s Py<PyAny>>) -> Self {
-        Self { original, entered: None }
+    /// Items run in copies of `original`, or, without one, in the context that there is. `has_variables`: of `original`.
+    pub(in crate::python) fn of(original: Option<&'s Py<PyAny>>, has_variables: bool) -> Self {
+        Self { original, has_variables, entered: None }
     }
 
     /// Sees to it that the next item finds a context as if it were the first in it.
@@ -60,7 +61,7 @@ impl<'s> Copy<'s> {
             door::release(py, copy);
             return Err(error);
         }
-        if decimal::may_be_in(&copy)
+        if self.has_variables
             && let Err(error) = decimal::isolate(py)
         {
             door::exit_context(py, &copy);

@@ -11,6 +11,7 @@ use crate::engine::task::batch::{Deal, Pace, Stride};
 use crate::engine::task::token::Token;
 use crate::engine::worker::desk::Desk;
 use crate::python::context::TaskContext;
+use crate::python::context::decimal;
 use crate::python::context::snapshot::Snapshot;
 use crate::python::context::variables;
 use crate::python::error::{self, ResourceCreationError, RunnerBroken, TaskCancelled};
@@ -243,6 +244,8 @@ pub(in crate::python) struct Batch {
     /// An item is a tuple of arguments.
     spread: bool,
     load: Mutex<Option<Load>>,
+    /// The context of the load, which never changes, holds variables.
+    has_variables: bool,
     /// Items without an outcome; at zero the load is let go of.
     undone: AtomicUsize,
     /// The items that became tasks and have no outcome yet, by their places.
@@ -280,6 +283,7 @@ impl Batch {
             core: make.core.clone_ref(py),
             options: make.options.cloned(),
             spread: make.spread,
+            has_variables: make.load.context.as_ref().is_some_and(decimal::may_be_in),
             load: Mutex::new(Some(make.load)),
             tasks: Mutex::new(Vec::new()),
         };
@@ -670,7 +674,7 @@ impl Work<'_, '_> {
         let batch = self.batch.get();
         let (context, call) = (RefCell::new(None), RefCell::new(None));
         let current = Current { batch, number: Cell::new(0), context, call };
-        let mut copy = variables::Copy::of(self.context);
+        let mut copy = variables::Copy::of(self.context, batch.has_variables);
         let failed = seat.inside_item(task.future(), self.function, &current, || {
             loop {
                 let index = desk.start_item(py, task, &batch.deal, stride)?;
