@@ -48,6 +48,20 @@ def test_links_lead_to_pages_and_headings() -> None:
             assert not anchor or anchor in anchors, f"{name_of(page)}: no {target}#{anchor}"
 
 
+def test_every_page_is_listed_in_the_index() -> None:
+    index = ROOT / "docs" / "index.md"
+    targets = re.findall(r"\]\(([^):#]+)", index.read_text("utf-8"))
+    linked = {(index.parent / target).resolve() for target in targets}
+    pages = {page.resolve() for page in (ROOT / "docs").rglob("*.md")} - {index.resolve()}
+    assert sorted(map(name_of, pages - linked)) == []
+
+
+def test_no_page_shows_what_a_merge_left_behind() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        markers = re.findall(r"^(?:<{7}|>{7}) .*", page.read_text("utf-8"), re.MULTILINE)
+        assert markers == [], name_of(page)
+
+
 def test_standard_library_is_indexed_without_losing_a_file(tmp_path: Path) -> None:
     program, database = ROOT / "examples" / "index_stdlib.py", tmp_path / "index.db"
     result = run(program, "--limit", "60", "--database", database, cwd=tmp_path)
