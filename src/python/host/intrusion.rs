@@ -65,14 +65,14 @@ fn came_of_handler(error: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// Whether the call of the runner that this thread makes just now comes in the middle of a task, from what was run
-/// there and the task did not call. `function`: the task's; without one, everything below may be looked through.
-pub(in crate::python) fn has_intruder(py: Python<'_>, function: Option<&Bound<'_, PyAny>>) -> bool {
+/// there and the task did not call. `function`: the task's, where the look ends.
+pub(in crate::python) fn has_intruder(py: Python<'_>, function: &Bound<'_, PyAny>) -> bool {
     // Without memory for the look: a task that waits for another is common, this is not.
     find_intruder(py, function).unwrap_or(false)
 }
 
-fn find_intruder(py: Python<'_>, function: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    let entered = function.map(callable::code).transpose()?.flatten();
+fn find_intruder(py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let entered = callable::code(function)?;
     // Signal handlers run nowhere else.
     let on_main_thread = wait::on_main_thread(py);
     // SAFETY: attached; an owned reference, or null where no Python code runs.

@@ -493,7 +493,8 @@ impl Host for PyHost {
         };
         // They may ask the runner itself, and are answered on this very resource.
         let ask = |what, hook, args: &[&Py<PyAny>]| {
-            let answer = seat::with(|seat| seat.at_desk(desk, || door::call_with(py, hook, args)));
+            let call = || door::call_with(py, hook, args);
+            let answer = seat::with(|seat| seat.at_desk(desk, || seat.inside_hook(hook, call)));
             child::end_here(py, &answer);
             truth(py, what, answer)
         };

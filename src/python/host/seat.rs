@@ -27,7 +27,7 @@ pub(in crate::python) struct Seat {
     employer: Cell<*const Employer>,
     place: Cell<*const Place>,
     task: Cell<*mut pyo3::ffi::PyObject>,
-    /// The function of that task, or of its item.
+    /// The function of that task, of its item, or the hook that is asked about the resource: what uses it at the moment.
     function: Cell<*mut pyo3::ffi::PyObject>,
     /// The item of a batch that this thread runs, `task` being the batch's ticket.
     item: Cell<*const ()>,
@@ -163,6 +163,18 @@ impl Seat {
         result
     }
 
+    /// Runs `work` with this thread inside a hook that uses the resource of the desk.
+    pub(in crate::python) fn inside_hook<T>(
+        &self,
+        hook: &Py<PyAny>,
+        work: impl FnOnce() -> T,
+    ) -> T {
+        let outer = self.function.replace(hook.as_ptr());
+        let result = work();
+        self.function.set(outer);
+        result
+    }
+
     /// Wakes whom this thread has yet to wake, before it runs a function that may take long.
     ///
     /// One that took a few microseconds just now is taken to be quick again, and the wake-up put off to the end of
@@ -247,12 +259,13 @@ fn is_of(engine: &Arc<Engine<PyHost>>) -> impl Fn(&Desk<'_, PyHost>) -> bool {
     |desk| Arc::ptr_eq(desk.engine(), engine)
 }
 
-/// Whether the present call comes in the middle of the task that this thread runs, without being part of it.
+/// Whether the present call comes in the middle of what uses the resource, without being part of it. Between a task's
+/// end and the next begin nothing does: a finalizer of the task's arguments, say, may have it.
 fn is_intruder(py: Python<'_>) -> bool {
     let function = with(|seat| seat.function.get());
-    // SAFETY: set by `inside_task` on this thread, whose caller keeps the function alive meanwhile.
+    // SAFETY: set by `inside_task` or `inside_hook` on this thread, whose caller keeps the function alive meanwhile.
     let function = unsafe { Bound::from_borrowed_ptr_or_opt(py, function) };
-    intrusion::has_intruder(py, function.as_ref())
+    function.is_some_and(|function| intrusion::has_intruder(py, &function))
 }
 
 /// Whether a wait of this thread for a task of this engine might never end: it is a worker of it, whose resource is not
