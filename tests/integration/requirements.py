@@ -1,4 +1,4 @@
-"""What the tests of the PostgreSQL server need, and what is said when it is not there."""
+"""What the tests of servers and drivers need, and what is said when it is not there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
 
 REQUIRED = "TASKER_REQUIRE_POSTGRESQL"
-"""With this environment variable set, a missing server is an error."""
+"""With this environment variable set, a missing server or driver is an error."""
 
 
 class Missing(Exception):
@@ -43,6 +46,29 @@ def user() -> str | None:
         if name in names:
             return name
     raise Missing("the server refuses root, and there is no user postgres or nobody")
+
+
+def library(name: str) -> Any:
+    """Imports a library; without it the test is skipped.
+
+    Raises:
+        Missing: It is not there, and `REQUIRED` is set.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        do_without(f"no {name}: {error}")
+
+
+def do_without(what: str) -> NoReturn:
+    """Skips a test for which something is missing.
+
+    Raises:
+        Missing: `REQUIRED` is set.
+    """
+    if REQUIRED in os.environ:
+        raise Missing(what)
+    pytest.skip(what)
 
 
 def missing() -> str | None:

@@ -66,7 +66,7 @@ def test_sqlite3(runners: Runners) -> None:
 
 
 def test_apsw(runners: Runners) -> None:
-    apsw: Any = pytest.importorskip("apsw")
+    apsw: Any = requirements.library("apsw")
     runner = start(
         runners,
         on_create=lambda: apsw.Connection(":memory:"),
@@ -79,7 +79,7 @@ def test_apsw(runners: Runners) -> None:
 
 
 def test_duckdb(runners: Runners) -> None:
-    duckdb: Any = pytest.importorskip("duckdb")
+    duckdb: Any = requirements.library("duckdb")
     runner = start(
         runners,
         on_create=lambda: duckdb.connect(":memory:"),
@@ -118,10 +118,10 @@ def test_psycopg(runners: Runners, request: pytest.FixtureRequest) -> None:
 def mariadb() -> Iterator[dict[str, Any]]:
     """A MariaDB server of the tests' own: how to connect with it."""
     programs = [shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in PROGRAMS]
-    pytest.importorskip("pymysql")
+    requirements.library("pymysql")
     install, daemon = programs
     if install is None or daemon is None:
-        pytest.skip("no MariaDB (Debian package mariadb-server)")
+        requirements.do_without("no MariaDB (Debian package mariadb-server)")
     with tempfile.TemporaryDirectory(prefix="tasker-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         options = (
@@ -155,7 +155,7 @@ PROGRAMS = ("mariadb-install-db", "mariadbd")
 
 
 def test_pymysql(runners: Runners, mariadb: dict[str, Any]) -> None:
-    pymysql: Any = pytest.importorskip("pymysql")
+    pymysql: Any = requirements.library("pymysql")
 
     def kill_query(connection: Any) -> None:
         other = pymysql.connect(**mariadb)
@@ -182,7 +182,7 @@ def test_pymysql(runners: Runners, mariadb: dict[str, Any]) -> None:
 
 
 def test_z3(runners: Runners) -> None:
-    z3: Any = pytest.importorskip("z3")
+    z3: Any = requirements.library("z3")
 
     def pigeons() -> Any:
         """Makes a problem that is far too hard, in a context of its own."""
@@ -206,9 +206,9 @@ def test_z3(runners: Runners) -> None:
 
 
 def test_onnxruntime(runners: Runners) -> None:
-    onnxruntime: Any = pytest.importorskip("onnxruntime")
-    onnx: Any = pytest.importorskip("onnx")
-    numpy: Any = pytest.importorskip("numpy")
+    onnxruntime: Any = requirements.library("onnxruntime")
+    onnx: Any = requirements.library("onnx")
+    numpy: Any = requirements.library("numpy")
     helper, kinds = onnx.helper, onnx.TensorProto
 
     def count() -> Any:

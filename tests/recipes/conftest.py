@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.integration import requirements
 from tests.integration.conftest import server
-from tests.integration.requirements import REQUIRED, Missing
 
 if TYPE_CHECKING:
     from tests.integration.postgresql import Server
@@ -21,11 +19,8 @@ __all__ = ["server"]
 
 def need(found: object, what: str) -> None:
     """Skips a test for want of something, unless everything is required."""
-    if found:
-        return
-    if REQUIRED in os.environ:
-        raise Missing(what)
-    pytest.skip(what)
+    if not found:
+        requirements.do_without(what)
 
 
 def need_modules(*names: str) -> None:
