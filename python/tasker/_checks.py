@@ -38,16 +38,23 @@ def check_callable(name: str, value: object, *, optional: bool = False) -> None:
         raise ConfigError(f"{name} must be a plain function, got {kind}: {shown(value)}")
 
 
-def check_judges(is_broken: object, check_health: object) -> None:
-    """Raises `ConfigError` unless the hooks that judge errors can be called as they will be.
+def check_hook(name: str, value: object, *arguments: str) -> None:
+    """Raises `ConfigError` unless *value* is `None`, or can be called with so many *arguments*.
 
-    One that takes other arguments would first fail with the first error of a task, in the log.
+    One that takes others would first fail where its runner calls it, late and in the log.
     """
+    check_callable(name, value, optional=True)
+    if not takes(value, *arguments):
+        raise wrong(name, f"callable with ({', '.join(arguments)})", value)
+
+
+def check_judges(is_broken: object, check_health: object) -> None:
+    """Raises `ConfigError` unless the hooks that judge errors can be called as they will be."""
+    check_callable("check_health", check_health, optional=True)
     if is_broken is not None and check_health is not None:
         raise ConfigError("is_broken and check_health exclude each other: give is_broken alone")
-    if not takes(is_broken, object(), Exception()):
-        raise wrong("is_broken", "callable with (resource, error)", is_broken)
-    if not takes(check_health, Exception()):
+    check_hook("is_broken", is_broken, "resource", "error")
+    if not takes(check_health, "error"):
         must_be = "callable with (error) alone (is_broken is called with (resource, error))"
         raise wrong("check_health", must_be, check_health)
 

@@ -25,6 +25,7 @@ from tasker import _hints
 from tasker._checks import (
     check_callable,
     check_count,
+    check_hook,
     check_judges,
     check_limit,
     check_logger,
@@ -156,11 +157,9 @@ class Config(Generic[R]):
         # What was checked is what is used: a number's class may say something else the next time.
         put = partial(object.__setattr__, self)
         check_callable("on_create", self.on_create)
-        check_callable("on_destroy", self.on_destroy, optional=True)
+        check_hook("on_destroy", self.on_destroy, "resource")
         put("worker_count", check_count("worker_count", self.worker_count, least=1))
         check_type("context", self.context, Context, optional=True)
-        check_callable("is_broken", self.is_broken, optional=True)
-        check_callable("check_health", self.check_health, optional=True)
         check_judges(self.is_broken, self.check_health)
         maximum = check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
         put("max_worker_count", maximum)
@@ -173,11 +172,11 @@ class Config(Generic[R]):
         put("max_queue_size", size)
         put("when_full", check_word("when_full", self.when_full, ("block", "raise")))
         put("task_timeout", check_limit("task_timeout", self.task_timeout))
-        check_callable("validate", self.validate, optional=True)
+        check_hook("validate", self.validate, "resource")
         idle = check_seconds("validate_after_idle", self.validate_after_idle, zero=True)
         put("validate_after_idle", idle)
-        check_callable("reset", self.reset, optional=True)
-        check_callable("on_cancel", self.on_cancel, optional=True)
+        check_hook("reset", self.reset, "resource")
+        check_hook("on_cancel", self.on_cancel, "resource")
         tasks = self.max_tasks_per_resource
         tasks = check_count("max_tasks_per_resource", tasks, least=1, optional=True)
         put("max_tasks_per_resource", tasks)

@@ -353,9 +353,14 @@ def test_a_field_that_comes_later_is_refused_rather_than_ignored() -> None:
         ("is_broken", lambda _error: True),
         ("is_broken", lambda: True),
         ("is_broken", lambda _resource, _error, *, driver: driver),
+        *(
+            (hook, given)
+            for hook in ("on_destroy", "validate", "reset", "on_cancel")
+            for given in (lambda: True, lambda _resource, _other: True)
+        ),
     ],
 )
-def test_a_judge_that_takes_other_arguments_is_refused(
+def test_a_hook_that_takes_other_arguments_is_refused(
     hook: str, given: Callable[..., bool]
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{hook} must be callable with"):
@@ -386,9 +391,10 @@ class Annotated:
         BaseException.with_traceback,
     ],
 )
-def test_a_judge_whose_signature_fits_or_is_not_known_is_taken(given: Any) -> None:
-    hook = "is_broken" if given is BaseException.with_traceback else "check_health"
-    assert getattr(make(**{hook: given}), hook) is given
+def test_a_hook_whose_signature_fits_or_is_not_known_is_taken(given: Any) -> None:
+    hooks = ["check_health", "on_destroy", "validate", "reset", "on_cancel"]
+    for hook in ["is_broken"] if given is BaseException.with_traceback else hooks:
+        assert getattr(make(**{hook: given}), hook) is given
 
 
 def test_the_two_judges_exclude_each_other() -> None:
