@@ -368,7 +368,11 @@ def test_a_child_forked_in_a_task_ends_as_the_task_does_there(
 
 @pytest.mark.parametrize(("end", "status"), ENDS.items())
 @pytest.mark.parametrize(
-    "hook", ["on_create", "on_destroy", "validate", "reset", "is_broken", "initializer", "callback"]
+    "hook",
+    [
+        *("on_create", "on_destroy", "validate", "reset", "is_broken", "on_cancel"),
+        *("initializer", "callback", "context callback"),
+    ],
 )
 def test_a_child_forked_in_a_hook_ends_as_the_hook_does_there(
     hook: str, end: str, status: int
@@ -386,16 +390,27 @@ def test_a_child_forked_in_a_hook_ends_as_the_hook_does_there(
         def fail(_: object) -> None:
             raise OSError
 
+        def cancel_and_wait(_: object) -> None:
+            current_context().cancel()
+            eventually(lambda: statuses)
+
         fields: dict[str, Any] = {"validate_after_idle": 0.0} if name == "validate" else {}
         if name == "initializer":
             with ThreadPoolExecutor(1, initializer=fork) as pool:
                 pool.submit(id, 7).result()
+        elif name == "context callback":
+            context = Context()
+            with context.on_cancel(fork):
+                context.cancel()
+                eventually(lambda: statuses)
         else:
             if name != "callback":
                 fields[name] = fork
             with Runner(config(**fields)) as runner:
                 free = threading.Event()
                 runner.submit(fail if name == "is_broken" else id).exception()
+                if name == "on_cancel":
+                    runner.submit(cancel_and_wait).exception()
                 future = runner.submit(lambda _: free.wait(20))
                 future.add_done_callback(fork if name == "callback" else id)
                 future.add_done_callback(lambda _: say("later", os.getpid() == parent))
@@ -403,7 +418,8 @@ def test_a_child_forked_in_a_hook_ends_as_the_hook_does_there(
         say(statuses)
 
     output, errors = run_aloud(program, hook, end, options=QUIETLY)
-    assert output == [*(["later True"] if hook != "initializer" else []), f"[{status}]"]
+    has_task = hook not in ("initializer", "context callback")
+    assert output == [*(["later True"] if has_task else []), f"[{status}]"]
     assert ("ZeroDivisionError" in errors) == (end == "raise")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import logging
 import signal
 import sys
 import threading
@@ -378,6 +379,32 @@ def test_one_that_hangs_delays_no_other_no_limit_and_no_growth(
     for future in futures:
         with pytest.raises(TaskTimeout):
             future.result()
+
+
+def test_a_log_that_hangs_on_one_that_hangs_delays_no_other(runners: Runners) -> None:
+    logging_it, hang, record = threading.Event(), Callback(blocks=True), threading.Event()
+
+    class Stuck(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            logging_it.set()
+            assert record.wait(PATIENCE)
+
+    logger = logging.Logger("stuck")
+    logger.addHandler(Stuck())
+    runner = runners.start(worker_count=2, logger=logger)
+
+    def task(_: object, callback: Callback) -> bool:
+        context = current_context()
+        with context.on_cancel(callback):
+            context.cancel()
+            return callback.called.wait(PATIENCE / 2)
+
+    first = runner.submit(task, hang)
+    assert logging_it.wait(PATIENCE)
+    assert runner.queue_task(task, Callback())
+    record.set()
+    hang.release.set()
+    assert first.result()
 
 
 def test_a_helper_that_cannot_be_started_is_an_error_of_the_registration(

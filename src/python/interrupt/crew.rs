@@ -102,7 +102,11 @@ impl Crew {
                         call.want();
                     }
                 }
-                Job::Slow(call) => call.report_slow(py, host),
+                Job::Slow(call) => {
+                    // The log's handlers are the user's, too.
+                    self.have_another_listen(py, engine);
+                    call.report_slow(py, host);
+                }
             }
             self.helpers.done();
         }

@@ -13,7 +13,7 @@ use self::crew::{Crew, Job};
 use super::callable;
 use super::exit;
 use super::future::{Future, name_of};
-use super::host::{PyHost, door};
+use super::host::{PyHost, child, door};
 use super::log::{self, Level};
 use super::map::batch::Batch;
 use super::wait::{self, Limit};
@@ -183,6 +183,7 @@ impl Call {
             Some(function) => {
                 MAKING.with_borrow_mut(|making| making.push(Arc::as_ptr(self)));
                 let result = door::call(py, &function, argument.as_ref(), None, None);
+                child::end_here(py, &result);
                 MAKING.with_borrow_mut(Vec::pop);
                 door::release(py, function);
                 result.and_then(|answer| {
