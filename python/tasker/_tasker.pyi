@@ -483,7 +483,8 @@ class Runner(Generic[_R]):
         task that a worker was just about to start is handed back by the next call.
 
         Returns:
-            The tasks that never started and that no other call has handed back.
+            The tasks that never started and that no other call has handed back, the higher classes
+            first. Within a class tasks stand in the order of the queue, a `map`'s items together.
 
         Raises:
             ConfigError: *timeout* is no number. Nothing has begun.
@@ -534,7 +535,7 @@ class Runner(Generic[_R]):
             reason: Told in the `TaskCancelled` of each task.
 
         Returns:
-            The tasks that never started.
+            The tasks that never started, in the order in which `kill` hands them back.
 
         Raises:
             RunnerStopped: The runner is stopping or has stopped.
@@ -752,6 +753,8 @@ def _call_outside_tasks(function: Callable[[], _T]) -> _T: ...
 def _promise(future: Future[_T]) -> asyncio.Future[_T]: ...
 def _check_task(function: object) -> None: ...
 def _task_name(function: object) -> str: ...
+def _note_calling(error: BaseException) -> None: ...
+def _note_attempts(error: BaseException, attempts: int) -> None: ...
 
 # Called by tasker._asyncio.
 def _abandon_starts_with(context: Context) -> None: ...

@@ -307,13 +307,13 @@ impl<H: Host> Engine<H> {
         self.discard_dead(scope, queue, dead);
     }
 
-    /// Takes what `live` rejects, under a lock, out of all classes, but for retries.
+    /// Takes what `live` rejects, under a lock, out of all classes, the highest first, but for retries.
     pub(super) fn sift(
         queue: &Queue<H::Task>,
         live: impl Fn(&H::Task, Tick) -> bool,
     ) -> Vec<H::Task> {
         let sift = |class| queue.lanes.sift(class, &live);
-        let dead = Class::ALL.into_iter().flat_map(sift).collect();
+        let dead = Class::ALL.into_iter().rev().flat_map(sift).collect();
         if !queue.lanes.is_empty() {
             // Who looked meanwhile may have found nothing.
             queue.bell.ring();

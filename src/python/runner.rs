@@ -30,6 +30,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -600,7 +601,9 @@ fn not_ready(py: Python<'_>, engine: &Engine<PyHost>) -> PyResult<String> {
     Ok(text)
 }
 
-fn dropped_tasks(py: Python<'_>, dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {
+/// What was dropped, the higher classes first.
+fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {
+    dropped.sort_by_key(|task| Reverse(task.class));
     let Facade { priority, dropped_task, without_resource, .. } = Facade::get(py)?;
     let mut tasks = Vec::with_capacity(dropped.len());
     for task in dropped {
