@@ -66,6 +66,17 @@ pub(super) fn set_cause(py: Python<'_>, error: &Py<PyAny>, cause: &Py<PyAny>) {
     }
 }
 
+/// The traceback of an exception, if it was raised where a frame was left by it.
+pub(super) fn traceback<'py>(error: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: an exception; a new reference, or null.
+    let traceback = unsafe {
+        let traceback = pyo3::ffi::PyException_GetTraceback(error.as_ptr());
+        Bound::from_owned_ptr_or_opt(error.py(), traceback)
+    };
+    // Where code took it away, as with `with_traceback(None)`, that is in its place.
+    traceback.filter(|traceback| !traceback.is_none())
+}
+
 /// Raises an exception object as it is.
 pub(super) fn raise(py: Python<'_>, error: Py<PyAny>) -> PyErr {
     PyErr::from_value(error.into_bound(py))

@@ -3,6 +3,7 @@
 //! A library may keep one ready-made exception and raise it again and again. So a new note of ours takes the place of
 //! the former, which is known by how it begins. An exception that takes no notes is left as it is.
 
+use super::error::traceback;
 use super::host::door;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
@@ -39,15 +40,7 @@ pub(super) fn calling(py: Python<'_>, error: &Py<PyAny>) {
 }
 
 fn is_of_call(py: Python<'_>, error: &Py<PyAny>) -> bool {
-    if !error.bind(py).is_exact_instance_of::<PyTypeError>() {
-        return false;
-    }
-    // SAFETY: an exception; a new reference, or null.
-    let traceback = unsafe {
-        let traceback = pyo3::ffi::PyException_GetTraceback(error.as_ptr());
-        Bound::from_owned_ptr_or_opt(py, traceback)
-    };
-    traceback.is_none()
+    error.bind(py).is_exact_instance_of::<PyTypeError>() && traceback(error.bind(py)).is_none()
 }
 
 /// Notes for which item of a `map` it was raised; what a former note tells of is still told.

@@ -189,9 +189,12 @@ def test_an_ordinary_error_changes_nothing(runners: Runners) -> None:
     def fail_with_its_frame(_resource: Resource, frame: FrameType | None = None) -> None:
         raise Alarm
 
+    def fail_for_what_left_no_traceback(_resource: Resource) -> None:
+        raise Alarm from DriverError().with_traceback(None)
+
     runner = lending(runners)
     before = runner.run_task(lambda resource: resource.number)
-    for task in (fail, fail_with_its_frame):
+    for task in (fail, fail_with_its_frame, fail_for_what_left_no_traceback):
         with pytest.raises(Alarm):
             runner.run_task(task)
     assert runner.run_task(lambda resource: resource.number) == before

@@ -10,7 +10,7 @@
 //! `weakref.finalize` registers.
 
 use super::door;
-use crate::python::{callable, wait};
+use crate::python::{callable, error, wait};
 use pyo3::exceptions::{PyException, PyKeyError, PyKeyboardInterrupt, PyNameError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyWeakref, PyWeakrefMethods};
@@ -44,14 +44,14 @@ fn came_of_handler(error: &Bound<'_, PyAny>) -> PyResult<bool> {
             return Ok(true);
         }
         // SAFETY: an exception; owned references, or null.
-        let (mut traceback, context, cause) = unsafe {
+        let (context, cause) = unsafe {
             let own = |object| Bound::from_owned_ptr_or_opt(py, object);
             (
-                own(ffi::PyException_GetTraceback(error.as_ptr())),
                 own(ffi::PyException_GetContext(error.as_ptr())),
                 own(ffi::PyException_GetCause(error.as_ptr())),
             )
         };
+        let mut traceback = error::traceback(&error);
         while let Some(entry) = traceback {
             if is_handler(&entry.getattr(intern!(py, "tb_frame"))?)? {
                 return Ok(true);

@@ -1,6 +1,6 @@
 //! What becomes of an item's error: it names the item, and ends the iteration or is handed out in place of a result.
 
-use crate::python::error::{RunnerBroken, RunnerStopped, TaskCancelled};
+use crate::python::error::{RunnerBroken, RunnerStopped, TaskCancelled, traceback};
 use crate::python::host::door;
 use crate::python::note;
 use pyo3::exceptions::{PyBaseException, PyException};
@@ -35,15 +35,7 @@ pub(super) fn is_handed_out(py: Python<'_>, error: &Py<PyAny>, index: u64) -> Py
 /// Whether an item ended so because it was dropped from the queue, and not because its function said so: what a
 /// function raises has a traceback.
 fn is_dropped(py: Python<'_>, error: &Py<PyAny>) -> bool {
-    if !door::is_instance::<TaskCancelled>(py, error) {
-        return false;
-    }
-    // SAFETY: an exception; a new reference, or null.
-    let traceback = unsafe {
-        let traceback = pyo3::ffi::PyException_GetTraceback(error.as_ptr());
-        Bound::from_owned_ptr_or_opt(py, traceback)
-    };
-    traceback.is_none()
+    door::is_instance::<TaskCancelled>(py, error) && traceback(error.bind(py)).is_none()
 }
 
 /// [`is_handed_out`] for `amap`, whose items are tasks of asyncio's.
