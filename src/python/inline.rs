@@ -7,10 +7,12 @@ use super::future::settle::{self, Callback};
 use super::future::{Future, name_of, track};
 use super::host::{door, seat};
 use super::interrupt::ward::Ward;
+use super::note;
 use super::verbs::core::check_task;
 use crate::engine::task::token::Token;
 use crate::engine::task::{ASKED, TOLD};
 use crate::sync::Arc;
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
 /// Makes a call as an attempt of a task, whose function it calls: `current_context()` works in it. Calls `doubt` when
@@ -84,6 +86,22 @@ pub(super) fn _promise(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
 #[pyfunction]
 pub(super) fn _check_task(function: &Bound<'_, PyAny>) -> PyResult<()> {
     check_task(function)
+}
+
+/// Notes on the error of a task what a worker notes as the attempt ends: how tasks are called.
+#[pyfunction]
+pub(super) fn _note_calling(error: &Bound<'_, PyBaseException>) {
+    note::calling(error.py(), error.as_any().as_unbound());
+}
+
+/// Notes on it how many resources the task was tried on.
+#[pyfunction]
+pub(super) fn _note_attempts(error: &Bound<'_, PyBaseException>, attempts: u32) {
+    let py = error.py();
+    if let Err(refusal) = note::attempts(py, error.as_any().as_unbound(), attempts) {
+        // It takes no notes. The caller gets it all the same.
+        door::release(py, refusal);
+    }
 }
 
 /// The name of a task by its function, for people.

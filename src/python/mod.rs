@@ -47,7 +47,10 @@ mod _tasker {
     #[pymodule_export]
     use super::host::thread::_Course;
     #[pymodule_export]
-    use super::inline::{_call_as_task, _call_outside_tasks, _check_task, _promise, _task_name};
+    use super::inline::{
+        _call_as_task, _call_outside_tasks, _check_task, _note_attempts, _note_calling, _promise,
+        _task_name,
+    };
     #[pymodule_export]
     use super::interrupt::handle::CancelHandle;
     #[pymodule_export]

@@ -225,6 +225,56 @@ def test_attempts_are_one_more_than_retries(
 
 @VERB
 @JUDGE
+def test_an_error_that_is_raised_again_and_again_has_one_note(
+    bench: Bench, verb: str, judge: dict[str, Any]
+) -> None:
+    runner = bench.start(**judge, max_retries=1)
+    error = Broken()
+
+    def fail(_resource: Resource) -> None:
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(Broken):
+            getattr(runner, verb)(fail)
+    assert error.__notes__ == ["tasker gave up after 2 attempts, each on another resource"]
+
+
+class Unnoted(Broken):
+    """An error that takes no notes."""
+
+    __notes__ = property(lambda self: 1 / 0)
+
+    def add_note(self, note: str, /) -> None:
+        raise RuntimeError(note)
+
+
+@VERB
+@JUDGE
+def test_an_error_that_takes_no_notes_is_the_outcome_all_the_same(
+    bench: Bench, verb: str, judge: dict[str, Any]
+) -> None:
+    runner = bench.start(**judge, max_retries=1)
+
+    def fail(_resource: Resource) -> None:
+        raise Unnoted
+
+    with pytest.raises(Unnoted):
+        getattr(runner, verb)(fail)
+    assert runner.metrics().total_tasks_failed == 1
+
+
+@VERB
+def test_the_error_of_a_wrong_call_says_how_tasks_are_called(bench: Bench, verb: str) -> None:
+    runner = bench.start()
+    with pytest.raises(TypeError) as raised:
+        getattr(runner, verb)(lambda: None)
+    (note,) = raised.value.__notes__
+    assert note.startswith("tasker calls a task as fn(resource, *args, **kwargs)")
+
+
+@VERB
+@JUDGE
 def test_each_attempt_gets_another_resource(bench: Bench, verb: str, judge: dict[str, Any]) -> None:
     runner = bench.start(**judge)
     flaky = Flaky(failures=3)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tasker import Priority, QueueFull, RunnerStopped, TaskCancelled, TaskTimeout
+from tasker import (
+    Priority,
+    QueueFull,
+    RunnerStopped,
+    StopTimeout,
+    TaskCancelled,
+    TaskTimeout,
+)
 from tests.behaviour.support import Bench
 from tests.native.support import PATIENCE, Resource
 
@@ -159,3 +166,104 @@ def test_what_waits_can_be_dropped_and_the_runner_goes_on(bench: Bench) -> None:
     runner.stop()
     with pytest.raises(RunnerStopped):
         runner.cancel_queued()
+
+
+@pytest.mark.parametrize("end", ["cancel_queued", "kill"])
+def test_what_is_handed_back_begins_with_the_higher_classes(bench: Bench, end: str) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    settled: list[tuple[Priority, int]] = []
+
+    def submit(priority: Priority, number: int) -> None:
+        future = runner.options(priority=priority).submit(order, (priority, number))
+        future.add_done_callback(lambda _: settled.append((priority, number)))
+
+    for number in range(2):
+        for priority in Priority:
+            submit(priority, number)
+    highest_first = [(priority, number) for priority in reversed(Priority) for number in range(2)]
+    if end == "cancel_queued":
+        dropped = runner.cancel_queued()
+    elif bench.is_inline:
+        dropped = runner.kill()
+    else:
+        with pytest.raises(StopTimeout) as late:
+            runner.kill(timeout=0)
+        dropped = late.value.dropped
+    assert [task.args for task in dropped] == [(one,) for one in highest_first]
+    assert settled == highest_first
+    let_run()
+
+
+def test_what_is_handed_back_of_maps_begins_with_the_higher_classes(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    maps = []
+    for priority in (Priority.LOW, Priority.HIGH):
+        view = runner.options(priority=priority)
+        maps.append(view.map(order, [priority, priority], buffersize=2))
+        view.submit(order, priority)
+    dropped = runner.cancel_queued()
+    assert [task.priority for task in dropped] == [Priority.HIGH] * 3 + [Priority.LOW] * 3
+    let_run()
+
+
+def test_a_dropped_task_that_a_callback_cancels_first_is_cancelled(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    first, second = (runner.submit(lambda _: None) for _ in range(2))
+    first.add_done_callback(lambda _: second.cancel())
+    assert len(runner.cancel_queued()) == 1
+    assert second.cancelled()
+    metrics = runner.metrics()
+    assert (metrics.total_tasks_dropped, metrics.total_tasks_cancelled) == (1, 1)
+    let_run()
+
+
+@pytest.mark.parametrize("cancel", ["cancel", "request_cancel"])
+def test_callbacks_find_a_cancelled_task_counted(bench: Bench, cancel: str) -> None:
+    runner, let_run = bench.start_held()
+    future = runner.submit(lambda _: None)
+    found: list[tuple[int, int, int]] = []
+
+    def look(_future: object) -> None:
+        dropped = runner.cancel_queued()
+        metrics, stats = runner.metrics(), runner.stats()
+        found.append((len(dropped), metrics.total_tasks_cancelled, stats.queued_tasks))
+
+    future.add_done_callback(look)
+    assert getattr(future, cancel)()
+    assert found == [(0, 1, 0)]
+    assert runner.metrics().total_tasks_cancelled == 1
+    let_run()
+
+
+def test_a_task_that_is_cancelled_while_its_resource_is_made_is_counted(bench: Bench) -> None:
+    cancelled: list[bool] = []
+
+    def create() -> Resource:
+        if bench.factory.made:
+            cancelled.append(waiting.cancel())
+        return bench.factory.create()
+
+    runner, let_run = bench.start_held(on_create=create, max_tasks_per_resource=1)
+    first, waiting = (runner.submit(lambda _: None) for _ in range(2))
+    let_run()
+    first.result(PATIENCE)
+    bench.eventually(lambda: len(cancelled) >= 1)
+    runner.stop()
+    assert cancelled[0]
+    assert runner.metrics().total_tasks_cancelled == 1
+    assert waiting.cancelled()
+
+
+def test_a_waiting_task_that_is_settled_by_hand_counts_as_cancelled(bench: Bench) -> None:
+    runner, let_run = bench.start_held()
+    order = Order()
+    first, second = (runner.submit(order, number) for number in range(2))
+    first.set_result(None)
+    second.set_exception(ValueError())
+    assert runner.stats().queued_tasks == 0
+    let_run()
+    runner.stop()
+    assert order.seen == []
+    assert runner.metrics().total_tasks_cancelled == 2

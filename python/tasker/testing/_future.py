@@ -35,21 +35,24 @@ class InlineFuture(Future[T]):
         self._runner = self._task = None
 
     def cancel(self) -> bool:
-        runner, task = self._here()
-        cancelled = super().cancel()
-        if cancelled and runner and task:
-            runner._cancelled(task)
-        return cancelled
+        self._withdraw()
+        return super().cancel()
 
     def request_cancel(self, reason: str | None = None) -> bool:
+        self._withdraw()
         runner, task = self._here()
         requested = super().request_cancel(reason)
         if requested and runner and task:
-            if self.cancelled():
-                runner._cancelled(task)
-            else:
-                runner._told(task)
+            runner._told(task)
         return requested
+
+    def set_result(self, result: T) -> None:
+        self._withdraw()
+        super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self._withdraw()
+        super().set_exception(exception)
 
     def result(self, timeout: float | None = None) -> T:
         self._run_first(timeout)
@@ -65,6 +68,12 @@ class InlineFuture(Future[T]):
         if not self.running():
             self._run_first(None)
         return super()._condition
+
+    def _withdraw(self) -> None:
+        """Takes a task out that is about to be settled by hand: its callbacks find it counted."""
+        runner, task = self._here()
+        if runner and task and not (self.running() or self.done()):
+            runner._cancelled(task)
 
     def _here(self) -> tuple[InlineRunner[Any] | None, Task | None]:
         """Whose it is and what, if its task is not done; raises in another thread."""

@@ -325,7 +325,7 @@ class InlineRunner(Verbs[R]):
             timeout: Makes no difference: there is nothing to wait for.
 
         Returns:
-            The tasks that never started.
+            The tasks that never started, the higher classes first.
 
         Raises:
             ConfigError: *timeout* is no number of seconds.
@@ -357,7 +357,7 @@ class InlineRunner(Verbs[R]):
             timeout: As for `kill`.
 
         Returns:
-            The tasks that never started.
+            The tasks that never started, the higher classes first.
         """
         return self.kill(timeout)
 
@@ -368,7 +368,7 @@ class InlineRunner(Verbs[R]):
             reason: Told in the `TaskCancelled` of each task.
 
         Returns:
-            The tasks that never started.
+            The tasks that never started, the higher classes first.
 
         Raises:
             RunnerStopped: The runner is stopping or has stopped.
@@ -631,10 +631,13 @@ class InlineRunner(Verbs[R]):
             task.since = end
 
     def _run(self, task: Task, *, inside: bool) -> bool:
+        is_planned = bool(self._planned)
         try:
             value = self._call(task)
         except BaseException as error:
             failure = storable(error)
+            if not is_planned:
+                _tasker._note_calling(failure)
         else:
             if task.is_overdue:
                 self._time_out(task, "finish", None)
@@ -668,9 +671,7 @@ class InlineRunner(Verbs[R]):
                 self._figures.totals["retried"] += 1
                 return True
             if task.attempts > 1:
-                error.add_note(
-                    f"tasker gave up after {task.attempts} attempts, each on another resource"
-                )
+                _tasker._note_attempts(error, task.attempts)
         self._figures.totals["failed"] += 1
         self._settle(task, error=error)
         return False
@@ -743,6 +744,8 @@ class InlineRunner(Verbs[R]):
         dropped: list[DroppedTask] = []
         # All of it first: what a callback submits is not touched.
         for task in list(iter(self._take_next, None)):
+            if task.future.done():
+                continue  # cancelled by a callback of one before it
             if task.last_error is not None:
                 self._figures.totals["failed"] += 1
                 self._settle(task, error=task.last_error)
@@ -764,13 +767,13 @@ class InlineRunner(Verbs[R]):
         return dropped
 
     def _cancelled(self, task: Task) -> None:
-        """Takes a task out that was cancelled before it started."""
-        self._check_thread()
+        """Takes a task out that is cancelled before it started."""
         lane = self._lanes[task.call.priority]
+        # It is not there while hooks prepare for it, or `_drop_waiting` settles others.
         if task in lane:
             lane.remove(task)
-            self._figures.totals["cancelled"] += 1
-            task.future.let_go()
+        self._figures.totals["cancelled"] += 1
+        task.future.let_go()
 
     def _told(self, task: Task) -> None:
         """Notes that a task which has started was asked to give up."""

@@ -122,8 +122,8 @@ class Verbs(Maps[R], AsyncMaps[R]):
             try:
                 runner._check_room()
             except QueueFull as refusal:
-                task.future.set_exception(refusal)
                 task.future.let_go()
+                task.future.set_exception(refusal)
             else:
                 runner._accept(task)
             futures.append(task.future)
