@@ -153,7 +153,7 @@ def backend_after_a_cut(db: Connection) -> int:
 def take_outages(log: LogBook) -> list[str]:
     """Takes what was logged about connections that cannot be made; nothing else may be there."""
     texts = [record.getMessage() for record in log.rest()]
-    assert all(text.startswith("resources can") for text in texts), texts
+    assert all(text.startswith("tasker: resources can") for text in texts), texts
     return texts
 
 

@@ -348,7 +348,7 @@ def creating(left: LeftBehind) -> None:
         return made[-1]
 
     runner = left.start(create, check_health=lambda _: False)
-    runner.submit(fail)
+    fail_on(runner)
 
 
 @left_behind
@@ -371,7 +371,7 @@ def judging(left: LeftBehind) -> None:
         left.repeat(compute_once)
         return True
 
-    left.start(object, check_health=judge).submit(fail)
+    fail_on(left.start(object, check_health=judge))
 
 
 @left_behind
@@ -384,7 +384,7 @@ def judging_the_answer(left: LeftBehind) -> None:
     def judge(_: BaseException) -> Any:
         return Answer()
 
-    left.start(object, check_health=judge).submit(fail)
+    fail_on(left.start(object, check_health=judge))
 
 
 @dropping
@@ -496,6 +496,13 @@ def fail(_: object) -> None:
     raise OSError
 
 
+def fail_on(runner: Runner[object]) -> Future[None]:
+    """Has a task fail, and looks at the error: one that nobody looks at is logged."""
+    future = runner.submit(fail)
+    future.add_done_callback(Future.exception)
+    return future
+
+
 def replace(create: Callable[[], object] = object, destroy: Callable[[], object] = object) -> None:
     """Exits while a worker replaces its resource."""
     entered = threading.Event()
@@ -521,7 +528,7 @@ def replace(create: Callable[[], object] = object, destroy: Callable[[], object]
         worker_count=1,
     )
     runner = Runner(config)
-    KEPT.append(runner.submit(fail))
+    KEPT.append(fail_on(runner))
     KEPT.append(runner)
     entered.wait()
 

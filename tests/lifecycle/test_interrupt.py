@@ -247,7 +247,7 @@ def test_at_exit_a_second_one_names_what_runs_and_gives_up() -> None:
     header, *lines = errors.splitlines()
     assert header == "tasker: the interpreter exits, and leaves behind what still runs:"
     web, mail = sorted(lines)
-    assert web == "  a hook (on web-worker-1)"
+    assert web.startswith("  a hook (on web-worker-1, at File ")
     assert re.fullmatch(r"  newsletter \(\d\.\d s on mail-worker-1, at File .*, in .*\)", mail)
 
 
