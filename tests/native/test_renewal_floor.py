@@ -162,8 +162,8 @@ def test_a_resource_from_before_a_recycle_never_serves(
 ) -> None:
     runner = runners.start(resource_pool_size=1, thread_bound=thread_bound)
     for _ in range(20):
-        # One that was being made as the last round recycled may serve one task, and is renewed before
-        # the next: nothing is being made from then on.
+        # One that was being made as the last round recycled may serve one task, and is renewed
+        # before the next: nothing is being made from then on.
         verb(runner)
         verb(runner)
         made = len(runners.factory.made)
