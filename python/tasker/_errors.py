@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasker._tasker import _once
+from tasker._texts import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -119,7 +120,7 @@ class RunningTask:
         where = ""
         if self.stack:
             where = f", at {self.stack[-1].strip().splitlines()[0]}"
-        return f"{self.name} ({self.age:.1f} s on {self.worker}{where})"
+        return f"{quoted(self.name)} ({self.age:.1f} s on {self.worker}{where})"
 
 
 @_once

@@ -29,6 +29,14 @@ def plain(name: str) -> str:
     return _printable(name, _BOUND)
 
 
+def quoted(name: str) -> str:
+    """Gives a name as `plain` does, between quotes that it cannot close itself.
+
+    A list of names stays the list that it is, whatever one of them holds.
+    """
+    return '"' + plain(name).replace('"', r"\"") + '"'
+
+
 class _Repr(reprlib.Repr):
     """Reads no more of a value than it shows."""
 

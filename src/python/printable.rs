@@ -29,6 +29,11 @@ pub(super) fn printable(text: &str, bound: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// A name as it may be shown, between quotes that it cannot close itself.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\\\""))
+}
+
 /// Whether it has a face of its own, or joins that of the character before it.
 fn is_printable(character: char) -> bool {
     // The standard library's table. It escapes a mark that joins another character where it stands first, and

@@ -582,7 +582,8 @@ fn stop_timeout(
 ) -> PyResult<PyErr> {
     let (running, elsewhere) = survey(py, engine)?;
     let running = PyTuple::new(py, running)?.unbind();
-    let mut text = format!("{verb}() of runner \"{}\" timed out", engine.settings.name);
+    let runner = printable::quoted(&engine.settings.name);
+    let mut text = format!("{verb}() of runner {runner} timed out");
     for Elsewhere { badge, place } in elsewhere {
         let _ = write!(text, "; {} is still ending{place}", badge.name());
     }

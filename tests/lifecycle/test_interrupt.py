@@ -246,9 +246,9 @@ def test_at_exit_a_second_one_names_what_runs_and_gives_up() -> None:
     assert output == []
     header, *lines = errors.splitlines()
     assert header == "tasker: the interpreter exits, and leaves behind what still runs:"
-    web, mail = sorted(lines)
+    mail, web = sorted(lines)
     assert web.startswith("  a hook (on web-worker-1, at File ")
-    assert re.fullmatch(r"  newsletter \(\d\.\d s on mail-worker-1, at File .*, in .*\)", mail)
+    assert re.fullmatch(r'  "newsletter" \(\d\.\d s on mail-worker-1, at File .*, in .*\)', mail)
 
 
 def test_at_exit_it_reaches_every_runner() -> None:

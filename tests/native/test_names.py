@@ -74,6 +74,19 @@ def test_the_names_of_a_drop_in_pools_threads() -> None:
         check(pool.submit(lambda: threading.current_thread().name).result(20))
 
 
+def test_a_stop_that_runs_out_of_time_quotes_both_names(runners: Runners, gate: Gate) -> None:
+    runner = runners.start(name='a"b')
+    runner.options(name='c"d\n').submit(gate.hold)
+    gate.wait_for()
+    for verb, end in {"stop": runner.stop, "kill": runner.kill}.items():
+        with pytest.raises(StopTimeout) as slow:
+            end(0)
+        assert str(slow.value).startswith(rf'{verb}() of runner "a\"b" timed out; ')
+        assert r'still running: "c\"d\n" (' in str(slow.value)
+    assert r'"c\"d\n" (' in _tasker._exit_report()
+    gate.open()
+
+
 @pytest.mark.parametrize("way", ["given", "of the function"])
 def test_the_name_of_a_task(way: str, runners: Runners, gate: Gate) -> None:
     runner = runners.start(name=NASTY)

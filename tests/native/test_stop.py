@@ -150,7 +150,7 @@ def test_one_that_takes_too_long_raises_in_time_and_names_what_runs(
     (task,) = raised.value.running
     assert (task.name, task.worker) == ("backup", "app-worker-1")
     assert MOMENT <= task.age < PATIENCE
-    assert "backup (" in str(raised.value)
+    assert '"backup" (' in str(raised.value)
     assert raised.value.dropped == []
     assert runner.state == "stopping"
 

@@ -90,7 +90,7 @@ def test_a_stop_timeout_survives_pickling_with_what_it_carries() -> None:
     assert (dropped.fn, dropped.args, dropped.kwargs) == (len, ("abc",), {})
     assert (dropped.priority, dropped.once) == (Priority.HIGH, True)
     assert (dropped.timeout, dropped.name) == (2.5, "count")
-    assert str(copy) == "too late; still running: backup (12.3 s on app-worker-1)"
+    assert str(copy) == 'too late; still running: "backup" (12.3 s on app-worker-1)'
 
 
 def test_a_stop_timeout_names_all_tasks_that_still_run() -> None:
@@ -98,7 +98,7 @@ def test_a_stop_timeout_names_all_tasks_that_still_run() -> None:
     error = StopTimeout("not stopped within 1 s", (RUNNING, second), [])
     assert str(error) == (
         "not stopped within 1 s; "
-        "still running: backup (12.3 s on app-worker-1), import (0.0 s on app-worker-2)"
+        'still running: "backup" (12.3 s on app-worker-1), "import" (0.0 s on app-worker-2)'
     )
 
 
@@ -107,7 +107,12 @@ def test_a_stop_timeout_without_running_tasks_says_no_more_than_its_message() ->
     assert (str(error), error.running, error.dropped) == ("on_destroy still runs", (), [])
 
 
+def test_a_name_cannot_make_two_of_one_running_task() -> None:
+    forged = RunningTask('a" (1.0 s on x), "b\n', 0.0, "app-worker-1")
+    assert str(forged) == r'"a\" (1.0 s on x), \"b\n" (0.0 s on app-worker-1)'
+
+
 def test_a_running_task_tells_where_it_is() -> None:
     call = '  File "app.py", line 7, in fetch\n    socket.recv()\n'
     task = RunningTask("fetch", 1.0, "app-worker-1", (call,))
-    assert str(task) == 'fetch (1.0 s on app-worker-1, at File "app.py", line 7, in fetch)'
+    assert str(task) == '"fetch" (1.0 s on app-worker-1, at File "app.py", line 7, in fetch)'
