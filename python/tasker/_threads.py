@@ -116,8 +116,13 @@ def format_calls(calls: Sequence[tuple[str, int, str]]) -> tuple[str, ...]:
         calls: File, line and name of each, the innermost first.
     """
     # Every thread begins with the same few calls, which say nothing.
-    own = dropwhile(lambda call: call[0] == threading.__file__, reversed(calls))
-    return tuple(traceback.format_list([(*call, None) for call in own]))
+    own = list(dropwhile(lambda call: call[0] == threading.__file__, reversed(calls)))
+    try:
+        return tuple(traceback.format_list([(*call, None) for call in own]))
+    except Exception:
+        # Tools replace `linecache`, a loader may raise anything, and a file may have no name that
+        # the system takes. The caller of `stop` gets the stack without its source all the same.
+        return tuple(traceback.format_list([(*call, "") for call in own]))
 
 
 class _Unwaited(_Event):

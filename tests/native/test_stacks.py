@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import linecache
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,28 @@ def test_a_deep_stack_is_cut_at_its_outer_end(runners: Runners, gate: Gate) -> N
     (task,) = running(runner).running
     assert len(task.stack) == 100
     assert "in wait" in task.stack[-1]
+
+
+@with_the_gil
+def test_a_source_that_cannot_be_read_costs_its_lines_alone(
+    runners: Runners, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise LookupError
+
+    runner = runners.start()
+    runner.submit(gate.hold)
+    gate.wait_for()
+    monkeypatch.setattr(linecache, "getlines", unreadable)
+    monkeypatch.setattr(linecache, "getline", unreadable)
+    waiting = runner.submit(id)
+    with pytest.raises(StopTimeout) as raised:
+        runner.kill(0.0)
+    (task,) = raised.value.running
+    assert task.stack[0].endswith("in hold\n")
+    assert "in wait" in task.stack[-1]
+    assert [dropped.fn for dropped in raised.value.dropped] == [id]
+    assert waiting.done()
 
 
 @pytest.mark.parametrize("was_on", [True, False])
