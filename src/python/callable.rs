@@ -159,13 +159,14 @@ fn called_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAn
 /// a mock would make another one, and an object with a `__getattr__` may do anything.
 fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
+    // Where a mark is put, and where it comes from: the first releases of Python 3.12 name it otherwise.
+    let own = intern!(py, "_is_coroutine_marker");
+    let asyncios = intern!(py, "_is_coroutine");
     let marks = [
-        (intern!(py, "_is_coroutine_mark"), "inspect"),
-        #[cfg(all(Py_3_12, not(Py_3_13)))]
-        (intern!(py, "_is_coroutine_marker"), "inspect"),
-        (intern!(py, "_is_coroutine"), "asyncio.coroutines"),
+        (own, "inspect", [intern!(py, "_is_coroutine_mark"), own]),
+        (asyncios, "asyncio.coroutines", [asyncios, asyncios]),
     ];
-    for (name, module) in marks {
+    for (name, module, sources) in marks {
         // SAFETY: live objects; gives an owned reference, or null with an exception.
         let found = unsafe { ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr()) };
         // SAFETY: as above.
@@ -180,10 +181,12 @@ fn is_marked(object: &Bound<'_, PyAny>) -> PyResult<bool> {
         // Without its module there is no mark.
         if let Ok(modules) = modules.cast_into::<PyDict>()
             && let Some(module) = modules.get_item(module)?
-            && let Some(mark) = module.getattr_opt(name)?
-            && mark.is(&found)
         {
-            return Ok(true);
+            for source in sources {
+                if module.getattr_opt(source)?.is_some_and(|mark| mark.is(&found)) {
+                    return Ok(true);
+                }
+            }
         }
     }
     Ok(false)
