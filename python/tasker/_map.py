@@ -141,7 +141,9 @@ class Maps(Generic[R]):
     ) -> Results[Any]:
         """Calls *fn* with a resource and the items of the input, and gives the results.
 
-        Queues the first items at once and more as results are taken, so it works on endless input.
+        Queues the first items at once and more as results are taken, so it works on endless input,
+        and does little where nobody takes them: what has not started is cancelled when it is
+        dropped.
         Ends with the shortest of several inputs, as the built-in `map` does. Each item is a task:
         it runs in a fresh copy of the context at the time it is queued, is retried, counted and
         limited in time like any other. Quick items travel in batches, which workers share. The
