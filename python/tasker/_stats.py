@@ -18,7 +18,10 @@ class Stats:
     """Gauges of one moment, from `Runner.stats`; all are zero once the runner has stopped."""
 
     base_workers: int
-    """Base workers alive, those replacing their resource included."""
+    """Base workers alive, those replacing their resource included.
+
+    Not those that an overdue task has kept for more than 20 ms.
+    """
     active_workers: int
     """Base and burst workers alive; those reserved for `run_task` and temporary ones are not."""
     burst_workers: int
@@ -26,7 +29,7 @@ class Stats:
     starting_workers: int
     """Workers whose thread or first resource is being made."""
     equipped_workers: int
-    """Base and burst workers that have a resource now; the others are making one."""
+    """Those among the active ones that have a resource now; the others are making one."""
     queued_tasks: int
     """Tasks waiting in all classes, those waiting for a retry included."""
     priority_tasks: int

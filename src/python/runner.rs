@@ -210,7 +210,7 @@ impl Runner {
         fields.set_item("active_workers", stats.heads.base + stats.heads.burst)?;
         fields.set_item("burst_workers", stats.heads.burst)?;
         fields.set_item("starting_workers", stats.heads.starting)?;
-        fields.set_item("equipped_workers", stats.heads.equipped)?;
+        fields.set_item("equipped_workers", stats.heads.ready)?;
         fields.set_item("queued_tasks", stats.queued)?;
         fields.set_item("priority_tasks", stats.urgent)?;
         fields.set_item("running_tasks", stats.running)?;

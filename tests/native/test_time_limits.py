@@ -184,6 +184,19 @@ def test_an_overdue_task_is_counted_until_its_function_returns(
     assert (stats.overdue_tasks, stats.running_tasks, stats.active_workers) == (0, 0, 1)
 
 
+def test_workers_with_a_resource_are_counted_among_the_active_ones(
+    runners: Runners, log: LogBook, gate: Gate
+) -> None:
+    log.overlook(OVERDUE)
+    runner = runners.start(worker_count=2)
+    overdue(runner, gate)
+    eventually(lambda: runner.stats().active_workers == 1)
+    assert runner.stats().equipped_workers == 1
+    gate.open()
+    eventually(lambda: runner.stats().active_workers == 2)
+    assert runner.stats().equipped_workers == 2
+
+
 def test_with_a_slot_free_a_stand_in_takes_the_place_of_an_overdue_worker(
     runners: Runners, gate: Gate
 ) -> None:

@@ -44,7 +44,9 @@ pub struct Headcount {
     pub starting: usize,
     /// Base workers, beginning ones included, without those lost to an overdue task.
     pub base_places: usize,
-    /// Workers with a resource, of base and burst.
+    /// Workers with a resource, of `base` and `burst`.
+    pub ready: usize,
+    /// Workers with a resource, of `main`.
     pub equipped: usize,
     /// Base and burst workers that do not count as workers until an overdue task ends.
     pub overdue: usize,
@@ -226,8 +228,12 @@ fn count<H: Host>(members: &[Arc<Badge<H>>]) -> Headcount {
             continue;
         }
         heads.base_places += usize::from(badge.post() == Post::Base);
+        if !badge.has_begun() {
+            heads.starting += 1;
+            continue;
+        }
+        heads.ready += usize::from(equipped);
         match badge.post() {
-            _ if !badge.has_begun() => heads.starting += 1,
             Post::Base => heads.base += 1,
             _ => heads.burst += 1,
         }
