@@ -1,9 +1,11 @@
-"""`python -m tasker`: what can be done with the package from a shell."""
+"""What can be done with the package from a shell: `python -m tasker`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+
+from tasker import __version__
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status.
     """
     parser = argparse.ArgumentParser(prog="python -m tasker", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"tasker {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
         "demo",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from tasker._texts import plain
+from tasker._texts import plain, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,13 +77,16 @@ def hinting(config: T) -> T:
 
     @wraps(init)
     def __init__(self: object, /, *args: Any, **given: Any) -> None:
+        if args:
+            message = f"Config() takes no positional arguments, got {shown(args[0])}"
+            raise TypeError(f"{message}; write Config(on_create=..., worker_count=...)")
         for name in given:
             if name not in known:
                 message = f"Config() got an unexpected keyword argument '{plain(name)}'"
                 if meant := field_for(name, known):
                     message += f"; did you mean '{meant}'?"
                 raise TypeError(message)
-        init(self, *args, **given)
+        init(self, **given)
 
     made.__init__ = __init__
     return config
@@ -102,6 +105,16 @@ def refuse_settings(names: Iterable[str], fields: Iterable[str]) -> NoReturn:
     raise TypeError(message)
 
 
+def refuse_positions(given: int) -> NoReturn:
+    """Raises the error for a runner that was given more than its config by position.
+
+    Raises:
+        TypeError: Always.
+    """
+    message = f"Runner() takes one positional argument, its Config, got {given}"
+    raise TypeError(f"{message}; a limit for the start is given as Runner(config, timeout=...)")
+
+
 class Elsewhere:
     """An attribute that others have and this class has not: it says what is meant.
 
@@ -110,6 +123,8 @@ class Elsewhere:
     """
 
     def __init__(self, meant: str) -> None:
+        # `help` looks the class through, and lists these among the methods.
+        self.__doc__ = f"There is no such method here: `{meant}` is what is meant."
         self._meant = meant
         self._name = ""
 

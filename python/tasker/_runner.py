@@ -15,7 +15,7 @@ from tasker._checks import check_deadline
 from tasker._config import Config, check_config
 from tasker._errors import RunnerBroken
 from tasker._executor import RunnerExecutor
-from tasker._hints import Elsewhere
+from tasker._hints import Elsewhere, refuse_positions
 from tasker._map import Maps
 from tasker._options import check_options
 from tasker._priority import Priority
@@ -113,6 +113,8 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
 
         def __new__(cls, *given: Any, **settings: Any) -> Self:
             """Starts the runner, and has `tasker.runners` list it."""
+            if len(given) > 1:
+                refuse_positions(len(given))
             runner = super().__new__(cls, *given, **settings)
             enlist(runner)
             return runner

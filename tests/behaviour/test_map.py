@@ -230,7 +230,7 @@ def test_gather_and_cancel_take_what_asubmit_returns(bench: Bench) -> None:
 
 
 def test_asubmit_needs_a_running_loop(bench: Bench) -> None:
-    with pytest.raises(RuntimeError, match="asubmit works in asyncio only"):
+    with pytest.raises(RuntimeError, match="in asyncio only; a plain function waits with submit"):
         bench.start().asubmit(double, 1)
 
 

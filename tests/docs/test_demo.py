@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import tasker
+from tasker.__main__ import main
 from tasker._demo import contestants, job, run
 
 
@@ -64,6 +66,12 @@ def test_a_tie_is_said_to_be_one() -> None:
 def test_too_few_pages_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.run(pages=99, seed=None) == 2
     assert "--pages must be at least 100, got 99" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"tasker {tasker.__version__}\n"
 
 
 def test_lines_of_code_are_counted_without_blanks_and_comments() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import pydoc
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -54,8 +55,9 @@ def test_the_signature_of_a_config_is_that_of_its_fields() -> None:
     parameters = inspect.signature(Config).parameters
     assert list(parameters) == [field.name for field in dataclasses.fields(Config)]
     make: Any = Config
-    with pytest.raises(TypeError, match="positional argument"):
-        make(object)
+    message = "no positional arguments, got <class 'object'>; write Config(on_create=..., worker"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make(object, 2)
     with pytest.raises(TypeError, match="missing 2 required keyword-only arguments"):
         make()
 
@@ -112,6 +114,23 @@ def test_a_runner_says_which_method_is_meant(name: str, meant: str, runner: Runn
     assert not hasattr(Runner, name)
     assert name not in dir(runner)
     assert hasattr(runner, meant)
+
+
+def test_help_says_of_what_is_not_there_what_is_meant() -> None:
+    shown = pydoc.plain(pydoc.render_doc(Runner))
+    assert re.search(r"\| +close\n.*There is no such method here: `stop` is what is meant\.", shown)
+
+
+@pytest.mark.parametrize("verb", ["submit", "asubmit", "queue_task", "run_task"])
+def test_help_says_how_a_task_is_called(verb: str) -> None:
+    shown = pydoc.plain(pydoc.render_doc(getattr(Runner, verb)))
+    assert "calls `fn(resource, *args, **kwargs)`" in shown
+
+
+def test_a_runner_takes_its_config_alone_by_position() -> None:
+    make: Any = Runner
+    with pytest.raises(TypeError, match=r"its Config, got 2; .* Runner\(config, timeout=\.\.\.\)"):
+        make(Config(on_create=object, worker_count=1), 5)
 
 
 def test_other_attributes_are_as_they_were(runner: Runner[object]) -> None:

@@ -135,7 +135,8 @@ pub(in crate::python) fn here<'py>(
     }
     let Some(event_loop) = running_loop(py)? else {
         return Err(PyRuntimeError::new_err(format!(
-            "{verb} in asyncio only; elsewhere use anyio.to_thread.run_sync(future.result)"
+            "{verb} in asyncio only; a plain function waits with submit(...).result() or queue_task(...), another \
+             event loop with anyio.to_thread.run_sync(future.result)"
         )));
     };
     let last = LAST.with_borrow(|last| last.as_ref().map(|outbox| outbox.clone_ref(py)));

@@ -63,11 +63,14 @@ macro_rules! verbs {
 }
 
 verbs! { Runner, install_on_runner,
-    submit: "Queues a task and returns its future."
+    submit: "Queues a task and returns its future.\n\nA worker calls `fn(resource, *args, **kwargs)`. Its priority, time \
+        limit and name are options of a view:\n`runner.options(timeout=5).submit(fn)`."
         => |runner, call| runner.get().core().submit(call, None).map(Py::into_any);
-    asubmit: "Queues a task and returns an asyncio future of the running loop."
+    asubmit: "Queues a task and returns an asyncio future of the running loop.\n\nA worker calls `fn(resource, *args, \
+        **kwargs)`. Cancelling the future cancels the task."
         => |runner, call| runner.get().core().asubmit(call, None);
-    queue_task: "Queues a task, waits for it and returns its result."
+    queue_task: "Queues a task, waits for it and returns its result.\n\nA worker calls `fn(resource, *args, **kwargs)`; \
+        what it raises is raised here."
         => |runner, call| runner.get().core().queue_task(call, None);
     queue_task_with_priority: "Does what `queue_task` does, in the class `Priority.HIGH`."
         => |runner, call| runner.get().core().queue_task(call, Some(&runner.get().urgent));
@@ -75,7 +78,8 @@ verbs! { Runner, install_on_runner,
         => |runner, call| runner.get().core().queue_task(call, Some(&runner.get().once));
     queue_task_with_priority_once: "Does what `queue_task` does, in the class `Priority.HIGH` and at most once."
         => |runner, call| runner.get().core().queue_task(call, Some(&runner.get().urgent_once));
-    run_task: "Runs a task now, past the queue, and returns its result."
+    run_task: "Runs a task now, past the queue, and returns its result.\n\nA reserved or a temporary worker calls \
+        `fn(resource, *args, **kwargs)`; what it raises is raised here."
         => |runner, call| runner.get().core().run_task(call, None);
 }
 
