@@ -56,7 +56,7 @@ def interrupted(runner: Runner[Any], task: Callable[[Any], object]) -> list[Base
 def test_sqlite3(runners: Runners) -> None:
     runner = start(
         runners,
-        on_create=lambda: sqlite3.connect(":memory:", check_same_thread=False),
+        on_create=lambda: sqlite3.connect(":memory:"),
         on_destroy=sqlite3.Connection.close,
         on_cancel=sqlite3.Connection.interrupt,
     )
