@@ -6,7 +6,18 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from types import GenericAlias, TracebackType
-from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Self, TypeVar, final
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeVar,
+    final,
+    overload,
+)
 
 from typing_extensions import disjoint_base
 
@@ -17,6 +28,7 @@ from tasker._stats import Metrics, Stats
 
 _R = TypeVar("_R")
 _A = TypeVar("_A")
+_B = TypeVar("_B")
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
@@ -333,6 +345,17 @@ class Runner(Generic[_R]):
         Never raises.
         """
 
+    # The first three say no more than the last, but with them basedpyright infers what a lambda's
+    # parameters are from the arguments after it; mypy refuses some lambdas without the very first.
+    @overload
+    def submit(self, fn: Callable[[_R], _T], /) -> _future.Future[_T]: ...
+    @overload
+    def submit(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _future.Future[_T]: ...
+    @overload
+    def submit(
+        self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /
+    ) -> _future.Future[_T]: ...
+    @overload
     def submit(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _future.Future[_T]:
@@ -360,6 +383,15 @@ class Runner(Generic[_R]):
             RunnerBroken: The runner was inherited through a fork, or failed inside.
         """
 
+    @overload
+    def asubmit(self, fn: Callable[[_R], _T], /) -> asyncio.Future[_T]: ...
+    @overload
+    def asubmit(self, fn: Callable[[_R, _A], _T], first: _A, /) -> asyncio.Future[_T]: ...
+    @overload
+    def asubmit(
+        self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /
+    ) -> asyncio.Future[_T]: ...
+    @overload
     def asubmit(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> asyncio.Future[_T]:
@@ -390,6 +422,13 @@ class Runner(Generic[_R]):
             RunnerBroken: The runner was inherited through a fork, or failed inside.
         """
 
+    @overload
+    def queue_task(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def queue_task(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def queue_task(self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /) -> _T: ...
+    @overload
     def queue_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
@@ -412,21 +451,53 @@ class Runner(Generic[_R]):
             BaseException: What *fn* raised, as itself; and as for `submit`.
         """
 
+    @overload
+    def queue_task_with_priority(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def queue_task_with_priority(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def queue_task_with_priority(
+        self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /
+    ) -> _T: ...
+    @overload
     def queue_task_with_priority(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """Does what `queue_task` does, in the class `Priority.HIGH`."""
 
+    @overload
+    def queue_task_once(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def queue_task_once(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def queue_task_once(self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /) -> _T: ...
+    @overload
     def queue_task_once(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """Does what `queue_task` does, and enters the function at most once."""
 
+    @overload
+    def queue_task_with_priority_once(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def queue_task_with_priority_once(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def queue_task_with_priority_once(
+        self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /
+    ) -> _T: ...
+    @overload
     def queue_task_with_priority_once(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """Does what `queue_task` does, in the class `Priority.HIGH` and at most once."""
 
+    @overload
+    def run_task(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def run_task(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def run_task(self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /) -> _T: ...
+    @overload
     def run_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
@@ -649,11 +720,29 @@ class Submitter(Generic[_R]):
     def runner(self) -> _runner.Runner[_R]:
         """The runner this is a view of."""
 
+    @overload
+    def submit(self, fn: Callable[[_R], _T], /) -> _future.Future[_T]: ...
+    @overload
+    def submit(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _future.Future[_T]: ...
+    @overload
+    def submit(
+        self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /
+    ) -> _future.Future[_T]: ...
+    @overload
     def submit(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _future.Future[_T]:
         """Does what `Runner.submit` does, with the options of this view."""
 
+    @overload
+    def asubmit(self, fn: Callable[[_R], _T], /) -> asyncio.Future[_T]: ...
+    @overload
+    def asubmit(self, fn: Callable[[_R, _A], _T], first: _A, /) -> asyncio.Future[_T]: ...
+    @overload
+    def asubmit(
+        self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /
+    ) -> asyncio.Future[_T]: ...
+    @overload
     def asubmit(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> asyncio.Future[_T]:
@@ -664,11 +753,25 @@ class Submitter(Generic[_R]):
     ) -> list[_future.Future[_T]]:
         """Does what `Runner.submit_many` does, with the options of this view."""
 
+    @overload
+    def queue_task(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def queue_task(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def queue_task(self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /) -> _T: ...
+    @overload
     def queue_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
         """Does what `Runner.queue_task` does, with the options of this view."""
 
+    @overload
+    def run_task(self, fn: Callable[[_R], _T], /) -> _T: ...
+    @overload
+    def run_task(self, fn: Callable[[_R, _A], _T], first: _A, /) -> _T: ...
+    @overload
+    def run_task(self, fn: Callable[[_R, _A, _B], _T], first: _A, second: _B, /) -> _T: ...
+    @overload
     def run_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:

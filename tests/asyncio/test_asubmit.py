@@ -226,9 +226,9 @@ def test_what_cannot_be_called_is_refused_at_once(runners: Runners, run: Run) ->
 
     async def main() -> None:
         with pytest.raises(TypeError, match="must be callable"):
-            runner.asubmit(7)  # type: ignore[arg-type]
+            runner.asubmit(7)  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="'fn'"):
-            runner.asubmit()  # type: ignore[call-arg]
+            runner.asubmit()  # type: ignore[call-overload]
 
     run(main())
 

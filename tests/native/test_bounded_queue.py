@@ -271,7 +271,7 @@ def test_a_refused_draft_gives_its_room_back(runners: Runners) -> None:
     runner = runners.start(max_queue_size=1, when_full="raise")
     for _ in range(5):
         with pytest.raises(TypeError):
-            runner.submit(7)  # type: ignore[arg-type]
+            runner.submit(7)  # type: ignore[call-overload]
     assert runner.queue_task(lambda _: "room") == "room"
 
 

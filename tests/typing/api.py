@@ -205,6 +205,15 @@ assert_type(runner.submit(lambda conn: conn.total_changes), Future[int])
 assert_type(runner.submit(sqlite3.Connection.execute, "select 1"), Future[sqlite3.Cursor])
 assert_type(runner.submit(sqlite3.Connection.commit), Future[None])
 
+# What a lambda's parameters are comes from the arguments.
+assert_type(runner.submit(lambda conn, number: number + conn.total_changes, 3), Future[int])
+assert_type(runner.submit(lambda _, name, times: name * times, "a", 2), Future[str])
+assert_type(runner.queue_task(lambda _, number: number / 2, 3), float)
+assert_type(runner.run_task(lambda _, name: name.encode(), "a"), bytes)
+assert_type(
+    runner.submit(lambda conn: (conn.total_changes, count(conn, "a"))), Future[tuple[int, int]]
+)
+
 assert_type(runner.queue_task(count, "users"), int)
 assert_type(runner.queue_task_with_priority(count, "users"), int)
 assert_type(runner.queue_task_once(count, "users"), int)
@@ -231,6 +240,7 @@ assert_type(runner.kill(timeout=None), list[DroppedTask])
 # --- options ---
 
 urgent = runner.options(priority=Priority.HIGH, once=True, timeout=1, name="urgent")
+assert_type(urgent.submit(lambda _, number: number + 1, 3), Future[int])
 assert_type(urgent, Submitter[sqlite3.Connection])
 assert_type(urgent.submit(count, "users"), Future[int])
 assert_type(urgent.queue_task(count, "users"), int)
