@@ -362,6 +362,35 @@ def test_a_task_that_heeds_its_context_is_not_logged(runners: Runners, log: LogB
     assert log.rest() == []
 
 
+def kill(runner: Runner[Any], _future: Future[Any]) -> None:
+    runner.kill()
+
+
+def request_cancel(_runner: Runner[Any], future: Future[Any]) -> None:
+    assert future.request_cancel()
+
+
+@pytest.mark.parametrize("end", [kill, request_cancel])
+def test_what_a_task_raises_that_was_told_to_end_is_not_logged(
+    runners: Runners, log: LogBook, end: Callable[[Runner[Any], Future[Any]], None]
+) -> None:
+    started, interrupted = threading.Event(), threading.Event()
+
+    def query(_resource: object) -> None:
+        started.set()
+        assert interrupted.wait(PATIENCE)
+        raise ArithmeticError("interrupted")
+
+    runner = runners.start(on_cancel=lambda _: interrupted.set())
+    future = runner.submit(query)
+    assert started.wait(PATIENCE)
+    end(runner, future)
+    eventually(future.done)
+    runner.stop()
+    del future
+    assert log.rest() == []
+
+
 @pytest.mark.timing
 def test_a_time_limit_is_not_logged_whatever_the_function_raises(
     runners: Runners, log: LogBook

@@ -5,7 +5,7 @@
 //! finalizers, for then the exception is still whole. A task that succeeds pays nothing for all this.
 
 use super::Future;
-use crate::engine::task::{EXPRESS, OBSERVED};
+use crate::engine::task::{EXPRESS, OBSERVED, TOLD};
 use crate::python::error::TaskCancelled;
 use crate::python::exit;
 use crate::python::host::door;
@@ -32,9 +32,10 @@ pub(in crate::python) struct Unseen {
 impl Unseen {
     /// Has a task's own exception logged if its future is never asked, where that is due. The caller is about to publish it.
     pub(super) fn expect(py: Python<'_>, future: &Future, error: &Py<PyAny>) {
-        // The caller of `run_task` gets it, and the observers of the task are told.
-        let is_asked_for = future.word.has(OBSERVED | EXPRESS);
-        let Some(origin) = future.origin.as_ref().filter(|_| !is_asked_for) else {
+        // The caller of `run_task` gets it, and the observers of the task are told. After `kill` or `request_cancel` an
+        // error is what was asked for: a driver's own word for a query that `on_cancel` has ended, say.
+        let is_expected = future.word.has(OBSERVED | EXPRESS | TOLD);
+        let Some(origin) = future.origin.as_ref().filter(|_| !is_expected) else {
             return;
         };
         let core = origin.core.get();
