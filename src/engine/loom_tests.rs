@@ -53,6 +53,42 @@ fn loom_what_the_gate_lets_in_is_there_when_it_has_closed() {
     });
 }
 
+/// A task that nobody is left for, which neither its submitter sees, since workers still sleep that are about to be
+/// woken for others, nor the last of these.
+#[test]
+fn loom_a_task_that_nobody_is_left_for_is_noticed() {
+    model(|| {
+        let (queue, noticed) =
+            (Arc::new(Queue::new(None, Tick::MAX)), Arc::new(AtomicBool::new(false)));
+        let workers = [(); 2].map(|()| {
+            let (queue, noticed) = (Arc::clone(&queue), Arc::clone(&noticed));
+            spawn(move || {
+                let mut rung = false;
+                loop {
+                    let taken = queue.take(rung, || Proof::ANY).is_some();
+                    if rung && queue.leaves_tasks_waiting() {
+                        noticed.store(true, Ordering::SeqCst);
+                    }
+                    if taken {
+                        break;
+                    }
+                    rung = queue.rest(true, || None, || Proof::ANY, || false) == Woken::Rung;
+                }
+            })
+        });
+        for task in 0..3 {
+            queue.push(Class::Normal, task, 0).unwrap();
+            if queue.bell.sleepers() == 0 {
+                noticed.store(true, Ordering::SeqCst);
+            }
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert!(noticed.load(Ordering::SeqCst));
+    });
+}
+
 /// A submitter that finds nobody asleep, while a worker that found nothing falls asleep.
 #[test]
 fn loom_a_task_wakes_a_worker_that_is_falling_asleep() {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -32,6 +34,38 @@ def test_workers_are_hired_for_what_waits(runners: Runners, gate: Gate) -> None:
     gate.wait_for(4)
     stats = runner.stats()
     assert (stats.base_workers, stats.burst_workers, stats.active_workers) == (1, 3, 4)
+
+
+@pytest.mark.parametrize("verb", ["submit", "submit_many", "asubmit", "map"])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_are_hired_for_what_waits_when_the_last_one_asleep_wakes_up(
+    runners: Runners, verb: str, workers: int
+) -> None:
+    tasks = 2 * workers
+    runner = runners.start(worker_count=workers, max_worker_count=tasks, burst_interval=OFTEN)
+    for _ in range(5):
+        together = threading.Barrier(tasks)
+
+        def meet(*_: object, together: threading.Barrier = together) -> None:
+            together.wait(PATIENCE)
+
+        def asubmit_all(meet: Callable[..., None] = meet) -> None:
+            async def gather() -> None:
+                await asyncio.gather(*(runner.asubmit(meet) for _ in range(tasks)))
+
+            asyncio.run(gather())
+
+        match verb:
+            case "submit":
+                for future in [runner.submit(meet) for _ in range(tasks)]:
+                    future.result(PATIENCE)
+            case "submit_many":
+                for future in runner.submit_many(meet, range(tasks)):
+                    future.result(PATIENCE)
+            case "asubmit":
+                asubmit_all()
+            case _:
+                assert len(list(runner.map(meet, range(tasks), buffersize=tasks))) == tasks
 
 
 @pytest.mark.parametrize("thread_bound", [True, False])

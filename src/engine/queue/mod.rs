@@ -245,6 +245,12 @@ impl<T> Queue<T> {
         self.bell.answered(|| self.is_drained() || self.lanes.has_for(|| Proof::NONE));
     }
 
+    /// Whether tasks wait and no worker sleeps that could be woken for them. To be asked by a woken worker that has
+    /// passed its wake-up on: whoever put them there may have seen others still asleep.
+    pub(super) fn leaves_tasks_waiting(&self) -> bool {
+        self.bell.sleepers() == 0 && !self.lanes.is_empty()
+    }
+
     /// Counts a task that waits again.
     pub(super) fn returned(&self) {
         self.counts.returned.fetch_add(1, Ordering::SeqCst);

@@ -128,6 +128,14 @@ impl<H: Host> Engine<H> {
         }
     }
 
+    /// [`load_grew`](Self::load_grew) for a worker that was woken: submitters which came before it was up counted it as
+    /// asleep.
+    pub(super) fn load_is_left(&self) {
+        if self.bursts() && self.main.leaves_tasks_waiting() {
+            self.think_about_scaling(self.clock.now());
+        }
+    }
+
     /// Whether there may be burst workers.
     pub fn bursts(&self) -> bool {
         self.settings.max_worker_count > self.settings.worker_count

@@ -260,25 +260,29 @@ impl<H: Host> Life<H> {
             let mut called = std::mem::take(&mut rung);
             if let Some(next) = self.renewal_due(scope, desk, relief, &wear) {
                 if called {
-                    queue.answered();
+                    self.answered();
                 }
                 return next;
             }
             if called && desk.care.must_validate(desk.last.get()) {
                 // That may take long: the others are woken first.
-                queue.answered();
+                self.answered();
                 called = false;
             }
             // Not looked at for wear again: what wore out meanwhile serves one task.
             let fit = self.is_fit(scope, desk);
             if fit == Some(false) {
                 if called {
-                    queue.answered();
+                    self.answered();
                 }
                 return Next::Renew;
             }
             let proof = || engine.proof(desk.care.proven());
-            if let Some(entry) = fit.and_then(|_| queue.take(called, proof)) {
+            let entry = fit.and_then(|_| queue.take(called, proof));
+            if called {
+                engine.load_is_left();
+            }
+            if let Some(entry) = entry {
                 if let Some(task) = desk.serve(scope, entry) {
                     desk.queue_again(task, desk.last.get());
                 }
@@ -310,6 +314,12 @@ impl<H: Host> Life<H> {
                 return Next::Leave;
             }
         }
+    }
+
+    /// Ends a wake-up without taking a task.
+    fn answered(&self) {
+        self.queue().answered();
+        self.engine.load_is_left();
     }
 
     /// Whether the resource can be used at once: after a rest it is looked at, if there is a task for it.
