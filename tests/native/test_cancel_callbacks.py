@@ -27,7 +27,8 @@ from tests.native.support import (
     worker_threads,
 )
 
-LIMIT = 0.05
+LIMIT = 0.5
+"""Seconds after which a task is cancelled that has begun by then, on a busy machine too."""
 OVERDUE = "outlived its time limit"
 
 
@@ -60,7 +61,10 @@ def helpers(name: str = "tasker") -> list[threading.Thread]:
 # ---- inside tasks ---------------------------------------------------
 
 
-def test_it_is_called_on_a_helper_of_the_runner_when_the_limit_passes(runners: Runners) -> None:
+def test_it_is_called_on_a_helper_of_the_runner_when_the_limit_passes(
+    runners: Runners, log: LogBook
+) -> None:
+    log.overlook(OVERDUE)
     callback = Callback()
     runner = runners.start(name="mine")
 
@@ -610,7 +614,10 @@ def test_two_handles_may_be_closed_at_once_from_two_threads() -> None:
     assert callback.returned
 
 
-def test_a_gate_that_is_held_is_opened_by_the_cancel(runners: Runners, gate: Gate) -> None:
+def test_a_gate_that_is_held_is_opened_by_the_cancel(
+    runners: Runners, gate: Gate, log: LogBook
+) -> None:
+    log.overlook(OVERDUE)
     runner: Runner[Resource] = runners.start()
 
     def task(_: object) -> None:
