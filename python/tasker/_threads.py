@@ -48,8 +48,18 @@ def start(
     started = getattr(thread, "_started", None)
     if type(started) is _Event:
         started.__class__ = _Unwaited
+
+    def over() -> None:
+        # Where `_bootstrap_inner` raised early, nobody said that the thread has started, and `join`
+        # would wait for that for ever.
+        if isinstance(started, _Unwaited) and not started.is_set():
+            started.is_void = True
+            started.set()
+            _forget(thread)
+        ended()
+
     # The first thing that the new thread calls, which `start` looks up in the object.
-    course = _Course(thread._bootstrap, ended)
+    course = _Course(thread._bootstrap, over)
     thread._bootstrap = course
     references = sys.getrefcount(course)
     try:
@@ -106,6 +116,8 @@ def join(thread: threading.Thread | _Bare) -> None:
     started = getattr(thread, "_started", None)
     if isinstance(started, _Unwaited):
         started.wait_indeed()
+        if started.is_void:
+            return
     thread.join()
 
 
@@ -127,6 +139,9 @@ def format_calls(calls: Sequence[tuple[str, int, str]]) -> tuple[str, ...]:
 
 class _Unwaited(_Event):
     """A thread's mark of having started, which `Thread.start` does not wait for."""
+
+    is_void = False
+    """The thread ended without having started as far as `threading` knows: it cannot be joined."""
 
     def wait(self, timeout: float | None = None) -> bool:
         del timeout

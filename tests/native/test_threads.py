@@ -207,6 +207,23 @@ def test_a_worker_whose_thread_does_not_come_up_is_a_failed_start(spoiled: Spoil
     eventually(lambda: not worker_threads("lost"))
 
 
+def test_a_thread_that_ends_before_it_is_listed_is_a_failed_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bootstrap: Callable[[threading.Thread], None] = threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
+
+    def fail(thread: threading.Thread) -> None:
+        if "lost-worker-2" in thread.name:
+            raise Broken
+        bootstrap(thread)
+
+    monkeypatch.setattr(threading.Thread, "_bootstrap_inner", fail)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    with pytest.raises(ResourceCreationError, match="thread could not be started"):
+        Runner(Config(on_create=object, worker_count=3, name="lost"))
+    eventually(lambda: not worker_threads("lost"))
+
+
 def test_a_profile_function_that_raises_is_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def profile(*_: object) -> None:
         raise Broken
