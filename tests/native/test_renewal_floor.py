@@ -5,6 +5,7 @@ And they spare no resource that rested: what wore out meanwhile is renewed befor
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasker import Config, Runner
-from tests.native.support import MOMENT, PATIENCE, Call, Resource, Runners
+from tests.native.support import MOMENT, PATIENCE, Call, Resource, Runners, eventually
 
 TASKS = 4
 
@@ -160,8 +161,13 @@ def test_a_resource_that_wore_out_while_it_rested_never_serves(
 def test_a_resource_from_before_a_recycle_never_serves(
     runners: Runners, verb: Verb, *, thread_bound: bool
 ) -> None:
-    runner = runners.start(resource_pool_size=1, thread_bound=thread_bound)
-    for _ in range(20):
+    runner = runners.start(thread_bound=thread_bound)
+    gate = threading.Event()
+    if verb is by_run_task:
+        # The base worker is not to have the turn to renew: they renew one after the other.
+        runner.submit(lambda _: gate.wait(PATIENCE))
+        eventually(lambda: runner.stats().running_tasks == 1)
+    for _ in range(100):
         # One that was being made as the last round recycled may serve one task, and is renewed
         # before the next: nothing is being made from then on.
         verb(runner)
@@ -169,6 +175,7 @@ def test_a_resource_from_before_a_recycle_never_serves(
         made = len(runners.factory.made)
         runner.recycle()
         assert verb(runner)[0] >= made
+    gate.set()
 
 
 @pytest.mark.parametrize("how", AT_ONCE)

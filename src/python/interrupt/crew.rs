@@ -118,10 +118,13 @@ impl Crew {
             return;
         }
         if let Err(fault) = self.start(py, engine, false) {
-            let text =
-                "no thread could be started for another on_cancel; it waits for the one before";
-            let host = engine.map(|engine| &engine.host);
-            log::say(py, host, Level::Warning, text, None, Some(&fault));
+            // An interpreter that ends starts no thread, and that is no news.
+            if !exit::is_exiting() {
+                let text =
+                    "no thread could be started for another on_cancel; it waits for the one before";
+                let host = engine.map(|engine| &engine.host);
+                log::say(py, host, Level::Warning, text, None, Some(&fault));
+            }
             door::release(py, fault);
         }
     }
