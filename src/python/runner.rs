@@ -100,18 +100,22 @@ impl Runner {
             group: None,
         };
         let core = Py::new(py, core)?;
-        if engine.host.interrupts() {
-            let crew = &engine.host.crew;
-            crew.enlist(py, Some(&engine)).map_err(|fault| error::raise(py, fault))?;
-        }
-        if engine.bursts() {
-            engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
-        }
-        if let Some(left) = context.as_ref().and_then(|context| context.get().left(py)) {
-            engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
-            engine.stop_at(engine.clock.now().saturating_add(left));
-        }
-        exit::register(&engine)?;
+        let prepare = || {
+            if engine.host.interrupts() {
+                let crew = &engine.host.crew;
+                crew.enlist(py, Some(&engine)).map_err(|fault| error::raise(py, fault))?;
+            }
+            if engine.bursts() {
+                engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
+            }
+            if let Some(left) = context.as_ref().and_then(|context| context.get().left(py)) {
+                engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
+                engine.stop_at(engine.clock.now().saturating_add(left));
+            }
+            exit::register(&engine)
+        };
+        // A helper or keeper that has come up by then leaves.
+        prepare().inspect_err(|_| kill(py, &engine))?;
         // The last thing that can fail: whatever it made it also unmakes.
         launch(py, &engine, timeout)?;
         let hook = context.map(|context| {

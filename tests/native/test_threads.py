@@ -260,6 +260,20 @@ def test_a_keeper_that_does_not_come_up_is_an_error_of_who_needs_it(
     assert runner.options(timeout=PATIENCE).queue_task(own_name) == "tasker-worker-1"
 
 
+def test_a_start_that_fails_for_its_keeper_leaves_no_other_thread_behind(spoiled: Spoiled) -> None:
+    spoiled.words.add("keeper")
+    config = Config(
+        on_create=object,
+        on_cancel=lambda _: None,
+        worker_count=1,
+        max_worker_count=2,
+        name="lost",
+    )
+    with pytest.raises(RuntimeError, match="lost-keeper ended before it began"):
+        Runner(config)
+    eventually(lambda: not any("lost" in thread.name for thread in threading.enumerate()))
+
+
 def test_a_worker_takes_over_for_one_that_does_not_come_up(
     runners: Runners, spoiled: Spoiled, log: LogBook
 ) -> None:
