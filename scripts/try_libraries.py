@@ -90,7 +90,7 @@ def lets_go(runner: Any, work: Callable[[Any], object]) -> str:
 
 
 def ended(runner: Any, work: Callable[[Any], object], end: Callable[[Any], object]) -> str:
-    """Ends a call from outside, and says what the task got; the resource must work afterwards."""
+    """Ends a call from outside within five seconds, and says what the task got."""
     running: list[Any] = []
     begun = threading.Event()
 

@@ -45,7 +45,7 @@ impl<H: Host> Engine<H> {
         self.withdraw_items(scope, now, |task, items| settle(task, Withdrawn::Items(items)));
     }
 
-    /// False when somebody has started or settled it.
+    /// False when a worker has started it, or another thread settled it.
     fn withdraw(
         &self,
         scope: H::Scope<'_>,

@@ -1,4 +1,4 @@
-"""The future of a task that runs in the thread of whoever waits for it."""
+"""The future of a task that runs in the thread that waits for it."""
 
 from __future__ import annotations
 

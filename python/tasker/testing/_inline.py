@@ -716,7 +716,7 @@ class InlineRunner(Verbs[R]):
         future.let_go()
         task.last_error = None
         if future.done():
-            return  # by the hand of whoever has the future
+            return  # settled by hand, by a holder of the future
         if error is None:
             self._hooks.at_home(partial(future.set_result, value))
         else:

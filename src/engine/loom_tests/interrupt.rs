@@ -1,4 +1,4 @@
-//! The race between a cancel, the helper that makes its call, and the owner who goes on.
+//! The race between a cancel, the helper that makes its call, and the owner that goes on.
 
 use crate::engine::task::helpers::Helpers;
 use crate::engine::task::interrupt::Interrupt;

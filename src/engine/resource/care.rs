@@ -33,7 +33,7 @@ pub struct Care {
     proven: Cell<Failure>,
     /// It was found bad before its first task.
     useless: Cell<bool>,
-    /// A task on it was interrupted, and nobody has looked at it since.
+    /// A task on it was interrupted, and `validate` has not looked at it since.
     doubtful: Cell<bool>,
 }
 
@@ -118,7 +118,7 @@ impl Care {
         self.policy.validate_after.is_some()
     }
 
-    /// A task on it was interrupted: it is looked at before its next use, if anybody can.
+    /// A task on it was interrupted: it is looked at before its next use, if there is a `validate`.
     pub fn doubt(&self) {
         self.doubtful.set(self.can_validate());
     }

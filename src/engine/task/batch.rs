@@ -65,7 +65,7 @@ impl Pace {
 /// Who may start which item of a batch. A claimed item is its claimer's alone.
 #[derive(Debug)]
 pub struct Deal {
-    /// Its number among the batches of its engine. Written before anybody else knows of the batch.
+    /// Its number among the batches of its engine. Written by the submitter, before a worker knows of the batch.
     number: AtomicU64,
     /// The first item that nobody has claimed. Beyond `size` by as many as came too late.
     next: AtomicUsize,
@@ -126,8 +126,8 @@ impl Deal {
     }
 }
 
-/// Every batch of an engine that somebody may still claim an item of, wherever it is: in a lane, at a worker, or on its
-/// way from one to the other. So whoever answers what waits misses none.
+/// Every batch of an engine that a worker may still claim an item of, wherever it is: in a lane, at a worker, or on its
+/// way from one to the other. So a kill that answers what waits misses none.
 #[derive(Debug)]
 pub(in crate::engine) struct Batches<T> {
     state: Mutex<Known<T>>,
@@ -208,7 +208,7 @@ impl<H: Host> Engine<H> {
     ) -> Result<(), Closed<H::Task>> {
         debug_assert!(!self.settings.on_demand, "nobody would be hired for it");
         self.note(since);
-        // Inside the gate: whoever closes it and then looks there finds what was accepted, and nothing else.
+        // Inside the gate: a kill that closes it and then looks there finds what was accepted, and nothing else.
         let note = |task: &_| {
             if let Some(deal) = self.host.deal(task) {
                 self.batches.add(deal, self.host.share(scope, task));
@@ -247,7 +247,7 @@ impl<H: Host> Engine<H> {
         self.dealt_out(scope, task);
     }
 
-    /// Takes back what nobody has started of the batches submitted up to then, books it as dropped, and leaves it to
+    /// Takes back what no worker has started of the batches submitted up to then, books it as dropped, and leaves it to
     /// `settle`.
     pub(in crate::engine) fn withdraw_items(
         &self,
@@ -402,7 +402,7 @@ impl<H: Host> Desk<'_, H> {
     }
 
     /// Whether the stride goes on after the items that it ran. The first is run in any case: the one item that a
-    /// worker is asked for inside a task has nobody else to run it.
+    /// worker is asked for inside a task has no other worker to run it.
     fn goes_on(&self, stride: &Stride) -> bool {
         let (engine, ran) = (self.engine(), stride.ran.get());
         if ran == 0 {

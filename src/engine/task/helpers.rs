@@ -1,7 +1,7 @@
 //! Threads that make calls which may block: one for each call under way, and one more that listens.
 //!
-//! Whoever asks for a call only puts it down and rings: a keeper, an event loop or a signal handler must neither block
-//! nor start a thread. So there is always a helper that listens, started when calls became possible, and whoever takes a
+//! A canceller only puts a call down and rings: a keeper, an event loop or a signal handler must neither block nor start
+//! a thread. So there is always a helper that listens, started when calls became possible, and a helper that takes a
 //! call has another one started first: a call that hangs keeps no other from beginning. Helpers that are too many
 //! leave after a while.
 
@@ -29,7 +29,7 @@ struct State<J> {
     jobs: VecDeque<J>,
     later: BTreeMap<Key, J>,
     next: u64,
-    /// Who may ask for a job.
+    /// How many have enlisted: callbacks, and runners with a hook, that may ask for a job.
     users: usize,
     alive: usize,
     /// Those that listen, and those that are being started for it.
@@ -38,7 +38,7 @@ struct State<J> {
 }
 
 impl<J> Helpers<J> {
-    /// None yet, and nobody who needs one.
+    /// No helper yet, and no user that needs one.
     pub fn new() -> Self {
         let state = State {
             jobs: VecDeque::new(),
@@ -52,7 +52,7 @@ impl<J> Helpers<J> {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Somebody may ask for a job from now on. True: the caller starts the first helper, or says that it
+    /// One more user may ask for a job from now on. True: the caller starts the first helper, or says that it
     /// [could not](Self::not_started).
     #[must_use]
     pub fn enlist(&self) -> bool {
@@ -61,7 +61,7 @@ impl<J> Helpers<J> {
         state.start_if(|state| state.alive == 0)
     }
 
-    /// Somebody who enlisted asks for nothing any more.
+    /// A user that enlisted asks for nothing any more.
     pub fn retire(&self) {
         let mut state = self.state.lock();
         state.users -= 1;
@@ -72,7 +72,7 @@ impl<J> Helpers<J> {
         }
     }
 
-    /// Whether nobody listens. True: the caller, who is about to do a job, starts another helper first, or says that it
+    /// Whether no helper listens. True: the calling helper, about to do a job, starts another one first, or says that it
     /// [could not](Self::not_started).
     #[must_use]
     pub fn reserve(&self) -> bool {

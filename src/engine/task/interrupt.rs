@@ -40,7 +40,7 @@ enum Stage {
 }
 
 impl Interrupt {
-    /// A call that nobody wants yet.
+    /// A call that no canceller wants yet.
     pub fn new() -> Self {
         let state = State { wanted: false, covered: false, stage: Stage::Open };
         Self { state: Mutex::new(state), over: Condvar::new() }

@@ -59,7 +59,8 @@ pub struct Badge<H: Host> {
     /// Relaxed: what must not change while somebody counts is under that lock, the rest stands for itself.
     state: AtomicU8,
     /// The host's marks of the worker's thread, and of the caller's that runs a task on the resource it lends; 0: none.
-    /// The worker writes the one, who holds the loan the other. Relaxed: what makes a mark worth reading is up to the host.
+    /// The worker writes the one, the caller that holds the loan the other. Relaxed: what makes a mark worth reading is
+    /// up to the host.
     worker: AtomicUsize,
     caller: AtomicUsize,
 }
@@ -102,8 +103,8 @@ impl<H: Host> Badge<H> {
         self.worker.store(mark, Ordering::Relaxed);
     }
 
-    /// Notes the host's mark of the caller's thread that the worker's resource is lent to; 0 takes it back. Whoever holds
-    /// the loan writes it.
+    /// Notes the host's mark of the caller's thread that the worker's resource is lent to; 0 takes it back. The
+    /// caller that holds the loan writes it.
     pub(in crate::engine) fn note_caller(&self, mark: usize) {
         self.caller.store(mark, Ordering::Relaxed);
     }

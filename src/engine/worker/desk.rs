@@ -98,7 +98,8 @@ impl<'w, H: Host> Desk<'w, H> {
         self.spoiled.set(true);
     }
 
-    /// Says that a task was interrupted on the resource: it is looked at before its next use, if anybody can.
+    /// Says that a task was interrupted on the resource: it is looked at before its next use, if there is a
+    /// `validate`.
     pub fn doubt(&self) {
         self.care.doubt();
     }

@@ -29,8 +29,8 @@ pub struct Loan<H: Host> {
     kit: Option<(H::Resource, Recorder, Care)>,
     badge: Arc<Badge<H>>,
     home: Sender<(H::Resource, Care)>,
-    /// A call that waits passed it over, for it would not do: it rests. Written and read by whoever holds the loan, or
-    /// the lock of the idle ones.
+    /// A call that waits passed it over, for it would not do: it rests. Written and read by the caller that holds the loan,
+    /// or under the lock of the idle ones.
     rests: Cell<bool>,
 }
 
@@ -48,7 +48,7 @@ pub struct Loans<H: Host> {
     /// Those among them that want one for a retry. As above.
     choosy: AtomicUsize,
     /// Tasks of calls that had to wait for a loan, or for what is done before a task is entered, until they return: in
-    /// no lane, and to be found by whoever answers what waits.
+    /// no lane, and to be found by a kill that answers what waits.
     waiting: Mutex<Vec<Waiting<H::Task>>>,
     /// The runner is closing, and no resource could be made any more. Set once. `SeqCst`, as above.
     given_up: AtomicBool,

@@ -309,7 +309,7 @@ pub(in crate::python) fn empty_context(py: Python<'_>) -> Result<Py<PyAny>, Py<P
         .ok_or_else(|| raised(py))
 }
 
-/// Enters a `contextvars` context; false, with an exception set aside, when it is entered already.
+/// Enters a `contextvars` context; an error when it is entered already.
 pub(in crate::python) fn enter_context(
     py: Python<'_>,
     context: &Py<PyAny>,

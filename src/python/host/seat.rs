@@ -54,7 +54,7 @@ struct Place {
     desk: *const (),
     outer: *const Place,
     /// What interrupts the attempt there, where the config's `on_cancel` does.
-    /// A pointer that whoever set it keeps alive: nothing is to be dropped after every task.
+    /// A pointer that the attempt which set it keeps alive: nothing is to be dropped after every task.
     call: Cell<*const Call>,
 }
 

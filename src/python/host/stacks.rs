@@ -1,7 +1,7 @@
 //! Where threads are that run code of the user's: their stacks, read in one go.
 //!
 //! A worker notes its thread state on its badge when it enters, and takes the note back before it leaves; so does a
-//! caller for as long as it runs a task on a lent resource. Both are attached when they do so, and so is who reads.
+//! caller for as long as it runs a task on a lent resource. Both are attached when they do so, and so is the reader.
 //! As long as the reader stays attached and runs nothing that could detach, no thread that is noted moves, ends, or
 //! frees a frame. Hence one function, and in it no Python code and no collector: up to 3.11 making a frame object may
 //! set that off, whose finalizers let the interpreter go. The interpreter's own list of threads is not touched, and no
@@ -153,7 +153,7 @@ mod imp {
     use super::Call;
     use pyo3::prelude::*;
 
-    /// Nothing: nobody is looked at.
+    /// Nothing: no thread is looked at.
     pub(super) struct Still;
 
     impl Still {

@@ -32,7 +32,7 @@ pub(in crate::python) fn begin_task(py: Python<'_>, desk: &Desk<'_, PyHost>, tas
         future.word.set(crate::engine::task::ASKED);
         future.word.has(crate::engine::task::TOLD)
     };
-    // After it was put where others find it: whoever told the task before could not.
+    // After it was put where cancellers find it: one that told the task before could not.
     if told || desk.engine().is_killed() {
         call.want();
     }
@@ -80,7 +80,7 @@ pub(in crate::python) struct UnderWay {
 impl UnderWay {
     fn wait_awhile(&mut self, py: Python<'_>, desk: &Desk<'_, PyHost>) {
         if desk.is_on_loan() {
-            // Nobody but the caller wants the outcome, and a signal may end its wait.
+            // No other thread than the caller wants the outcome, and a signal may end its wait.
             let waited = self.calls.iter().try_for_each(|call| call.wait_here(py));
             if let Err(interrupt) = waited {
                 // The resource goes home, and its worker waits in the caller's place.

@@ -234,7 +234,7 @@ impl Call {
         }
     }
 
-    /// Shows the collector what it holds, unless somebody is to call it.
+    /// Shows the collector what it holds, unless a helper is to call it.
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.target.try_lock().as_deref() {
             Some(Some(Target::Callback(callback, _))) if !self.interrupt.is_wanted() => {

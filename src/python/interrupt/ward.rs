@@ -225,7 +225,7 @@ impl Registered {
 
 impl Drop for Ward {
     fn drop(&mut self) {
-        // The context has gone, so that nobody can cancel it.
+        // The context has gone, so that no canceller can reach it.
         let own_helpers = self.has_own_helpers();
         for registered in std::mem::take(&mut self.open.lock().calls).into_values() {
             registered.dismiss(own_helpers);

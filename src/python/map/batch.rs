@@ -586,7 +586,7 @@ impl Current<'_> {
             call.follow(&token);
         }
         let told = course.listen_for(self.number.get(), Listener::Context(token.clone()));
-        // After it was put where others find it: whoever told the items before could not.
+        // After it was put where cancellers find it: one that told the items before could not.
         if seat::is_killed() {
             token.cancel(Some("the runner was killed".into()));
         } else if told {
@@ -600,14 +600,14 @@ impl Current<'_> {
         let call = attempt::begin(py, desk, Owner::Item(batch.clone_ref(py)));
         let told =
             self.batch.course.listen_for(self.number.get(), Listener::Call(Arc::clone(&call)));
-        // After it was put where others find it: whoever told the items before could not.
+        // After it was put where cancellers find it: one that told the items before could not.
         if told || desk.engine().is_killed() {
             call.want();
         }
         self.call.replace(Some(call));
     }
 
-    /// The item has ended: its context is nobody's any more, and nothing interrupts it from here on.
+    /// The item has ended: no task uses its context any more, and nothing interrupts it from here on.
     fn end(&self, py: Python<'_>, desk: &Desk<'_, PyHost>) -> Option<UnderWay> {
         let (context, call) = (self.context.take(), self.call.take());
         if context.is_none() && call.is_none() {

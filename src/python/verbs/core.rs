@@ -621,7 +621,7 @@ impl CoreRef<'_> {
     }
 }
 
-/// The task of a call that waits for a loan, for those to find it who answer what waits.
+/// The task of a call that waits for a loan, to be found by a kill that answers what waits.
 struct Enrolled<'a, 'py> {
     py: Python<'py>,
     engine: &'a Engine<PyHost>,
