@@ -31,7 +31,6 @@ struct State<J> {
     next: u64,
     /// How many have enlisted: callbacks, and runners with a hook, that may ask for a job.
     users: usize,
-    alive: usize,
     /// Those that listen, and those that are being started for it.
     listening: usize,
     closed: bool,
@@ -45,20 +44,19 @@ impl<J> Helpers<J> {
             later: BTreeMap::new(),
             next: 0,
             users: 0,
-            alive: 0,
             listening: 0,
             closed: false,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// One more user may ask for a job from now on. True: the caller starts the first helper, or says that it
-    /// [could not](Self::not_started).
+    /// One more user may ask for a job from now on. True: no helper listens, for the last one may be in a call that
+    /// hangs, and the caller starts one, or says that it [could not](Self::not_started).
     #[must_use]
     pub fn enlist(&self) -> bool {
         let mut state = self.state.lock();
         state.users += 1;
-        state.start_if(|state| state.alive == 0)
+        state.start_if(|state| state.listening == 0)
     }
 
     /// A user that enlisted asks for nothing any more.
@@ -82,7 +80,6 @@ impl<J> Helpers<J> {
     /// A helper that was to be started was not.
     pub fn not_started(&self) {
         let mut state = self.state.lock();
-        state.alive -= 1;
         state.listening -= 1;
     }
 
@@ -129,7 +126,6 @@ impl<J> Helpers<J> {
             };
             if state.closed || end_of_rest.is_some_and(|end| end <= time) {
                 state.listening -= 1;
-                state.alive -= 1;
                 return None;
             }
             let due = state.later.first_key_value().map(|(&(due, _), _)| due);
@@ -155,7 +151,6 @@ impl<J> State<J> {
     fn start_if(&mut self, needed: impl FnOnce(&Self) -> bool) -> bool {
         let start = !self.closed && needed(self);
         if start {
-            self.alive += 1;
             self.listening += 1;
         }
         start
@@ -214,6 +209,20 @@ mod tests {
         assert_eq!(helpers.next(|| 10), Some('a'));
         helpers.done();
         assert_eq!(helpers.next(|| 20), Some('b'));
+    }
+
+    #[test]
+    fn a_helper_that_makes_a_call_does_not_keep_the_next_user_from_having_one_that_listens() {
+        let helpers = Helpers::new();
+        let time = Cell::new(0);
+        let tick = || time.replace(time.get() + 2 * LINGER);
+        assert!(helpers.enlist());
+        helpers.put('a');
+        assert_eq!(helpers.next(|| 0), Some('a'));
+        assert!(helpers.reserve());
+        helpers.retire();
+        assert_eq!(helpers.next(tick), None, "no user may ask for anything");
+        assert!(helpers.enlist(), "the other one is still in its call");
     }
 
     #[test]
