@@ -213,8 +213,11 @@ impl Function {
         // SAFETY: a live object, whose type says where it keeps the pointer to its dictionary.
         unsafe {
             let offset = (*ffi::Py_TYPE(self.0)).tp_dictoffset;
+            if offset <= 0 {
+                return true;
+            }
             let dictionary = self.0.byte_offset(offset).cast::<Object>();
-            offset <= 0 || !AtomicPtr::from_ptr(dictionary).load(Ordering::Relaxed).is_null()
+            !AtomicPtr::from_ptr(dictionary).load(Ordering::Relaxed).is_null()
         }
     }
 

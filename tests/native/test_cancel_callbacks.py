@@ -74,6 +74,8 @@ def test_it_is_called_on_a_helper_of_the_runner_when_the_limit_passes(
 
     with pytest.raises(TaskTimeout):
         runner.options(timeout=LIMIT).queue_task(task)
+    # The caller has its error at once, whatever the helper is at.
+    assert callback.called.wait(PATIENCE)
     assert callback.names == ["mine-canceller"]
 
 
