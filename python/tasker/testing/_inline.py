@@ -65,7 +65,7 @@ class InlineRunner(Verbs[R]):
     retries, time limits, errors. `on_create` is called when it is made, `on_destroy` when it ends.
     What differs is listed in the guide *Testing your tasks*.
 
-    It belongs to the thread that made it: calls from another one raise `RuntimeError`.
+    It is for the thread that made it: what submits, runs or ends raises `RuntimeError` in others.
 
     Args:
         config: The settings. Those on numbers of workers make no difference.
