@@ -53,17 +53,23 @@ $(VENV)/.made: | check
 	@$(PY) -m pip install --quiet --upgrade pip
 	@touch $@
 
+# Versions are those of uv.lock where there is a uv, and the newest where there is none, or with
+# `make UV=`. What else is in the environment stays: it is shared by all groups and the wheel.
+UV ?= $(shell command -v uv 2>/dev/null)
+install-group = $(if $(UV),VIRTUAL_ENV="$(abspath $(VENV))" "$(UV)" sync --quiet --active \
+	--no-python-downloads --locked --inexact --only-group,$(PY) -m pip install --quiet --upgrade --group)
+
 # One stamp for each dependency group of pyproject.toml.
-$(VENV)/.group-%: $(VENV)/.made pyproject.toml
+$(VENV)/.group-%: $(VENV)/.made pyproject.toml uv.lock
 	$(say) "venv: dependency group '$*'"
-	@$(PY) -m pip install --quiet --upgrade --group $*
+	@$(install-group) $*
 	@touch $@
 
 # Without them the tests that need them skip themselves and say so: these are not there for every Python.
-OPTIONAL := integration meetings recipes
-$(OPTIONAL:%=$(VENV)/.group-%): $(VENV)/.group-%: $(VENV)/.made pyproject.toml
+OPTIONAL := integration meetings recipes sight
+$(OPTIONAL:%=$(VENV)/.group-%): $(VENV)/.group-%: $(VENV)/.made pyproject.toml uv.lock
 	$(say) "venv: dependency group '$*'"
-	@$(PY) -m pip install --quiet --upgrade --group $* || true
+	@$(install-group) $* || true
 	@touch $@
 
 wheel: $(VENV)/.wheel  ## build the release wheel into dist/ and install it
@@ -78,7 +84,7 @@ $(VENV)/.wheel: $(VENV)/.group-build $(SOURCES)
 
 # The door is looked for in the source: to clippy an item is the same before and behind a re-export.
 # Unit tests, at the end of a file, start threads as they like.
-lint: $(VENV)/.group-lint  ## format and lint, Rust and Python
+lint: $(VENV)/.group-lint  ## format and lint: Rust, Python, the lock, the workflows
 	$(say) "lint: rustfmt"
 	@cargo fmt --check
 	$(say) "lint: clippy, with the python feature and without"
@@ -88,9 +94,17 @@ lint: $(VENV)/.group-lint  ## format and lint, Rust and Python
 	@find src -name '*.rs' ! -path src/sync.rs -exec awk '/cfg\(.*test/ { nextfile } \
 		/(std::(sync|thread)|crossbeam_channel|loom)::/ { print FILENAME ":" FNR ": " $$0; found = 1 } \
 		END { exit found }' {} +
+	$(say) "lint: layers of imports, circles, length of files"
+	@$(PY) scripts/check_layers.py
 	$(say) "lint: ruff"
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
+	$(say) "lint: uv.lock is current"
+	@$(PY) -m uv lock --check --offline --quiet --python "$(PY)" \
+		--default-index https://pypi.org/simple || \
+		{ echo "make: uv.lock does not fit pyproject.toml; run \`uv lock\`" >&2; exit 1; }
+	$(say) "lint: zizmor, security of the workflows"
+	@$(BIN)/zizmor --offline --quiet .github
 
 rust:  ## tests of the engine, without Python
 	$(say) "rust: unit, integration and documentation tests of the engine"
@@ -134,8 +148,8 @@ docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its example
 	$(say) "docs: cargo doc without warnings"
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
 		cargo doc --locked --quiet --no-deps --document-private-items
-	$(say) "docs: examples in the package's docstrings"
-	@$(PY) -m pytest --doctest-modules --pyargs tasker
+	$(say) "docs: docstrings, native ones too: examples run, stub and reference say the same"
+	@$(PY) -m pytest tests/unit/test_docstrings.py
 
 pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on every other Python found
 	$(say) "pythons: native, lifecycle, asyncio, meetings and conformance tests on every other Python found"

@@ -4,26 +4,30 @@
 #![expect(clippy::disallowed_methods, reason = "a host of its own")]
 
 #[cfg(not(loom))]
+#[path = "../tests/rust/support/plain_host.rs"]
+mod plain_host;
+#[cfg(not(loom))]
+use {std::sync::Arc, std::thread::spawn, tasker::engine};
+
+#[cfg(not(loom))]
 mod bench {
+    use super::plain_host::{PlainHost, PlainTask};
     use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
     use std::hint::black_box;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread::{self, Thread};
     use std::time::{Duration, Instant};
-    use tasker::engine::clock::Tick;
     use tasker::engine::queue::gate::Gate;
-    use tasker::engine::queue::lanes::{Class, Entry, Lanes};
-    use tasker::engine::resource::backoff::Trouble;
-    use tasker::engine::resource::care::Policy;
-    use tasker::engine::resource::proof::Proof;
-    use tasker::engine::staffing::launch::Launched;
-    use tasker::engine::task::{EXPRESS, OBSERVED, TaskWord};
-    use tasker::engine::worker::Life;
-    use tasker::engine::worker::badge::Badge;
-    use tasker::engine::worker::desk::Desk;
-    use tasker::engine::worker::loans::Claiming;
-    use tasker::engine::{Engine, Host, Ran, Refusal, Settings, Verdict};
+    use tasker::engine::queue::lanes::{Entry, Lanes};
+    use tasker::engine::queue::permits::Permit;
+    use tasker::engine::resource::epochs::Eligibility;
+    use tasker::engine::roster::startup_latch::StartupStatus;
+    use tasker::engine::task::priority::Priority;
+    use tasker::engine::task::{OBSERVED, RESERVED, TaskWord};
+    use tasker::engine::worker::serve_loan::Claiming;
+    use tasker::engine::worker::session::WorkerSession;
+    use tasker::engine::{Engine, EngineSettings};
 
     const FOREVER: Duration = Duration::from_secs(60);
 
@@ -36,14 +40,11 @@ mod bench {
 
     impl Job {
         fn new(flags: u32) -> Arc<Self> {
-            Arc::new(Self { word: TaskWord::new(Class::Normal, flags), waiter: thread::current() })
+            Self::of(Priority::Normal, flags)
         }
 
-        fn publish(&self) {
-            let flags = self.word.publish(|_| true).unwrap_or(0);
-            if flags & OBSERVED != 0 {
-                self.waiter.unpark();
-            }
+        fn of(priority: Priority, flags: u32) -> Arc<Self> {
+            Arc::new(Self { word: TaskWord::new(priority, flags), waiter: thread::current() })
         }
 
         fn wait(&self) {
@@ -53,99 +54,43 @@ mod bench {
         }
     }
 
-    /// A host of nothing but threads.
-    struct Bare;
-
-    impl Host for Bare {
-        type Scope<'s> = ();
-        type Task = Arc<Job>;
-        type Resource = ();
-        type Fault = ();
-
-        fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
-            wait()
+    impl PlainTask for Job {
+        fn word(&self) -> &TaskWord {
+            &self.word
         }
 
-        fn spawn(&self, (): (), life: Life<Self>) -> Result<(), ()> {
-            thread::spawn(move || life.live(()));
-            Ok(())
+        fn work(&self, _: &WorkerSession<'_, Bare>) -> bool {
+            true
         }
 
-        fn create(&self, (): (), _: &Badge<Self>) -> Result<(), ()> {
-            Ok(())
-        }
-
-        fn destroy(&self, (): (), _: &Badge<Self>, (): ()) {}
-
-        fn word<'t>(&self, task: &'t Arc<Job>) -> &'t TaskWord {
-            &task.word
-        }
-
-        fn share(&self, (): (), task: &Arc<Job>) -> Arc<Job> {
-            Arc::clone(task)
-        }
-
-        fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Job>) -> Ran {
-            if !task.word.settle_running() {
-                return Ran::Late;
+        fn publish(&self) {
+            let flags = self.word.publish(|_| true).unwrap_or(0);
+            if flags & OBSERVED != 0 {
+                self.waiter.unpark();
             }
-            desk.delivered(true);
-            task.publish();
-            Ran::Completed
-        }
-
-        fn judge(&self, (): (), _: &Desk<'_, Self>, _: &Arc<Job>) -> Verdict {
-            Verdict::Healthy
-        }
-
-        fn prepare_retry(&self, (): (), _: &Arc<Job>) {}
-
-        fn fail(&self, (): (), _: &Desk<'_, Self>, task: &Arc<Job>) {
-            task.publish();
-        }
-
-        fn refuse(&self, (): (), task: &Arc<Job>, _: Refusal) {
-            task.publish();
-        }
-
-        fn forget(&self, (): (), _: &Arc<Job>) {}
-
-        fn expire(&self, (): (), _: &Arc<Job>) {}
-
-        fn discard(&self, (): (), task: Arc<Job>) {
-            drop(task);
-        }
-
-        fn report_trouble(&self, (): (), _: &Badge<Self>, _: Trouble, _: Option<&()>) {}
-
-        fn report_overdue(&self, (): (), _: &Badge<Self>) {}
-
-        fn keep_fault(&self, (): (), (): ()) {}
-
-        fn spawn_keeper(&self, (): (), _: &Arc<Engine<Self>>) -> Result<(), ()> {
-            Ok(())
         }
     }
 
+    type Bare = PlainHost<Job>;
+
+    fn submit(engine: &Arc<Engine<Bare>>, job: &Arc<Job>) {
+        let permit = Permit::unbounded(1);
+        engine.submit((), &job.word, Arc::clone(job), 0, permit).expect("open");
+    }
+
     fn start(worker_count: usize, thread_bound: bool) -> Arc<Engine<Bare>> {
-        let settings = Settings {
+        let settings = EngineSettings {
             name: "bench".to_owned(),
             worker_count,
-            on_demand: false,
             max_worker_count: worker_count,
-            reserve_limit: 1,
-            reserve_at_start: 0,
+            reserve_limit: Some(1),
             keep_reserved: true,
             thread_bound,
-            max_queue_size: None,
-            care: Policy::default(),
-            burst_interval: Tick::MAX,
-            idle_timeout: Tick::MAX,
-            hold: Tick::MAX,
+            ..EngineSettings::default()
         };
-        let engine = Engine::new(Bare, settings);
-        engine.launch_workers(()).expect("threads start");
-        assert_eq!(engine.launch.wait(FOREVER), Launched::Ready);
+        let engine = Engine::new(Bare::new(|| ()), settings);
+        engine.start_workers(()).expect("threads start");
+        assert_eq!(engine.startup.wait(FOREVER), StartupStatus::Ready);
         engine
     }
 
@@ -176,10 +121,10 @@ mod bench {
                     let (lanes, gate) = (Lanes::new(), Gate::new());
                     let round = || {
                         for task in 0..rounds * ENTRIES {
-                            let pass = gate.enter().expect("open");
-                            lanes.push(Class::Normal, task, 0);
+                            let pass = gate.enter(1).expect("open");
+                            lanes.push(Priority::Normal, task, 0);
                             drop(pass);
-                            black_box(lanes.pop(|| Proof::NONE));
+                            black_box(lanes.pop(|| Eligibility::NONE));
                         }
                     };
                     together(threads, round)
@@ -203,10 +148,10 @@ mod bench {
                     let submit = || {
                         for _ in 0..rounds {
                             for _ in 1..TASKS {
-                                engine.submit(Class::Normal, Job::new(0), 0).expect("open");
+                                submit(&engine, &Job::new(0));
                             }
-                            let last = Job::new(OBSERVED);
-                            engine.submit(Class::Low, Arc::clone(&last), 0).expect("open");
+                            let last = Job::of(Priority::Low, OBSERVED);
+                            submit(&engine, &last);
                             last.wait();
                         }
                     };
@@ -225,23 +170,23 @@ mod bench {
         group.bench_function("round trip", |bencher| {
             bencher.iter(|| {
                 let job = Job::new(OBSERVED);
-                engine.submit(Class::Normal, Arc::clone(&job), 0).expect("open");
+                submit(&engine, &job);
                 job.wait();
             });
         });
         stop(&engine);
         let engine = start(1, false);
-        let seeker = engine.accept_seeker().expect("open");
-        let entry = Entry::fresh(Job::new(EXPRESS), 0);
-        engine.staff_for((), &entry);
-        let first = engine.loans.take(&engine, &entry, FOREVER).expect("a worker was hired");
-        drop(seeker);
-        first.give_back(&engine);
+        let waiter = engine.accept_loan_waiter().expect("open");
+        let entry = Entry::fresh(Job::new(RESERVED), 0);
+        engine.start_reserved_for((), &entry);
+        let first = engine.take_loan(&entry, FOREVER).expect("a worker was hired");
+        drop(waiter);
+        engine.give_back_loan(first);
         group.bench_function("on a loan", |bencher| {
             bencher.iter(|| {
-                let entry = Entry::fresh(Job::new(EXPRESS), 0);
+                let entry = Entry::fresh(Job::new(RESERVED), 0);
                 let loan = engine.accept_on_loan(0).expect("idle");
-                loan.serve(&engine, (), entry, Claiming::Unshared);
+                engine.serve_on_loan((), loan, entry, Claiming::Unshared);
             });
         });
         stop(&engine);
@@ -264,10 +209,10 @@ mod bench {
         let mut group = c.benchmark_group("looking");
         let engine = start(8, true);
         for _ in 0..100_000 {
-            engine.submit(Class::Normal, Job::new(0), 0).expect("open");
+            submit(&engine, &Job::new(0));
         }
-        let last = Job::new(OBSERVED);
-        engine.submit(Class::Low, Arc::clone(&last), 0).expect("open");
+        let last = Job::of(Priority::Low, OBSERVED);
+        submit(&engine, &last);
         last.wait();
         group.bench_function("stats", |bencher| bencher.iter(|| engine.stats()));
         group.bench_function("metrics", |bencher| bencher.iter(|| engine.metrics()));

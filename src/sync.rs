@@ -3,11 +3,10 @@
 //! Under `--cfg loom` the primitives whose interleavings matter are loom's, and the channel is a
 //! small queue made of them: loom then explores *our* protocol around the channel, while crossbeam
 //! tests its own. `Arc`, `Weak` and `OnceLock` stay the standard ones: reference counting is not
-//! under test, and the others loom has not.
+//! under test, and loom lacks the other two.
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the door")]
 
 pub(crate) use crossbeam_utils::CachePadded;
-#[cfg(feature = "python")]
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::{Arc, Weak};
 
@@ -188,6 +187,11 @@ pub(crate) mod channel {
                 }
                 queue = self.0.arrived.wait_timeout(queue, Duration::ZERO);
             }
+        }
+
+        /// loom has no clock: a wait with a limit is a wait.
+        pub(crate) fn recv_timeout(&self, _limit: Duration) -> Result<T, ()> {
+            self.recv()
         }
 
         pub(crate) fn is_empty(&self) -> bool {

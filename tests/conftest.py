@@ -1,4 +1,4 @@
-"""Fixtures for all tests: runners that end with their test, a gate, the log, the interpreter."""
+"""For all tests: runners that end with their test, a gate, the log, and what may not be skipped."""
 
 import gc
 import logging
@@ -7,13 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.native.support import Gate, LogBook, Runners
+from tasker import _looks
+from tests.native.support import Gate, LogCapture, Runners
+from tests.required import (
+    pytest_configure,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+)
+
+__all__ = ["pytest_configure", "pytest_make_collect_report", "pytest_runtest_makereport"]
 
 
 @pytest.fixture
-def log() -> Iterator[LogBook]:
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogCapture]:
     """What the package logs, from WARNING up. A record that the test does not take fails it."""
-    book = LogBook()
+    # On a slow machine a test may keep a runner waiting for long enough to be told of.
+    monkeypatch.setattr(_looks, "INTERVAL", 3600.0)
+    book = LogCapture()
     logger = logging.getLogger("tasker")
     logger.addHandler(book)
     logger.propagate = False
@@ -24,7 +34,7 @@ def log() -> Iterator[LogBook]:
 
 
 @pytest.fixture
-def runners(log: LogBook) -> Iterator[Runners]:
+def runners(log: LogCapture) -> Iterator[Runners]:
     """Starts runners; what is left of them after the test fails it."""
     del log
     runners = Runners()

@@ -99,31 +99,34 @@ with ThreadPoolExecutor(1) as executor:
     ),
 }
 
-LIMITS = {"submit": 2_880, "executor.submit": 2_700, "run_task": 2_550, "map": 1_270}
+LIMITS = {"submit": 3_050, "executor.submit": 2_780, "run_task": 2_850, "map": 1_580}
 """A tenth more than when the figure was last lowered. Raise one only with a reason."""
 
 # What the first functions cost with all below them, less what the second ones do, which are there.
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "submit: make the future, take the context": (
-        ("future::Future::draft", "snapshot::Snapshot::take"),
+        ("future::Future>::draft", "snapshot::Snapshot::take"),
         (),
     ),
-    "submit: gate, lane, bell": (("engine::Engine<H>::submit",), ()),
+    "submit: gate, lane, wake-up": (("engine::Engine<H>::submit",), ()),
     "submit: arguments, checks, clock": (
-        ("verbs::enter",),
-        ("future::Future::draft", "snapshot::Snapshot::take", "engine::Engine<H>::submit"),
+        ("submit::enter",),
+        ("future::Future>::draft", "snapshot::Snapshot::take", "engine::Engine<H>::submit"),
     ),
-    "worker: take it from its lane": (("worker::Life<H>::work",), ("desk::Desk<H>::serve",)),
+    "worker: take it from its lane": (
+        ("worker::Worker<H>::work",),
+        ("session::WorkerSession<H>::serve",),
+    ),
     "worker: claim, show as running, figures, let go": (
-        ("desk::Desk<H>::serve",),
-        ("door::call", "settle::publish", "desk::Desk<H>::delivered"),
+        ("session::WorkerSession<H>::serve",),
+        ("guarded_call::call", "settle::publish", "session::WorkerSession<H>::delivered"),
     ),
-    "worker: call the function": (("door::call",), ()),
+    "worker: call the function": (("guarded_call::call",), ()),
     "worker: count and publish the outcome": (
-        ("settle::publish", "desk::Desk<H>::delivered"),
+        ("settle::publish", "session::WorkerSession<H>::delivered"),
         (),
     ),
-    "caller: result()": (("future::Future::__pymethod_result__",), ()),
+    "caller: result()": (("future::Future>::__pymethod_result__",), ()),
     "caller: the end of the future": (("subtype_dealloc",), ()),
 }
 
@@ -216,7 +219,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     if not callgrind.is_available():
-        print("instructions: not counted, for valgrind is not installed")
+        reason = "instructions: not counted, for valgrind is not installed"
+        if os.environ.get("TASKER_REQUIRE") == "all":
+            sys.exit(reason)
+        print(reason)
         return
     # Hashes of strings decide how far a dictionary has to look.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}

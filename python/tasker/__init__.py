@@ -18,7 +18,6 @@ first argument, replaces it when it goes bad and destroys it for certain at the 
 """
 
 from tasker import _lifecycle, _public, _tasker
-from tasker._alive import runners
 from tasker._config import Config
 from tasker._dropped import DroppedTask
 from tasker._errors import (
@@ -34,15 +33,16 @@ from tasker._errors import (
     TaskTimeout,
 )
 from tasker._executor import RunnerExecutor, ThreadPoolExecutor
+from tasker._finding import Finding
 from tasker._future import Future
 from tasker._priority import Priority
 from tasker._protocol import TaskRunner
 from tasker._results import Results
-from tasker._runner import Runner, Submitter
-from tasker._start import Starting
-from tasker._stats import Metrics, Stats
+from tasker._runner import Runner, Starting, Submitter, runners
+from tasker._stats import Metrics, Stats, TaskMetrics, Timing
 from tasker._submitted import SubmittedTask
-from tasker._tasker import CancelHandle, Context, TaskContext, current_context
+from tasker._tasker import CancelHandle, Context, TaskContext, TaskEvent, current_context
+from tasker._workers import WorkerInfo
 
 _lifecycle.install_hooks()
 
@@ -54,6 +54,7 @@ __all__ = [
     "ConfigError",
     "Context",
     "DroppedTask",
+    "Finding",
     "Future",
     "Metrics",
     "Priority",
@@ -72,10 +73,14 @@ __all__ = [
     "Submitter",
     "TaskCancelled",
     "TaskContext",
+    "TaskEvent",
+    "TaskMetrics",
     "TaskRunner",
     "TaskTimeout",
     "TaskerError",
     "ThreadPoolExecutor",
+    "Timing",
+    "WorkerInfo",
     "__version__",
     "current_context",
     "runners",

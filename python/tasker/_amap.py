@@ -1,4 +1,4 @@
-"""The verb `amap`: streaming `map` for coroutines, whose input may be asynchronous."""
+"""The method `amap`: streaming `map` for coroutines, whose input may be asynchronous."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from typing import (
     overload,
 )
 
+from tasker import _tasker
 from tasker._checks import check_count, check_type
-from tasker._public import lend_to
+from tasker._public import publish_methods
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
     from tasker._asyncio import Promise
-    from tasker._config import Config
+    from tasker._observer import Observer
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -32,13 +33,13 @@ C = TypeVar("C")
 P = ParamSpec("P")
 
 
-class AsyncMaps(Generic[R]):
-    """The verb `amap`, for classes that have `asubmit` and a `config`."""
+class AsyncMapMixin(Generic[R]):
+    """The method `amap`, for a runner and its views."""
 
     if TYPE_CHECKING:
 
-        @property
-        def config(self) -> Config[R]: ...
+        def _most_workers(self) -> int: ...
+        def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
         def asubmit(
             self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
         ) -> asyncio.Future[T]: ...
@@ -185,6 +186,7 @@ class AsyncMaps(Generic[R]):
             RunnerStopped: When iterating: the runner does not accept tasks.
             QueueFull: When iterating: there is no room for an item, the call may not wait, and
                 nothing of this `amap` is in flight.
+            RunnerBroken: When iterating: the runner was inherited through a fork, or failed inside.
 
         Example:
             >>> import asyncio
@@ -202,14 +204,24 @@ class AsyncMaps(Generic[R]):
         check_type("ordered", ordered, bool)
         check_type("return_exceptions", return_exceptions, bool)
         # Not at the top: it needs asyncio.
-        from tasker._stream import LookAhead, stream  # noqa: PLC0415
+        from tasker._stream import stream  # noqa: PLC0415
+
+        look_ahead = _tasker._LookAhead(buffersize, self._most_workers())
 
         def asubmit(item: tuple[Any, ...]) -> Promise[Any]:
+            look_ahead.follow(self._most_workers())
             return cast("Promise[Any]", self.asubmit(fn, *item))
 
-        workers = self.config.max_worker_count or self.config.worker_count
-        look_ahead = LookAhead(buffersize, least=2 * workers)
-        return stream(asubmit, iterables, look_ahead, ordered, return_exceptions)
+        def begin(
+            asubmit: Callable[[tuple[Any, ...]], Promise[Any]],
+        ) -> AsyncGenerator[Any, None]:
+            return stream(asubmit, iterables, look_ahead, ordered, return_exceptions)
+
+        observed = self._observer_of(fn)
+        if observed is None:
+            return begin(asubmit)
+        observer, name = observed
+        return observer.amap(name, asubmit, begin)
 
 
-lend_to("Runner", AsyncMaps)
+publish_methods("Runner", AsyncMapMixin)

@@ -9,17 +9,16 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasker import _threads
+from tasker import _tasker, _threads
 from tasker._future import Future
 from tasker._tasker import Context, _abandon_starts_with, _once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasker._runner import Runner
-
 T = TypeVar("T")
-R = TypeVar("R")
+N = TypeVar("N", bound="_tasker.Runner[Any]")
+"""The class of a runner."""
 
 
 @_once
@@ -43,11 +42,11 @@ class Promise(asyncio.Future[T]):
             self._task.request_cancel("the asyncio future of the task was cancelled")
         return super().cancel(msg)
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Cancels the task if it has not started, and takes no notice of it otherwise."""
         self._task.cancel()
         if not super().cancel() and not self.cancelled():
-            # asyncio reports an error that nobody has looked at.
+            # asyncio reports an error that no caller has looked at.
             self.exception()
 
 
@@ -61,7 +60,7 @@ async def off_loop(call: Callable[[], T], name: str) -> T:
     return await _begin(call, name)
 
 
-async def start_runner(make: Callable[[], Runner[R]], name: str) -> Runner[R]:
+async def start_runner(make: Callable[[], N], name: str) -> N:
     """Makes a runner on a thread of its own; cancelled, it leaves nothing of it behind.
 
     Args:
@@ -70,7 +69,7 @@ async def start_runner(make: Callable[[], Runner[R]], name: str) -> Runner[R]:
     """
     abandon = Context()
 
-    def make_unless_abandoned() -> Runner[R]:
+    def make_unless_abandoned() -> N:
         _abandon_starts_with(abandon)
         return make()
 
@@ -87,7 +86,7 @@ async def start_runner(make: Callable[[], Runner[R]], name: str) -> Runner[R]:
         del future
 
 
-def _kill_runner(future: Future[Runner[Any]], name: str) -> None:
+def _kill_runner(future: Future[N], name: str) -> None:
     if future.exception() is None:
         # Not here: this may be the thread of the loop.
         _threads.run_once(future.result().kill, name)

@@ -12,13 +12,13 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from tasker._errors import ConfigError
+from tasker._errors import ConfigError, RunnerStopped
 from tasker._priority import Priority
-from tasker._tasker import _unrun
+from tasker._tasker import Runner, _unrun
 from tasker._texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 MAX_COUNT = 2**31 - 1
 
@@ -48,8 +48,8 @@ def check_hook(name: str, value: object, *arguments: str) -> None:
         raise wrong(name, f"callable with ({', '.join(arguments)})", value)
 
 
-def check_judges(is_broken: object, check_health: object) -> None:
-    """Raises `ConfigError` unless the hooks that judge errors can be called as they will be."""
+def check_health_hooks(is_broken: object, check_health: object) -> None:
+    """Raises `ConfigError` unless what is asked about errors can be called as it will be."""
     check_callable("check_health", check_health, optional=True)
     if is_broken is not None and check_health is not None:
         raise ConfigError("is_broken and check_health exclude each other: give is_broken alone")
@@ -80,6 +80,12 @@ def check_type(name: str, value: object, kind: type, *, optional: bool = False) 
         raise wrong(name, f"a {kind.__name__}{_or_none(optional)}", value)
 
 
+def check_runners(runners: Iterable[object]) -> None:
+    """Raises `ConfigError` unless all of *runners*, as a viewer is given them, are some."""
+    for place, runner in enumerate(runners):
+        check_type(f"runners[{place}]", runner, Runner)
+
+
 def check_logger(name: str, value: object) -> None:
     """Raises `ConfigError` unless *value* is a logger, or a test's double of one, or `None`."""
     try:
@@ -89,6 +95,32 @@ def check_logger(name: str, value: object) -> None:
         is_logger = False
     if not is_logger and value is not None:
         raise wrong(name, "a Logger or None", value)
+
+
+def below_base(worker_count: int, max_worker_count: int) -> ConfigError:
+    """Makes the error for a maximum that leaves no room for the base workers."""
+    return wrong("max_worker_count", f"at least worker_count ({worker_count})", max_worker_count)
+
+
+def cannot_resize() -> RunnerStopped:
+    """Makes the error for a runner that is closing, which gets no other number of workers."""
+    return RunnerStopped("cannot resize: the runner is stopping or has stopped")
+
+
+def check_sizes(worker_count: object, max_worker_count: object) -> tuple[int | None, int | None]:
+    """Takes what `resize` is given.
+
+    Raises:
+        ConfigError: One of them is no number of workers.
+        TypeError: Neither is given.
+    """
+    if worker_count is None and max_worker_count is None:
+        message = "resize() needs worker_count=, max_worker_count= or both"
+        raise TypeError(message)
+    return (
+        check_count("worker_count", worker_count, least=1, optional=True),
+        check_count("max_worker_count", max_worker_count, least=1, optional=True),
+    )
 
 
 @overload

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import partial, wraps
 from typing import (
     Any,
     Generic,
@@ -19,28 +19,29 @@ from typing import (
     TypedDict,
     TypeVar,
     Unpack,
+    cast,
 )
 
 from tasker import _hints
 from tasker._checks import (
+    below_base,
     check_callable,
     check_count,
+    check_health_hooks,
     check_hook,
-    check_judges,
     check_limit,
     check_logger,
     check_name,
     check_seconds,
     check_type,
     check_word,
-    wrong,
 )
-from tasker._stats import MetricsCollector
-from tasker._tasker import Context, _check_answer, _once
+from tasker._tasker import Context, TaskEvent, _check_answer, _once
 from tasker._texts import shown
 
 R = TypeVar("R")
 M = TypeVar("M")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 # Without slots: with them, up to Python 3.12, `Config[Connection](...)` would raise a TypeError.
@@ -54,7 +55,8 @@ class Config(Generic[R]):
     threads and runners, and is varied with `dataclasses.replace`. `None` stands for the default
     or for none of it, as each field says; 0 means zero. Numbers may be of any class that converts
     to an `int` or, where they are seconds, to a `float`; the field then holds that. A truth value
-    and NaN are no numbers.
+    and NaN are no numbers. Functions must be plain ones: a call of a coroutine or generator
+    function would not run its body.
 
     Attributes:
         on_create: Makes a resource. Called on the thread that will use it.
@@ -76,10 +78,10 @@ class Config(Generic[R]):
         max_retries: How often a task is tried again after its resource went bad, each time on one
             that is known to work since. At least 0.
         resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
-            `None`: up to `worker_count`, made on first need.
-        logger: Where failing hooks, changes of state and failed tasks that nobody looked at are
-            logged: `logging.getLogger("tasker")` when left out, nowhere when `None`.
-        collector: A further sink for the events of tasks. Not implemented yet.
+            `None`: up to `worker_count`, made on first need. 0: none is kept, and temporary ones
+            are made for the calls.
+        logger: Where failing hooks, changes of state, failed tasks whose outcome was never asked
+            for and what `Runner.diagnose` finds are logged. `None`: nowhere.
         max_queue_size: Limit on waiting tasks, all classes together. At least 1. `None`: no limit.
         when_full: What a full queue does to a submit: `"block"` until there is room, or `"raise"`
             `QueueFull`.
@@ -98,6 +100,14 @@ class Config(Generic[R]):
             before it has returned, and validates the resource then, where `validate` is given. A
             task that runs inside another on the same resource is interrupted for itself alone.
             An error it raises is logged.
+        on_event: Called with a `TaskEvent` each time that a total of `metrics()` counts a task, on
+            the thread where that happens: that of the caller or of a worker, or one that watches
+            time limits. It must therefore be quick and thread-safe, and must not wait without a
+            limit for a task of the same runner. It is called in a copy of the task's context
+            variables; for arrivals and refusals in the caller's own, unless an `asubmit` waited for
+            room before. What it submits to its own runner is counted, and raises no event on that
+            thread while the call lasts; workers tell what comes of it. Its errors are logged at the
+            first, second, fourth, eighth … time; it is never switched off.
         max_tasks_per_resource: A resource is renewed after so many tasks. At least 1. One resource
             is renewed at a time; others whose number is reached serve on until it is their turn.
         max_resource_age: A resource is renewed at this age in seconds, give or take a tenth. More
@@ -108,12 +118,14 @@ class Config(Generic[R]):
             own.
         copy_contextvars: Whether a task runs in a copy of its submitter's context variables,
             taken at the submit. Variables set in `on_create` are then not seen by tasks.
-        name: Names the runner in thread names, logs and figures. Not empty.
+        name: Names the runner in thread names, logs, figures and errors, there printable, on one
+            line and cut at 200 characters. Not empty. A name that another runner of the process
+            has gets a number, `-2`, and a log record at INFO; it is free again when that one has
+            stopped. `None`: `tasker-1`, `tasker-2` and so on. `Runner.name` is what results.
 
     Raises:
         ConfigError: A field has a wrong type or value, or two of them contradict each other. The
             text names the field and what was given.
-        NotImplementedError: `collector` was given, which is not implemented yet.
 
     Example:
         >>> import sqlite3
@@ -138,7 +150,6 @@ class Config(Generic[R]):
     max_retries: int = 3
     resource_pool_size: int | None = None
     logger: logging.Logger | None = field(default_factory=lambda: logging.getLogger("tasker"))
-    collector: MetricsCollector | None = None
     max_queue_size: int | None = None
     when_full: Literal["block", "raise"] = "block"
     task_timeout: float | None = None
@@ -146,12 +157,13 @@ class Config(Generic[R]):
     validate_after_idle: float = 30.0
     reset: Callable[[R], object] | None = None
     on_cancel: Callable[[R], object] | None = None
+    on_event: Callable[[TaskEvent], object] | None = None
     max_tasks_per_resource: int | None = None
     max_resource_age: float | None = None
     idle_timeout: float = 30.0
     thread_bound: bool = True
     copy_contextvars: bool = True
-    name: str = "tasker"
+    name: str | None = None
 
     def __post_init__(self) -> None:
         # What was checked is what is used: a number's class may say something else the next time.
@@ -160,7 +172,7 @@ class Config(Generic[R]):
         check_hook("on_destroy", self.on_destroy, "resource")
         put("worker_count", check_count("worker_count", self.worker_count, least=1))
         check_type("context", self.context, Context, optional=True)
-        check_judges(self.is_broken, self.check_health)
+        check_health_hooks(self.is_broken, self.check_health)
         maximum = check_count("max_worker_count", self.max_worker_count, least=1, optional=True)
         put("max_worker_count", maximum)
         put("burst_interval", check_seconds("burst_interval", self.burst_interval))
@@ -177,6 +189,7 @@ class Config(Generic[R]):
         put("validate_after_idle", idle)
         check_hook("reset", self.reset, "resource")
         check_hook("on_cancel", self.on_cancel, "resource")
+        check_hook("on_event", self.on_event, "event")
         tasks = self.max_tasks_per_resource
         tasks = check_count("max_tasks_per_resource", tasks, least=1, optional=True)
         put("max_tasks_per_resource", tasks)
@@ -184,17 +197,13 @@ class Config(Generic[R]):
         put("idle_timeout", check_seconds("idle_timeout", self.idle_timeout, zero=True))
         check_type("thread_bound", self.thread_bound, bool)
         check_type("copy_contextvars", self.copy_contextvars, bool)
-        put("name", check_name("name", self.name))
+        put("name", check_name("name", self.name, optional=True))
         if maximum is not None and maximum < self.worker_count:
-            least = f"at least worker_count ({self.worker_count})"
-            raise wrong("max_worker_count", least, maximum)
-        if self.collector is not None:
-            message = f"collector is not implemented yet, got {shown(self.collector)}"
-            raise NotImplementedError(message)
+            raise below_base(self.worker_count, maximum)
 
     @staticmethod
     def from_context_manager(
-        factory: Callable[[], AbstractContextManager[M, Any]], **settings: "Unpack[Settings[M]]"
+        factory: Callable[[], AbstractContextManager[M, Any]], **settings: "Unpack[ConfigFields[M]]"
     ) -> "Config[M]":
         """Makes a config whose resources are what a context manager gives.
 
@@ -211,7 +220,6 @@ class Config(Generic[R]):
 
         Raises:
             ConfigError: *factory* is not callable, or as for `Config`.
-            NotImplementedError: As for `Config`.
 
         Example:
             >>> import tempfile
@@ -222,7 +230,7 @@ class Config(Generic[R]):
             3
         """
         check_callable("factory", factory)
-        entered = _Entered()
+        entered = _EnteredManagers()
 
         def enter() -> M:
             with ExitStack() as manager:
@@ -240,9 +248,22 @@ class Config(Generic[R]):
         return Config(on_create=enter, on_destroy=leave, **settings)
 
 
-def refuse_settings(names: Iterable[str]) -> NoReturn:
-    """Raises `TypeError` for settings that a runner was given one by one."""
-    _hints.refuse_settings(names, [field.name for field in fields(Config)])
+def refuse_settings(names: Iterable[str], call: str = "Runner") -> NoReturn:
+    """Raises `TypeError` for settings that *call* was given one by one."""
+    _hints.refuse_settings(call, names, [field.name for field in fields(Config)])
+
+
+def taking_a_config(method: F) -> F:
+    """Decorates `Runner.start`: it says where settings belong that it is given one by one."""
+    known = {"config", "timeout"}
+
+    @wraps(method)
+    def start(cls: type, /, *args: Any, **given: Any) -> Any:
+        if strange := [name for name in given if name not in known]:
+            refuse_settings(strange, "Runner.start")
+        return method(cls, *args, **given)
+
+    return cast("F", start)
 
 
 def check_config(value: object) -> None:
@@ -252,7 +273,7 @@ def check_config(value: object) -> None:
         raise TypeError(message)
 
 
-class Tuning(TypedDict, Generic[R], total=False):
+class OptionalConfigFields(TypedDict, Generic[R], total=False):
     """The fields of `Config` that need not be given, but for `on_destroy`, as keyword arguments."""
 
     context: Context | None
@@ -263,7 +284,6 @@ class Tuning(TypedDict, Generic[R], total=False):
     max_retries: int
     resource_pool_size: int | None
     logger: logging.Logger | None
-    collector: MetricsCollector | None
     max_queue_size: int | None
     when_full: Literal["block", "raise"]
     task_timeout: float | None
@@ -271,21 +291,22 @@ class Tuning(TypedDict, Generic[R], total=False):
     validate_after_idle: float
     reset: Callable[[R], object] | None
     on_cancel: Callable[[R], object] | None
+    on_event: Callable[[TaskEvent], object] | None
     max_tasks_per_resource: int | None
     max_resource_age: float | None
     idle_timeout: float
     thread_bound: bool
     copy_contextvars: bool
-    name: str
+    name: str | None
 
 
-class Settings(Tuning[R], Generic[R], total=False):
+class ConfigFields(OptionalConfigFields[R], Generic[R], total=False):
     """The fields of `Config` but for `on_create` and `on_destroy`, as keyword arguments."""
 
     worker_count: Required[int]
 
 
-class _Entered(threading.local):
+class _EnteredManagers(threading.local):
     """The managers of one config that were entered on the current thread and not left yet.
 
     A resource is made and destroyed on one thread, and a worker that renews it destroys the old

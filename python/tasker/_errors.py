@@ -57,7 +57,7 @@ class RunnerStopped(TaskerError, RuntimeError):
     """The runner no longer accepts tasks; the refused task will not run.
 
     Raised from the moment `stop` or `kill` begins, the runner's `context` is cancelled or the
-    interpreter exits. The text begins like that of the standard executors.
+    interpreter exits. The text for a task begins like that of the standard executors.
     """
 
 
@@ -65,8 +65,8 @@ class RunnerStopped(TaskerError, RuntimeError):
 class RunnerBroken(TaskerError, RuntimeError):
     """The runner cannot work any more: it was inherited through a fork, or failed inside.
 
-    After a fork this is raised in the child alone. Nothing of the parent's is touched there, and
-    a new runner made in the child works.
+    What takes a task, ends the runner or asks for figures raises it. After a fork this is in the
+    child alone. Nothing of the parent's is touched there, and a new runner made in the child works.
     """
 
 
@@ -90,31 +90,36 @@ class TaskTimeout(TaskerError, TimeoutError):
 
 @_once
 class TaskCancelled(TaskerError, concurrent.futures.CancelledError):
-    """The task was given up: dropped by `kill`, or ended through its context.
+    """The task was given up: dropped by `kill` or `cancel_queued`, or ended through its context.
 
-    It is set as an exception, so a coroutine that awaits the task fails instead of looking as if
-    it had been cancelled itself.
+    `Context.check` raises it. It is set as an exception, so a coroutine that awaits the task fails
+    instead of looking as if it had been cancelled itself.
     """
 
 
 @_once
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task that was still running when a shutdown ran out of time.
+    """A task that runs at this moment: when a shutdown ran out of time, or in a `WorkerInfo`.
 
     Attributes:
         name: The task's name: the one given with `options(name=...)`, else its function's.
         age: Seconds since it started.
         worker: Name of the worker it runs on.
         stack: Where it was at that moment, as `traceback.format_stack` gives it, the innermost
-            call last, and at most the innermost 100. Empty when its thread is not known, had just
-            left Python code, or cannot be looked at: on free-threaded builds of Python.
+            call last, and at most the innermost 100. A task that `run_task` runs in its caller's
+            thread is shown there. Empty when its thread is not known, had just left Python code, or
+            cannot be looked at: on free-threaded builds of Python.
+        attempt: Which attempt this is, from 1.
+        overdue: Whether its time limit has passed.
     """
 
     name: str
     age: float
     worker: str
     stack: tuple[str, ...] = ()
+    attempt: int = 1
+    overdue: bool = False
 
     def __str__(self) -> str:
         where = ""

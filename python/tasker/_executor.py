@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tasker import _tasker
 from tasker._checks import standard_deadline
-from tasker._public import lend_to
-from tasker._standard import Section, WaitingTasks
+from tasker._public import publish_methods
+from tasker._standard import ShutdownLock, WaitingTasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tasker._future import Future
-    from tasker._runner import Runner
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -83,7 +82,7 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
         items = zip(*iterables, strict=False)
         in_flight = deque(self.submit(fn, *item) for item in islice(items, buffersize))
         # The results do not keep the executor alive.
-        rest = None if buffersize is None else _Rest(weakref.ref(self), fn, items)
+        rest = None if buffersize is None else _RemainingCalls(weakref.ref(self), fn, items)
         return _results(in_flight, rest, end)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -91,13 +90,13 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
         if "_adjust_thread_count" in vars(cls):
             message = (
                 f"{cls.__qualname__} overrides _adjust_thread_count, which decides nothing here: "
-                f"native code hires the workers, which are daemon threads"
+                f"native code starts the workers, which are daemon threads"
             )
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     if not TYPE_CHECKING:
-        # What others look at in the standard class, where most of these are variables, and what
-        # its own `submit` needs where a wrapper calls it.
+        # What other libraries look at in the standard class, where most of these are variables, and
+        # what its own `submit` needs where a wrapper calls it.
 
         _initializer = None
         _initargs = ()
@@ -127,11 +126,11 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
             return self._is_broken()
 
         @property
-        def _shutdown_lock(self) -> Section:
-            return Section(self)
+        def _shutdown_lock(self) -> ShutdownLock:
+            return ShutdownLock(self)
 
         def _adjust_thread_count(self) -> None:
-            """Does nothing: workers are hired where tasks are queued."""
+            """Does nothing: workers are started where tasks are queued."""
 
         @staticmethod
         def _resolve_work_item_task(
@@ -140,7 +139,7 @@ class _Executor(_tasker.Executor, concurrent.futures.ThreadPoolExecutor):
             return fn, args, kwargs
 
 
-lend_to("ThreadPoolExecutor", _Executor)
+publish_methods("ThreadPoolExecutor", _Executor)
 
 
 class ThreadPoolExecutor(_Executor):
@@ -150,10 +149,11 @@ class ThreadPoolExecutor(_Executor):
     a call finds none idle; an initializer that fails breaks the pool; what was submitted is
     finished before the interpreter exits; an executor that is dropped ends its workers. Its futures
     are `tasker.Future` objects, which asyncio code can await. A call that waits without a limit for
-    another of the same executor that nobody has started runs that one itself, where the standard
-    pool may wait for ever.
+    another of the same executor that has not started runs that one itself, where the standard
+    pool may wait for ever. Failing hooks and callbacks are logged to the standard library's logger
+    `concurrent.futures`.
 
-    All methods may be called from any thread.
+    Leaving its `with` block shuts it down and waits. All methods may be called from any thread.
 
     Args:
         max_workers: Most threads it may use. `None`: as many as the standard class takes, which
@@ -211,7 +211,7 @@ class ThreadPoolExecutor(_Executor):
             wait: Whether to return only when the workers have ended.
             cancel_futures: Whether to cancel the calls that have not started.
         """
-        self._shut_down(wait, cancel_futures)
+        self._shut_down(bool(wait), bool(cancel_futures))
 
     def __del__(self) -> None:
         self._let_go()
@@ -223,8 +223,11 @@ class RunnerExecutor(_Executor):
     Functions are called as `fn(*args, **kwargs)`, without the resource, on the runner's base and
     burst workers and in the class `Priority.NORMAL`. Their errors say nothing about the resource:
     `is_broken` is not asked, and nothing is retried. Everything else is as the runner's config
-    says: the bound of the queue, time limits, context variables. asyncio takes it in
-    `run_in_executor` and `set_default_executor`.
+    says: the bound of the queue, time limits, context variables. `current_context` works. asyncio
+    takes it in `run_in_executor` and `set_default_executor`.
+
+    Its calls count as tasks in the runner's figures. `Runner.kill` hands back those that never ran
+    with an `fn` that takes the resource and ignores it.
 
     It keeps its runner alive. All methods may be called from any thread.
 
@@ -239,11 +242,16 @@ class RunnerExecutor(_Executor):
         32
     """
 
-    def __init__(self, runner: Runner[Any]) -> None:
+    def __init__(self, runner: _tasker.Runner[Any]) -> None:
         self._look_on(runner)
-        config = runner.config
-        self._max_workers = config.max_worker_count or config.worker_count
-        self._thread_name_prefix = config.name
+        self._runner = runner
+        self._thread_name_prefix = runner.name
+
+    if not TYPE_CHECKING:
+
+        @property
+        def _max_workers(self) -> int:
+            return self._runner.max_worker_count
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Refuses new calls through this executor. The runner and other executors of it go on.
@@ -251,10 +259,11 @@ class RunnerExecutor(_Executor):
         May be called again, and from anywhere; on a worker of the runner it does not wait.
 
         Args:
-            wait: Whether to return only when the calls made through this executor are done.
+            wait: Whether to return only when the calls made through this executor are done, one
+                whose future was lost to Ctrl-C included.
             cancel_futures: Whether to cancel those of them that have not started.
         """
-        self._shut_down(wait, cancel_futures)
+        self._shut_down(bool(wait), bool(cancel_futures))
 
 
 # The standard class raises these, and not a ConfigError.
@@ -275,7 +284,7 @@ def _check_callable(name: str, value: object) -> None:
         raise TypeError(message)
 
 
-class _Rest:
+class _RemainingCalls:
     """The calls of a `map` that are still to be submitted."""
 
     def __init__(
@@ -299,7 +308,9 @@ class _Rest:
             in_flight.append(executor.submit(self._fn, *item))
 
 
-def _results(in_flight: deque[Future[T]], rest: _Rest | None, end: float | None) -> Iterator[T]:
+def _results(
+    in_flight: deque[Future[T]], rest: _RemainingCalls | None, end: float | None
+) -> Iterator[T]:
     try:
         while in_flight:
             if rest is not None:

@@ -30,6 +30,9 @@ class Future(_Native[T], concurrent.futures.Future[T]):
     that is running has its context cancelled. Await `asyncio.shield(future)` where that is not
     wanted. In other event loops awaiting raises `RuntimeError`.
 
+    A coroutine that a task runs, as by `asyncio.run`, waits for another worker of the same runner:
+    where none is left it waits for ever, while `result` runs the task in its place.
+
     Example:
         >>> from tasker import Config, Runner
         >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from tasker._texts import plain, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 T = TypeVar("T")
 
-# By the names of psycopg_pool, SQLAlchemy, HikariCP, multiprocessing and the standard executors.
-FIELDS = {
+# By the names of the Go library, psycopg_pool, SQLAlchemy, HikariCP, multiprocessing and the
+# standard executors.
+FIELD_SYNONYMS = {
     "backoff": "max_retries",
     "check": "validate",
     "cleanup": "on_destroy",
     "close": "on_destroy",
+    "collector": "on_event",
     "connect": "on_create",
     "create": "on_create",
     "destroy": "on_destroy",
@@ -62,8 +64,13 @@ def field_for(name: str, fields: Iterable[str]) -> str | None:
     known = list(fields)
     if name in known:
         return name
-    if FIELDS.get(name) in known:
-        return FIELDS[name]
+    if FIELD_SYNONYMS.get(name) in known:
+        return FIELD_SYNONYMS[name]
+    return _close(name, known)
+
+
+def _close(name: str, known: Sequence[str]) -> str | None:
+    """Finds the known name that is most like one; `None` when none is."""
     # Not at the top: it is for errors alone, and imports much.
     import difflib  # noqa: PLC0415
 
@@ -92,16 +99,39 @@ def hinting(config: T) -> T:
     return config
 
 
-def refuse_settings(names: Iterable[str], fields: Iterable[str]) -> NoReturn:
+def refuse_settings(call: str, names: Iterable[str], fields: Iterable[str]) -> NoReturn:
     """Raises the error for a runner that was given its settings one by one.
+
+    Args:
+        call: What was called: `Runner` or `Runner.start`.
+        names: The keywords.
+        fields: What a config has.
 
     Raises:
         TypeError: Always.
     """
     name = next(iter(names))
-    message = f"Runner() got an unexpected keyword argument '{plain(name)}'"
+    message = f"{call}() got an unexpected keyword argument '{plain(name)}'"
     if meant := field_for(name, fields):
-        message += f"; did you mean Runner(Config({meant}=...))?"
+        message += f"; did you mean {call}(Config({meant}=...))?"
+    raise TypeError(message)
+
+
+def refuse_option(name: str, options: Sequence[str]) -> NoReturn:
+    """Raises the error for an option that is none.
+
+    Args:
+        name: The keyword.
+        options: Those that there are.
+
+    Raises:
+        TypeError: Always.
+    """
+    message = f"options() got an unexpected keyword argument '{plain(name)}'"
+    if meant := _close(name, options):
+        message += f"; did you mean '{meant}'?"
+    else:
+        message += f"; there are {', '.join(options[:-1])} and {options[-1]}"
     raise TypeError(message)
 
 
@@ -115,7 +145,7 @@ def refuse_positions(given: int) -> NoReturn:
     raise TypeError(f"{message}; a limit for the start is given as Runner(config, timeout=...)")
 
 
-class Elsewhere:
+class AttributeHint:
     """An attribute that others have and this class has not: it says what is meant.
 
     `hasattr` finds nothing. It is no `__getattr__`, with which the interpreter would find every

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from tasker import _alive, _tasker
+from tasker import _registry, _tasker
 
 
 def install_hooks() -> None:
@@ -24,7 +24,7 @@ def install_hooks() -> None:
 
 def _after_fork_in_child() -> None:
     _tasker._after_fork_in_child()
-    _alive.forget_all()
+    _registry.clear()
 
 
 def end_all_runners() -> None:

@@ -1,4 +1,4 @@
-"""Streaming `map`: the verb, on top of the native iterator that it gives."""
+"""Streaming `map`: the method, on top of the native iterator that it gives."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from tasker._checks import check_count, check_type
-from tasker._public import lend_to
+from tasker._public import publish_methods
 from tasker._results import Results
 from tasker._tasker import Results as NativeResults
 
 if TYPE_CHECKING:
-    from tasker._runner import Runner, Submitter
+    from tasker._observer import Observer
+    from tasker._tasker import Runner, Submitter
 
 # Registered, not derived: a native class is no subclass of a Python one.
 Results.register(NativeResults)
@@ -23,12 +24,13 @@ B = TypeVar("B")
 C = TypeVar("C")
 
 
-class Maps(Generic[R]):
-    """The verb `map`, for a runner and its views."""
+class MapMixin(Generic[R]):
+    """The method `map`, for a runner and its views."""
 
     if TYPE_CHECKING:
 
         def _origin(self) -> tuple[Runner[R], Submitter[R] | None]: ...
+        def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
 
     @overload
     def map(
@@ -142,12 +144,12 @@ class Maps(Generic[R]):
         """Calls *fn* with a resource and the items of the input, and gives the results.
 
         Queues the first items at once and more as results are taken, so it works on endless input,
-        and does little where nobody takes them: what has not started is cancelled when it is
-        dropped.
+        and does little while none is taken: what has not started is cancelled when it is dropped.
         Ends with the shortest of several inputs, as the built-in `map` does. Each item is a task:
         it runs in a fresh copy of the context at the time it is queued, is retried, counted and
         limited in time like any other. Quick items travel in batches, which workers share. The
-        error of an item has a note with the item's index.
+        error of an item has a note with the item's index. May be called from any thread; one thread
+        at a time may iterate.
 
         Args:
             fn: Called as `fn(resource, item)`, or with one item of each input.
@@ -167,12 +169,14 @@ class Maps(Generic[R]):
             An iterator, to be closed or dropped when it is not used up.
 
         Raises:
-            TypeError: There is no input, or one cannot be iterated, or *fn* cannot be called.
+            TypeError: There is no input, or one cannot be iterated, or *fn* cannot be called, or is
+                a coroutine or generator function.
             ConfigError: *buffersize* is no int, or less than 1; *ordered* or *return_exceptions* is
                 no bool.
             RunnerStopped: The runner does not accept tasks.
             QueueFull: There is no room for the first item and the call may not wait. For a later
                 item it is raised at its place, if nothing of this map is in flight then.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
 
         Example:
             >>> from tasker import Config, Runner
@@ -186,7 +190,14 @@ class Maps(Generic[R]):
         buffersize = check_count("buffersize", buffersize, least=1, optional=True)
         check_type("ordered", ordered, bool)
         check_type("return_exceptions", return_exceptions, bool)
-        return self._begin_map(fn, iterables, buffersize, ordered, return_exceptions)
+        observed = self._observer_of(fn)
+        if observed is None:
+            return self._begin_map(fn, iterables, buffersize, ordered, return_exceptions)
+        observer, name = observed
+        return observer.map(
+            name,
+            lambda: self._begin_map(fn, iterables, buffersize, ordered, return_exceptions),
+        )
 
     def _begin_map(
         self,
@@ -200,4 +211,4 @@ class Maps(Generic[R]):
         return NativeResults(runner, view, fn, iterables, buffersize, ordered, return_exceptions)
 
 
-lend_to("Runner", Maps)
+publish_methods("Runner", MapMixin)

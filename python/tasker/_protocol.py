@@ -176,6 +176,17 @@ class TaskRunner(Protocol[R_co]):
         ordered: bool = True,
         return_exceptions: bool,
     ) -> Results[T | Exception]: ...
+    def map(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> Results[Any]:
+        """Calls *fn* with a resource and the items of the input, and gives the results."""
+        ...
 
     @overload
     def amap(
@@ -277,3 +288,14 @@ class TaskRunner(Protocol[R_co]):
         ordered: bool = True,
         return_exceptions: bool,
     ) -> AsyncGenerator[T | Exception, None]: ...
+    def amap(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """Calls *fn* with a resource and the items of the input, and gives the results."""
+        ...

@@ -1,44 +1,34 @@
-"""The runners that are alive in this process."""
+"""The registry of the runners that are alive in this process."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
-    from tasker._runner import Runner
+    from tasker._tasker import Runner
 
 _numbers = count()
 _started: dict[int, weakref.ref[Runner[Any]]] = {}
 """Oldest first. Each change is one step of the dictionary, so it needs no lock."""
+_watchers: list[Callable[[Any], object]] = []
+"""Integrations that show each runner that starts."""
 
 
 @_once
-def runners() -> tuple[Runner[Any], ...]:
-    """Returns the runners that are alive in this process, oldest first.
-
-    Alive is one whose constructor has returned and whose `state` is not `"stopped"` yet. None is
-    kept alive by being listed, and none is listed in a child process that was forked from the one
-    that made it. May be called from any thread.
-
-    Example:
-        >>> from tasker import Config, Runner, runners
-        >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
-        ...     runner in runners()
-        True
-        >>> runner in runners()
-        False
-    """
+def alive() -> list[Runner[Any]]:
+    """The registered runners that have not stopped, oldest first."""
     # A copy first: a runner that the collector finds meanwhile takes itself out.
     known = [reference() for reference in list(_started.values())]
-    return tuple(each for each in known if each is not None and each.state != "stopped")
+    return [each for each in known if each is not None and each.state != "stopped"]
 
 
 @_once
-def enlist(runner: Runner[Any]) -> None:
+def register(runner: Runner[Any]) -> None:
     """Has `runners` list a runner as long as it lives.
 
     Args:
@@ -50,9 +40,32 @@ def enlist(runner: Runner[Any]) -> None:
         _started.pop(number, None)
 
     _started[number] = weakref.ref(runner, forget)
+    for watcher in tuple(_watchers):
+        watcher(runner)
 
 
 @_once
-def forget_all() -> None:
+def watch(watcher: Callable[[Any], object]) -> None:
+    """Has *watcher* called with each runner that starts from now on, in the thread that makes it.
+
+    Args:
+        watcher: It must not raise.
+    """
+    _watchers.append(watcher)
+
+
+@_once
+def unwatch(watcher: Callable[[Any], object]) -> None:
+    """Takes back what `watch` was given; has no effect on what it was not.
+
+    Args:
+        watcher: The same.
+    """
+    if watcher in _watchers:
+        _watchers.remove(watcher)
+
+
+@_once
+def clear() -> None:
     """Lists none of those made so far: in a child process they are the parent's."""
     _started.clear()

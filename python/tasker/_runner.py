@@ -5,25 +5,25 @@ from __future__ import annotations
 import warnings
 from functools import partial
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from tasker import _tasker, _threads
-from tasker._alive import enlist
-from tasker._amap import AsyncMaps
+from tasker._amap import AsyncMapMixin
 from tasker._block import ends_gracefully
-from tasker._checks import check_deadline
-from tasker._config import Config, check_config
-from tasker._errors import RunnerBroken
+from tasker._checks import below_base, cannot_resize, check_deadline, check_sizes
+from tasker._config import Config, check_config, taking_a_config
+from tasker._errors import RunnerBroken, RunnerStopped
 from tasker._executor import RunnerExecutor
-from tasker._hints import Elsewhere, refuse_positions
-from tasker._map import Maps
-from tasker._options import check_options
+from tasker._hints import AttributeHint, refuse_positions
+from tasker._map import MapMixin
+from tasker._options import check_options, taking_options
 from tasker._priority import Priority
-from tasker._start import Starting
+from tasker._registry import alive, register
+from tasker._tasker import _once
 from tasker._texts import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
     from tasker._dropped import DroppedTask
@@ -41,7 +41,7 @@ else:
     _NativeSubmitter = GenericAlias(_tasker.Submitter, R)
 
 
-class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
+class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
     """Runs functions on worker threads that each own a resource.
 
     A task function is called as `fn(resource, *args, **kwargs)` on a worker, with that worker's
@@ -54,7 +54,9 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
     alive when the interpreter exits is stopped gracefully.
 
     In asyncio start it with `start`, submit with `asubmit`, and use `async with`, which ends it in
-    the same way without blocking the loop; `asyncio.CancelledError` kills, as other exceptions do.
+    the same way without blocking the loop; `asyncio.CancelledError` kills, as other exceptions do,
+    and at `GeneratorExit`, where a coroutine may not wait any more, the stop goes on in the
+    background. In other event loops all these raise `RuntimeError`.
 
     Args:
         config: The settings.
@@ -85,16 +87,16 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
     """
 
     if not TYPE_CHECKING:
-        aclose = Elsewhere("astop")
-        apply = Elsewhere("queue_task")
-        apply_async = Elsewhere("submit")
-        cancel_all = Elsewhere("kill")
-        close = Elsewhere("stop")
-        imap = Elsewhere("map")
-        imap_unordered = Elsewhere("map(..., ordered=False)")
-        join = Elsewhere("stop")
-        shutdown = Elsewhere("stop")
-        terminate = Elsewhere("kill")
+        aclose = AttributeHint("astop")
+        apply = AttributeHint("queue_task")
+        apply_async = AttributeHint("submit")
+        cancel_all = AttributeHint("kill")
+        close = AttributeHint("stop")
+        imap = AttributeHint("map")
+        imap_unordered = AttributeHint("map(..., ordered=False)")
+        join = AttributeHint("stop")
+        shutdown = AttributeHint("stop")
+        terminate = AttributeHint("kill")
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if hasattr(self, name)]
@@ -116,12 +118,13 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             if len(given) > 1:
                 refuse_positions(len(given))
             runner = super().__new__(cls, *given, **settings)
-            enlist(runner)
+            register(runner)
             return runner
 
         # What `help` and `inspect` show.
         __new__.__wrapped__ = __init__
 
+    @taking_options
     def options(
         self,
         *,
@@ -135,14 +138,17 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         A view is cheap, reusable and safe to share between threads.
 
         Args:
-            priority: The class the tasks wait in. `run_task` does not wait and takes no notice.
+            priority: The class the tasks wait in, a `Priority` and no number. `run_task` does not
+                wait and takes no notice.
             once: Whether the function is entered at most once, whatever happens: no retry when
                 its resource goes bad, the caller gets the error.
             timeout: Time limit of each task in seconds, counted from its submit. What is left of a
                 deadline that has passed, 0 or less: the tasks fail with `TaskTimeout` at once.
                 `None`: the `task_timeout` of the config. `math.inf`: none, whatever the config
                 says.
-            name: Name of the tasks in figures and messages. `None`: that of the function.
+            name: Name of the tasks in logs, in errors and as `current_context().task_name`,
+                printable, on one line and cut at 200 characters; `DroppedTask.name` is as given.
+                `None`: that of the function.
 
         Returns:
             The view.
@@ -157,14 +163,57 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             ...     urgent.queue_task(lambda cache: len(cache))
             0
         """
-        options = check_options(priority, once, timeout, name)
-        return self._submitter(Submitter, *options)
+        return Submitter(self, *check_options(priority, once, timeout, name))
+
+    def resize(
+        self, *, worker_count: int | None = None, max_worker_count: int | None = None
+    ) -> None:
+        """Changes how many workers the runner has, while it runs.
+
+        What is not given stays, but where there are no burst workers `max_worker_count` follows
+        `worker_count`. Returns at once: new workers make their resources as others are replaced,
+        with pauses while that fails and a word in the log, and no error here. Of those that are too
+        many the idle leave at once and destroy their resources, and the others when their task has
+        ended; burst workers first take the place of base workers that are missing.
+
+        What depends on these numbers follows: how many reserved and temporary workers there may be,
+        unless `resource_pool_size` says so, and how far `map` and `amap` read ahead. The properties
+        `worker_count` and `max_worker_count` are what is asked for, `stats` tells what is, and
+        `config` stays as it was made. May be called from any thread, and from tasks and hooks.
+
+        Args:
+            worker_count: Base workers. At least 1.
+            max_worker_count: The most base and burst workers, at least `worker_count`. A worker
+                whose task outlived its time limit counts until that ends: none is started in its
+                place where that leaves no room, but the base workers beside it stay.
+
+        Raises:
+            TypeError: Neither is given.
+            ConfigError: A number is none, or too small or large. Nothing is changed.
+            RunnerStopped: The runner is stopping or has stopped.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     runner.resize(worker_count=4)
+            ...     runner.worker_count, runner.max_worker_count
+            (4, 4)
+        """
+        worker_count, max_worker_count = check_sizes(worker_count, max_worker_count)
+        try:
+            refused = self._resize(worker_count, max_worker_count)
+        except RunnerStopped:
+            # Its own text speaks of tasks.
+            raise cannot_resize() from None
+        if refused is not None:
+            raise below_base(*refused)
 
     def executor(self) -> RunnerExecutor:
         """Makes a standard executor of this runner, for code that wants one.
 
         It calls functions without the resource. Each call gives another one, which can be shut
-        down by itself.
+        down by itself. May be called from any thread.
 
         Returns:
             The executor.
@@ -180,6 +229,9 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
 
     def _origin(self) -> tuple[Runner[R], None]:
         return self, None
+
+    def _most_workers(self) -> int:
+        return self.max_worker_count
 
     def __enter__(self) -> Self:
         return self
@@ -207,6 +259,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             raise
 
     @classmethod
+    @taking_a_config
     def start(cls, config: Config[S], *, timeout: float | None = None) -> Starting[S]:
         """Starts a runner in asyncio without blocking the loop.
 
@@ -224,6 +277,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             ConfigError: *timeout* is no number of seconds.
             ResourceCreationError: When awaited, as `Runner` does.
             RunnerStopped: When awaited: the interpreter is exiting.
+            RuntimeError: When awaited: not in asyncio.
 
         Example:
             >>> import asyncio
@@ -237,7 +291,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         check_config(config)
         timeout = check_deadline("timeout", timeout)
         make = cast("Callable[..., Runner[S]]", cls)
-        name = f"start of {plain(config.name)}"
+        name = f"start of {plain(config.name or 'tasker')}"
         return Starting(partial(make, config, timeout=timeout), name)
 
     # `asyncio.timeout` would end the wait without a word of what still runs.
@@ -250,7 +304,10 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             timeout: As for `stop`.
 
         Raises:
+            ConfigError: As for `stop`.
             StopTimeout: As for `stop`.
+            RunnerBroken: As for `stop`.
+            RuntimeError: No asyncio loop is running in this thread.
         """
         if self._is_served_here():
             return self.stop(timeout)
@@ -263,7 +320,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
     async def akill(self, timeout: float | None = None) -> list[DroppedTask]:  # noqa: ASYNC109
         """Does what `kill` does, without blocking the loop.
 
-        Cancelled, it no longer waits; the shutdown goes on, and nobody gets the dropped tasks.
+        Cancelled, it no longer waits; the shutdown goes on, and the dropped tasks are lost.
 
         Args:
             timeout: As for `kill`.
@@ -272,7 +329,10 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             The tasks that never started.
 
         Raises:
+            ConfigError: As for `kill`.
             StopTimeout: As for `kill`.
+            RunnerBroken: As for `kill`.
+            RuntimeError: No asyncio loop is running in this thread.
         """
         if self._is_served_here():
             return self.kill(timeout)
@@ -315,6 +375,17 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
         kind = type(self).__name__
         return f"<{kind} '{self.name}' {self.state}, {self._worker_count()} workers>"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Shows how the runner does, in a notebook."""
+        # As for figures: a notebook that shows it loads what draws it, and no other program does.
+        from tasker._overview import overview  # noqa: PLC0415
+
+        try:
+            figures = self.stats(), self.metrics(), self.workers(), self.diagnose()
+        except RunnerBroken:
+            return {"text/plain": repr(self)}
+        return overview(self.name, self.state, *figures)
+
     def __del__(self) -> None:
         message = f"{self!r} was dropped without stop() or kill()"
         dropped = self.state == "running"
@@ -323,7 +394,7 @@ class Runner(_NativeRunner[R], Maps[R], AsyncMaps[R]):
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
 
-class Submitter(_NativeSubmitter[R], Maps[R], AsyncMaps[R]):
+class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R]):
     """A view of a runner whose tasks have fixed options; made by `Runner.options`.
 
     It keeps its runner alive. All methods may be called from any thread.
@@ -336,3 +407,68 @@ class Submitter(_NativeSubmitter[R], Maps[R], AsyncMaps[R]):
 
     def _origin(self) -> tuple[Runner[R], Submitter[R]]:
         return self.runner, self
+
+    def _most_workers(self) -> int:
+        return self.runner.max_worker_count
+
+
+class Starting(Generic[R]):
+    """What `Runner.start` returns: await it for the runner, or use it in `async with`.
+
+    Nothing is started before. Each `await` starts a runner of its own.
+    """
+
+    def __init__(self, make: Callable[[], Runner[R]], name: str) -> None:
+        """Made by `Runner.start` alone.
+
+        Args:
+            make: Makes the runner, which may take long.
+            name: The name of the thread that calls it.
+        """
+        self._make = make
+        self._name = name
+        self._runner: Runner[R] | None = None
+
+    def __await__(self) -> Generator[Any, None, Runner[R]]:
+        """Makes the runner on a thread of its own.
+
+        A cancelled start is abandoned: what has been made is destroyed, what is being made is
+        destroyed when it is ready.
+        """
+        # As in `Runner.astop`.
+        from tasker._asyncio import start_runner  # noqa: PLC0415
+
+        return start_runner(self._make, self._name).__await__()
+
+    async def __aenter__(self) -> Runner[R]:
+        self._runner = await self
+        return self._runner
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.__aexit__(exc_type, exc, traceback)
+
+
+@_once
+def runners() -> tuple[Runner[Any], ...]:
+    """Returns the runners that are alive in this process, oldest first.
+
+    Alive is one whose constructor has returned and whose `state` is not `"stopped"` yet. None is
+    kept alive by being listed, and none is listed in a child process that was forked from the one
+    that made it. May be called from any thread.
+
+    Example:
+        >>> from tasker import Config, Runner, runners
+        >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+        ...     runner in runners()
+        True
+        >>> runner in runners()
+        False
+    """
+    return cast("tuple[Runner[Any], ...]", tuple(alive()))

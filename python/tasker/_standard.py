@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
-    from tasker._executor import _Executor
     from tasker._future import Future
+    from tasker._tasker import Executor
 
 
 def _standard_class() -> type[Any]:
     module = concurrent.futures.thread
-    # Others put a class of their own in its place, as a rule a subclass.
+    # Other libraries put a class of their own in its place, as a rule a subclass.
     for cls in module.ThreadPoolExecutor.__mro__:
         if (cls.__module__, cls.__name__) == (module.__name__, "ThreadPoolExecutor"):
             return cls
@@ -45,25 +45,25 @@ def is_own(entry: object) -> bool:
     )
 
 
-class _Calls(threading.local):
-    """The sections that this thread is in, the innermost last."""
+class _HeldLocks(threading.local):
+    """The locks that this thread holds, the innermost last."""
 
     def __init__(self) -> None:
-        self.sections: list[Section] = []
+        self.locks: list[ShutdownLock] = []
 
 
-_calls = _Calls()
+_held = _HeldLocks()
 
 
-class Section:
+class ShutdownLock:
     """Stands for the lock under which the standard body queues a call.
 
-    It excludes nobody: native queueing needs no lock. What is put while it is held is queued when
-    it is let go of, for the body holds a lock of the whole module besides, with which nobody may
-    wait for room in a queue.
+    It excludes no thread: native queueing needs no lock. What is put while it is held is queued
+    when it is released, for the body holds a lock of the whole module besides, and a thread with
+    that one must not wait for room in a queue.
     """
 
-    def __init__(self, executor: _Executor) -> None:
+    def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self._items: list[Any] = []
 
@@ -71,20 +71,20 @@ class Section:
         """Raises what `submit` would raise, if the executor accepts nothing."""
         del blocking, timeout
         self.executor._check_open()
-        _calls.sections.append(self)
+        _held.locks.append(self)
         return True
 
     def release(self) -> None:
         """Queues what was put meanwhile."""
-        section = _leave(self.executor)
-        if section is None:
+        lock = _release(self.executor)
+        if lock is None:
             message = "release unlocked lock"
             raise RuntimeError(message)
-        for item in section._items:
-            _queue(section.executor, item)
+        for item in lock._items:
+            _queue(lock.executor, item)
 
     def put(self, item: Any) -> None:
-        """Takes an item that is queued at the end of this section."""
+        """Takes an item that is queued when this lock is released."""
         self._items.append(item)
 
     def __enter__(self) -> bool:
@@ -95,25 +95,25 @@ class Section:
             self.release()
         else:
             # The caller is told that nothing was submitted.
-            _leave(self.executor)
+            _release(self.executor)
 
 
-def _innermost(executor: _Executor) -> Section | None:
-    of_it = (section for section in reversed(_calls.sections) if section.executor is executor)
+def _innermost(executor: Executor) -> ShutdownLock | None:
+    of_it = (lock for lock in reversed(_held.locks) if lock.executor is executor)
     return next(of_it, None)
 
 
-def _leave(executor: _Executor) -> Section | None:
-    section = _innermost(executor)
-    if section is not None:
-        _calls.sections.remove(section)
-    return section
+def _release(executor: Executor) -> ShutdownLock | None:
+    lock = _innermost(executor)
+    if lock is not None:
+        _held.locks.remove(lock)
+    return lock
 
 
 class WaitingTasks:
     """Stands for the queue of the standard class: tells how much waits, and takes work items."""
 
-    def __init__(self, executor: _Executor) -> None:
+    def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
     def qsize(self) -> int:
@@ -136,11 +136,11 @@ class WaitingTasks:
         del block, timeout
         if item is None:
             return
-        section = _innermost(self._executor)
-        if section is None:
+        lock = _innermost(self._executor)
+        if lock is None:
             _queue(self._executor, item)
         else:
-            section.put(item)
+            lock.put(item)
 
     def __getattr__(self, name: str) -> Any:
         message = (
@@ -150,21 +150,21 @@ class WaitingTasks:
         raise AttributeError(message, name=name, obj=self)
 
 
-def _queue(executor: _Executor, item: Any) -> None:
+def _queue(executor: Executor, item: Any) -> None:
     """Queues a work item, and links the future in it to that of the task."""
     # From Python 3.14 on an item has what `_resolve_work_item_task` made of the three.
     fn, args, kwargs = item.task if hasattr(item, "task") else (item.fn, item.args, item.kwargs)
     task = executor._queue(fn, tuple(args), dict(kwargs))
-    link = Link(task, item.future)
+    link = FutureLink(task, item.future)
     item.future.cancel = link.cancel
     item.future.running = link.running
     item.future._tasker = link
-    link.parts = len(vars(item.future))
+    link.attributes = len(vars(item.future))
     task.add_done_callback(link.settle)
 
 
 @_once
-class Link:
+class FutureLink:
     """Ties the future of the standard body to the future of its task.
 
     The standard one is settled as the task is, and cancels it. Where nobody has done anything with
@@ -173,7 +173,7 @@ class Link:
 
     def __init__(self, task: Future[Any], future: concurrent.futures.Future[Any]) -> None:
         self.task = task
-        self.parts = 0
+        self.attributes = 0
         # `None` while it is loose, and when it is settled.
         self._future: concurrent.futures.Future[Any] | None = future
         self._is_over = False
@@ -199,9 +199,9 @@ class Link:
         """Whether nothing hangs on the standard future, and nobody has settled it by hand."""
         with self._lock:
             settled_by_hand = future.done() and self._future is not None
-        parts = vars(future)
-        hangs = parts["_done_callbacks"] or parts["_waiters"]
-        return not settled_by_hand and not hangs and len(parts) == self.parts
+        attributes = vars(future)
+        hangs = attributes["_done_callbacks"] or attributes["_waiters"]
+        return not settled_by_hand and not hangs and len(attributes) == self.attributes
 
     def loosen(self) -> None:
         """Lets go of the standard future."""
@@ -218,7 +218,7 @@ class Link:
             _copy_outcome(self.task, future)
 
 
-def loosen(result: object) -> Link | None:
+def loosen(result: object) -> FutureLink | None:
     """Lets go of the standard body's future, if a wrapper returned one that nobody has touched.
 
     Args:
@@ -228,7 +228,7 @@ def loosen(result: object) -> Link | None:
         Its link, by which it can be tied again; `None` for everything else.
     """
     link = getattr(result, "__dict__", {}).get("_tasker")
-    if not isinstance(link, Link) or not isinstance(result, concurrent.futures.Future):
+    if not isinstance(link, FutureLink) or not isinstance(result, concurrent.futures.Future):
         return None
     if not link.is_untouched(result):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -28,14 +27,11 @@ T = TypeVar("T")
 Item = tuple[Any, ...]
 Inputs = Sequence[Iterable[Any] | AsyncIterable[Any]]
 
-MOMENT = 0.001
-"""Seconds that all items in flight may take together for the look-ahead to grow."""
-
 
 async def stream(
     asubmit: Callable[[Item], Promise[T]],
     inputs: Inputs,
-    look_ahead: LookAhead,
+    look_ahead: _tasker._LookAhead,
     ordered: bool,
     return_exceptions: bool,
 ) -> AsyncGenerator[T | Exception, None]:
@@ -48,14 +44,14 @@ async def stream(
         ordered: Whether the results come in the order of the input, else as they finish.
         return_exceptions: Whether an item's `Exception` is handed out in place of its result.
     """
-    is_slow = any(isinstance(each, AsyncIterable) for each in inputs)
-    source = _SlowSource(inputs) if is_slow else _Source(inputs)
-    flight: _Flight[T] = _InOrder() if ordered else _AsTheyFinish()
+    is_async = any(isinstance(each, AsyncIterable) for each in inputs)
+    source = _AsyncInput(inputs) if is_async else _SyncInput(inputs)
+    flight: _InFlight[T] = _OrderedInFlight() if ordered else _UnorderedInFlight()
     item: Item | None = None
     failure: Exception | None = None
     try:
         while True:
-            while failure is None and len(flight) < look_ahead.size:
+            while failure is None and look_ahead.room(len(flight)):
                 try:
                     item = item or source.take()
                     if item is None:
@@ -68,7 +64,7 @@ async def stream(
                     break  # tried again once a result has been taken
                 except Exception as error:
                     failure = error
-            has_room = failure is None and item is None and len(flight) < look_ahead.size
+            has_room = failure is None and item is None and look_ahead.room(len(flight)) > 0
             reading = source.reading if has_room else None
             if not len(flight):
                 if failure is not None:
@@ -77,15 +73,15 @@ async def stream(
                     return
                 await asyncio.wait([reading])
                 continue
-            if not flight.signal().done():
-                look_ahead.waits()
+            if not flight.next_done().done():
+                look_ahead.note_wait()
                 # Not an `await` of the promise itself: cancelled, that would tell the task.
-                either = [flight.signal(), reading] if reading else [flight.signal()]
+                either = [flight.next_done(), reading] if reading else [flight.next_done()]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 del either
                 continue
             yield flight.take(return_exceptions)
-            look_ahead.taken()
+            look_ahead.note_taken()
     finally:
         # The traceback of an error keeps this frame, which must not lead back to the error.
         failure = None
@@ -93,50 +89,14 @@ async def stream(
         await source.close()
 
 
-class LookAhead:
-    """How many items may be in flight: so many, or more and more while that pays.
-
-    Without a number it begins with what keeps the workers busy, and doubles when the consumer had
-    to wait although everything in flight took but a moment.
-    """
-
-    def __init__(self, fixed: int | None, least: int) -> None:
-        """Begins.
-
-        Args:
-            fixed: The number, if there is one.
-            least: What to begin with otherwise.
-        """
-        self.size = fixed or least
-        self._grows = fixed is None
-        self._since = time.monotonic()
-        self._taken = 0
-        self._waited = False
-
-    def waits(self) -> None:
-        """Notes that the consumer has to wait."""
-        self._waited = True
-
-    def taken(self) -> None:
-        """Notes that a result was handed out."""
-        if not self._grows:
-            return
-        self._taken += 1
-        if self._taken >= self.size:
-            now = time.monotonic()
-            if self._waited and now - self._since < MOMENT:
-                self.size *= 2
-            self._since, self._taken, self._waited = now, 0, False
-
-
-class _Flight(Protocol[T]):
+class _InFlight(Protocol[T]):
     """The tasks in flight."""
 
     def __len__(self) -> int: ...
 
     def add(self, promise: Promise[T]) -> None: ...
 
-    def signal(self) -> asyncio.Future[Any]:
+    def next_done(self) -> asyncio.Future[Any]:
         """What is done when the next result is there."""
         ...
 
@@ -163,7 +123,7 @@ class _Flight(Protocol[T]):
         ...
 
 
-class _InOrder(_Flight[T]):
+class _OrderedInFlight(_InFlight[T]):
     def __init__(self) -> None:
         self._promises: deque[Promise[T]] = deque()
         self._taken = 0
@@ -174,7 +134,7 @@ class _InOrder(_Flight[T]):
     def add(self, promise: Promise[T]) -> None:
         self._promises.append(promise)
 
-    def signal(self) -> asyncio.Future[Any]:
+    def next_done(self) -> asyncio.Future[Any]:
         return self._promises[0]
 
     def pop(self) -> tuple[int, Promise[T]]:
@@ -184,15 +144,15 @@ class _InOrder(_Flight[T]):
 
     def abandon(self) -> None:
         while self._promises:
-            self._promises.popleft().let_go()
+            self._promises.popleft().abandon()
 
 
-class _AsTheyFinish(_Flight[T]):
+class _UnorderedInFlight(_InFlight[T]):
     def __init__(self) -> None:
         self._pending: dict[Promise[T], int] = {}
         self._ready: deque[tuple[int, Promise[T]]] = deque()
         self._added = 0
-        self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wakeup: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._ready)
@@ -206,27 +166,27 @@ class _AsTheyFinish(_Flight[T]):
         index = self._pending.pop(promise, None)
         if index is not None:
             self._ready.append((index, promise))
-            if not self._bell.done():
-                self._bell.set_result(None)
+            if not self._wakeup.done():
+                self._wakeup.set_result(None)
 
-    def signal(self) -> asyncio.Future[Any]:
+    def next_done(self) -> asyncio.Future[Any]:
         if self._ready:
             return self._ready[0][1]
-        if self._bell.done():
-            self._bell = self._bell.get_loop().create_future()
-        return self._bell
+        if self._wakeup.done():
+            self._wakeup = self._wakeup.get_loop().create_future()
+        return self._wakeup
 
     def pop(self) -> tuple[int, Promise[T]]:
         return self._ready.popleft()
 
     def abandon(self) -> None:
         while self._ready:
-            self._ready.popleft()[1].let_go()
+            self._ready.popleft()[1].abandon()
         while self._pending:
-            self._pending.popitem()[0].let_go()
+            self._pending.popitem()[0].abandon()
 
 
-class _Source:
+class _SyncInput:
     """Input that is read without waiting."""
 
     reading: asyncio.Future[Any] | None = None
@@ -247,7 +207,7 @@ class _Source:
         """Ends a read that is under way, and closes what has to be."""
 
 
-class _SlowSource(_Source):
+class _AsyncInput(_SyncInput):
     """Input that has to be waited for."""
 
     def __init__(self, inputs: Inputs) -> None:
@@ -265,9 +225,9 @@ class _SlowSource(_Source):
             self._asked.set()
             if self._reader is None:
                 self._reader = asyncio.create_task(self._read())
-                self._reader.add_done_callback(self._end)
+                self._reader.add_done_callback(self._hand_out_end)
             elif self._reader.done():
-                self.reading.cancel()  # as somebody did with the reader, between two items
+                self.reading.cancel()  # as the reader was, between two items
         if not self.reading.done():
             return None
         reading, self.reading = self.reading, None
@@ -306,7 +266,7 @@ class _SlowSource(_Source):
             finally:
                 self._is_closing = True
 
-    def _end(self, reader: asyncio.Task[None]) -> None:
+    def _hand_out_end(self, reader: asyncio.Task[None]) -> None:
         """Hands out how the reading ended."""
         error = None if reader.cancelled() else reader.exception()
         if self.reading is None or self.reading.done():
@@ -315,7 +275,7 @@ class _SlowSource(_Source):
             self.reading.cancel()
         elif error is not None:
             self.reading.set_exception(error)
-            self.reading.exception()  # or asyncio would complain where nobody asks
+            self.reading.exception()  # or asyncio would complain where no caller asks
         else:
             self.reading.set_result(None)
 

@@ -2,15 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
     from tasker._future import Future
     from tasker._priority import Priority
-    from tasker._runner import Runner
-    from tasker.testing import InlineRunner
+    from tasker._protocol import TaskRunner
+
+
+class RunnerWithOptions(Protocol):
+    """A runner, or a double of one: what has `options`."""
+
+    def options(
+        self, *, priority: "Priority", once: bool, timeout: float | None, name: str | None
+    ) -> "TaskRunner[Any]":
+        """Makes a view whose tasks have the given options."""
+        ...
 
 
 # Compared by identity: arguments need not be comparable, and equal tasks are still two tasks.
@@ -46,7 +55,7 @@ class SubmittedTask:
     timeout: float | None
     name: str | None
 
-    def submit_to(self, runner: "Runner[Any] | InlineRunner[Any]") -> "Future[Any]":
+    def submit_to(self, runner: RunnerWithOptions) -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.
 
         Args:

@@ -1,9 +1,9 @@
-"""The native half of tasker. Its docstrings are the reference for the native classes."""
+"""The native half of tasker. Its native classes get their docstrings from here."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import GenericAlias, TracebackType
 from typing import (
@@ -24,7 +24,12 @@ from typing_extensions import disjoint_base
 from tasker import _future, _results, _runner
 from tasker._config import Config
 from tasker._dropped import DroppedTask
-from tasker._stats import Metrics, Stats
+from tasker._finding import Finding
+from tasker._findings import Snapshot
+from tasker._observer import Observer
+from tasker._priority import Priority
+from tasker._stats import Histograms, Metrics, Stats
+from tasker._workers import WorkerInfo
 
 _R = TypeVar("_R")
 _A = TypeVar("_A")
@@ -35,7 +40,8 @@ _P = ParamSpec("_P")
 __version__: Final[str]
 _debug_build: Final[bool]
 _STOPPED: Final[str]
-_STANDSTILL: Final[str]
+_RENEWAL_WOULD_DEADLOCK: Final[str]
+_WOULD_DEADLOCK: Final[str]
 
 @disjoint_base
 class Future(Generic[_T]):
@@ -86,7 +92,11 @@ class Future(Generic[_T]):
         Raises:
             TimeoutError: The task is not done in time; it goes on.
             concurrent.futures.CancelledError: The task was cancelled.
-            BaseException: What the task raised, as itself.
+            RunnerBroken: This process was forked from the one whose runner has the task.
+            RuntimeError: The wait has no limit, and only this thread could run the task: in a
+                hook, callback, finalizer or signal handler of a worker of the same runner.
+            BaseException: What the task raised, as itself; `TaskTimeout` and `TaskCancelled` when
+                the runner ended it.
         """
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -98,6 +108,8 @@ class Future(Generic[_T]):
         Raises:
             TimeoutError: The task is not done in time; it goes on.
             concurrent.futures.CancelledError: The task was cancelled.
+            RunnerBroken: This process was forked from the one whose runner has the task.
+            RuntimeError: As for `result`.
         """
 
     def add_done_callback(self, fn: Callable[[_future.Future[_T]], object]) -> None:
@@ -116,6 +128,9 @@ class Future(Generic[_T]):
 
         Returns:
             Whether the work should be done: `False` when the future was cancelled.
+
+        Raises:
+            RuntimeError: The future is running or finished already, or belongs to a runner's task.
         """
 
     def set_result(self, result: _T) -> None:
@@ -136,9 +151,9 @@ class Future(Generic[_T]):
 class Context:
     """A cancellation token in a tree: cancelling one cancels all below it.
 
-    Given as `Config.context` it stops the runner gracefully when it is cancelled. Each task has
-    a context of its own, which `current_context` returns. All methods may be called from any
-    thread and from signal handlers.
+    `Context()` makes a root that is neither cancelled nor limited. Given as `Config.context` it
+    stops the runner gracefully when it is cancelled. Each task has a context of its own, which
+    `current_context` returns. All methods may be called from any thread and from signal handlers.
 
     Example:
         >>> from tasker import Context
@@ -149,9 +164,7 @@ class Context:
         (True, 'no longer needed')
     """
 
-    def __new__(cls) -> Self:
-        """Makes a root that is neither cancelled nor limited."""
-
+    def __new__(cls) -> Self: ...
     @property
     def cancelled(self) -> bool:
         """Whether this context or one above it was cancelled, or its deadline has passed."""
@@ -323,6 +336,97 @@ def current_context() -> TaskContext:
         1
     """
 
+@final
+class TaskEvent:
+    """What happened to a task: what `Config.on_event` is called with.
+
+    There is one kind for each `total_tasks_` figure of `Metrics`, so that counting events by `kind`
+    gives these figures; `total_tasks_refused_full` alone has none, as it counts those of kind
+    `refused` once more whose `error` is a `QueueFull`. New kinds and new attributes may come in any
+    release: ignore what you do not know. An event is made by a runner alone and never changes. It
+    keeps the error alive, and nothing else of the task.
+
+    Times are those of `time.monotonic()`, in seconds.
+
+    Raises:
+        TypeError: It was called: there is no constructor.
+
+    Example:
+        >>> from tasker import Config, Runner, TaskEvent
+        >>> def report(event: TaskEvent) -> None:
+        ...     if event.kind == "failed":
+        ...         print(event.name, event.attempt, repr(event.error))
+        >>> with Runner(Config(on_create=list, worker_count=1, on_event=report)) as runner:
+        ...     future = runner.options(name="first").submit(lambda rows: rows.pop())
+        ...     error = future.exception()
+        first 1 IndexError('pop from empty list')
+    """
+
+    @property
+    def kind(
+        self,
+    ) -> Literal[
+        "arrived",
+        "completed",
+        "failed",
+        "retried",
+        "refused",
+        "cancelled",
+        "dropped",
+        "timed_out",
+    ]:
+        """What happened, by the end of the name of the figure in `Metrics` that counts it."""
+
+    @property
+    def runner(self) -> str:
+        """The name of the runner."""
+
+    @property
+    def task_id(self) -> int:
+        """The number of the task in its runner, from 1 on; 0 for a refusal.
+
+        Each task and each item of a `map` has its own, in the order in which they were made. The
+        number of one that was refused in the end is not given again.
+        """
+
+    @property
+    def name(self) -> str:
+        """The task's name: the one given with `options(name=...)`, else its function's."""
+
+    @property
+    def priority(self) -> Priority:
+        """The class in which it waits."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is about: 1 for the first; 0 before the first start."""
+
+    @property
+    def worker(self) -> str | None:
+        """The name of the worker that made this attempt; `None` before the first start."""
+
+    @property
+    def submitted(self) -> float:
+        """When it was accepted; for a refusal, when it was refused.
+
+        A wait for room in a full queue is over by then: it counts for the time limit alone.
+        """
+
+    @property
+    def started(self) -> float | None:
+        """When this attempt started; `None` before the first start."""
+
+    @property
+    def ended(self) -> float | None:
+        """When the attempt, or the task, ended; `None` for arrivals and refusals.
+
+        The function of a task that timed out may still run.
+        """
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it ended with, or what the caller of a refused task got; `None` without an error."""
+
 @disjoint_base
 class Runner(Generic[_R]):
     """The native half of `tasker.Runner`: the workers, the queue and all that is hot."""
@@ -330,11 +434,25 @@ class Runner(Generic[_R]):
     def __new__(cls, config: Config[_R], *, timeout: float | None = None) -> Self: ...
     @property
     def config(self) -> Config[_R]:
-        """The settings the runner was made with."""
+        """The settings the runner was made with; `resize` does not change them."""
+
+    @property
+    def worker_count(self) -> int:
+        """The base workers that are asked for: by the config, and since then by `resize`.
+
+        `stats().base_workers` tells how many there are. Never raises.
+        """
+
+    @property
+    def max_worker_count(self) -> int:
+        """The most base and burst workers that are asked for, as for `worker_count`.
+
+        Equal to `worker_count` where there are no burst workers. Never raises.
+        """
 
     @property
     def name(self) -> str:
-        """The runner's name, from its config."""
+        """The runner's name, which no other runner of this process has."""
 
     @property
     def state(self) -> Literal["running", "stopping", "killed", "stopped"]:
@@ -361,10 +479,15 @@ class Runner(Generic[_R]):
     ) -> _future.Future[_T]:
         """Queues a task and returns its future.
 
-        Waits for room when the queue is full and the config says so; never on a worker of this
-        runner or in a thread with a running asyncio loop.
+        A worker calls `fn(resource, *args, **kwargs)` with the resource that it owns. The priority,
+        the time limit in seconds and the name of the task are options of a view:
+        `runner.options(timeout=5).submit(fn)`.
 
-        An exception of the task that nobody asks the future for is logged when the future is gone.
+        When the queue is full and the config says `when_full="block"`, the call waits for room;
+        never on a worker of this runner or in a thread with a running asyncio loop. May be called
+        from any thread, from tasks and from callbacks.
+
+        An exception of the task is logged if the future is gone before its outcome was asked for.
 
         Args:
             fn: Called as `fn(resource, *args, **kwargs)` on a worker. A method of the resource's
@@ -376,11 +499,22 @@ class Runner(Generic[_R]):
             The future of the task.
 
         Raises:
-            TypeError: *fn* cannot be called.
+            TypeError: *fn* cannot be called, or is a coroutine or generator function, whose body a
+                call does not run.
             RunnerStopped: The runner does not accept tasks.
             QueueFull: The queue is full and the call may not wait, or the task's time limit
                 passed while it waited.
             RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> def remember(cache: dict[str, int], key: str, *, value: int) -> int:
+            ...     return cache.setdefault(key, value)
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     first = runner.submit(remember, "answer", value=42)
+            ...     second = runner.submit(remember, "answer", value=0)
+            ...     first.result(timeout=5), second.result(timeout=5)
+            (42, 42)
         """
 
     @overload
@@ -397,11 +531,15 @@ class Runner(Generic[_R]):
     ) -> asyncio.Future[_T]:
         """Queues a task and returns an asyncio future of the running loop.
 
-        For coroutines: `await` it, or give it to `gather`, `wait` or a `TaskGroup`. Never blocks:
-        when the queue is full and the config says that a submit waits, the task waits for room by
-        itself, is not accepted until then, and fails with `RunnerStopped` if the runner closes
-        meanwhile. Cancelling the future, or a coroutine that awaits it, cancels a task that has
-        not started; one that runs has its context cancelled, and nobody learns how it ends.
+        A worker calls `fn(resource, *args, **kwargs)`. For coroutines: `await` the future, or give
+        it to `gather`, `wait` or a `TaskGroup`. Cancelling the future, or a coroutine that awaits
+        it, cancels a task that has not started; one that runs has its context cancelled, and how it
+        ends is not reported.
+
+        Never blocks: when the queue is full and the config says that a submit waits, the task waits
+        for room by itself, is not accepted until then, and fails with `RunnerStopped` if the runner
+        closes meanwhile. May be called from any thread with a running loop; the future belongs to
+        that loop.
 
         Args:
             fn: Called as `fn(resource, *args, **kwargs)` on a worker.
@@ -415,11 +553,21 @@ class Runner(Generic[_R]):
 
         Raises:
             RuntimeError: No asyncio loop is running in this thread.
-            TypeError: *fn* cannot be called.
+            TypeError: *fn* cannot be called, or is a coroutine or generator function.
             RunnerStopped: The runner does not accept tasks.
             QueueFull: The queue is full, and the config says `when_full="raise"` or this is a
                 worker of the runner.
             RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> import asyncio
+            >>> from tasker import Config, Runner
+            >>> async def main() -> list[int]:
+            ...     async with Runner.start(Config(on_create=dict, worker_count=2)) as runner:
+            ...         tasks = [runner.asubmit(lambda cache, n: n * n, n) for n in range(3)]
+            ...         return await asyncio.gather(*tasks)
+            >>> asyncio.run(main())
+            [0, 1, 4]
         """
 
     @overload
@@ -434,8 +582,9 @@ class Runner(Generic[_R]):
     ) -> _T:
         """Queues a task, waits for it and returns its result.
 
-        On a worker of this runner the task runs at once, on that worker's resource, and needs no
-        room in the queue.
+        A worker calls `fn(resource, *args, **kwargs)`. On a worker of this runner the task runs at
+        once, on that worker's resource, and needs no room in the queue. May be called from any
+        thread; it blocks the thread, so coroutines call `asubmit`.
 
         Args:
             fn: Called as `fn(resource, *args, **kwargs)` on a worker.
@@ -446,9 +595,26 @@ class Runner(Generic[_R]):
             What *fn* returned.
 
         Raises:
+            TypeError: *fn* cannot be called, or is a coroutine or generator function.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: As for `submit`.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
             TaskTimeout: The task's time limit passed.
-            TaskCancelled: The task was dropped by `kill`.
-            BaseException: What *fn* raised, as itself; and as for `submit`.
+            TaskCancelled: The task was dropped by `kill` or `cancel_queued`.
+            ResourceCreationError: The runner is closing, and its last worker got no resource.
+            RuntimeError: Only this thread could run the task: in a hook, callback, finalizer or
+                signal handler of a worker of this runner.
+            BaseException: What *fn* raised, as itself.
+
+        Example:
+            >>> import sqlite3
+            >>> from tasker import Config, Runner
+            >>> def add(conn: sqlite3.Connection, a: int, b: int) -> int:
+            ...     return conn.execute("select ? + ?", (a, b)).fetchone()[0]
+            >>> config = Config(on_create=lambda: sqlite3.connect(":memory:"), worker_count=1)
+            >>> with Runner(config) as runner:
+            ...     runner.queue_task(add, 20, 22)
+            42
         """
 
     @overload
@@ -463,7 +629,10 @@ class Runner(Generic[_R]):
     def queue_task_with_priority(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Does what `queue_task` does, in the class `Priority.HIGH`."""
+        """Does what `queue_task` does, in the class `Priority.HIGH`.
+
+        Arguments, result and errors are those of `queue_task`.
+        """
 
     @overload
     def queue_task_once(self, fn: Callable[[_R], _T], /) -> _T: ...
@@ -475,7 +644,10 @@ class Runner(Generic[_R]):
     def queue_task_once(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Does what `queue_task` does, and enters the function at most once."""
+        """Does what `queue_task` does, and enters the function at most once.
+
+        Arguments, result and errors are those of `queue_task`.
+        """
 
     @overload
     def queue_task_with_priority_once(self, fn: Callable[[_R], _T], /) -> _T: ...
@@ -489,7 +661,10 @@ class Runner(Generic[_R]):
     def queue_task_with_priority_once(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Does what `queue_task` does, in the class `Priority.HIGH` and at most once."""
+        """Does what `queue_task` does, in the class `Priority.HIGH` and at most once.
+
+        Arguments, result and errors are those of `queue_task`.
+        """
 
     @overload
     def run_task(self, fn: Callable[[_R], _T], /) -> _T: ...
@@ -503,10 +678,10 @@ class Runner(Generic[_R]):
     ) -> _T:
         """Runs a task now, past the queue, and returns its result.
 
-        It runs on an idle reserved worker, else on a temporary one, else, at the limit of
-        reserved and temporary workers, on the first that is free. With `thread_bound=False` it
-        runs in the caller's thread on a reserved resource. On a worker of this runner it runs
-        there.
+        An idle reserved worker calls `fn(resource, *args, **kwargs)`, else a temporary one, else,
+        at the limit of reserved and temporary workers, the first that is free. With
+        `thread_bound=False` it runs in the caller's thread on a reserved resource. On a worker of
+        this runner it runs there. May be called from any thread; it blocks the thread.
 
         Args:
             fn: Called as `fn(resource, *args, **kwargs)`.
@@ -517,12 +692,20 @@ class Runner(Generic[_R]):
             What *fn* returned.
 
         Raises:
-            TypeError: *fn* cannot be called.
+            TypeError: *fn* cannot be called, or is a coroutine or generator function.
             RunnerStopped: The runner does not accept tasks.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
             TaskTimeout: The task's time limit passed.
-            TaskCancelled: The task was dropped by `kill`.
+            TaskCancelled: The task was dropped by `kill` or `cancel_queued`.
             ResourceCreationError: There is no resource for the task.
+            RuntimeError: As for `queue_task`.
             BaseException: What *fn* raised, as itself.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     runner.run_task(lambda cache, n: n + 1, 41)
+            42
         """
 
     def stop(self, timeout: float | None = None) -> None:
@@ -537,6 +720,15 @@ class Runner(Generic[_R]):
         Raises:
             ConfigError: *timeout* is no number. Nothing has begun.
             StopTimeout: It is not over in time; the shutdown goes on and `kill` still works.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> runner = Runner(Config(on_create=dict, worker_count=1))
+            >>> future = runner.submit(lambda cache: len(cache))
+            >>> runner.stop(timeout=5)
+            >>> runner.state, future.result()
+            ('stopped', 0)
         """
 
     def kill(self, timeout: float | None = None) -> list[DroppedTask]:
@@ -545,13 +737,13 @@ class Runner(Generic[_R]):
         The futures of dropped tasks fail with `TaskCancelled` before this returns. Running
         functions are not interrupted. May be called during a `stop`, which it strengthens.
 
-        Args:
-            timeout: Seconds to wait for what runs. `None` and infinity: without limit.
-
         Each task that a kill dropped is handed back by one call of `kill`, and by one only. Called
         from a thread of its own it waits for the end, and returns all that no other call got. From
         a task, hook or callback of the runner it waits for nothing: it returns what waited, and a
         task that a worker was just about to start is handed back by the next call.
+
+        Args:
+            timeout: Seconds to wait for what runs. `None` and infinity: without limit.
 
         Returns:
             The tasks that never started and that no other call has handed back, the higher classes
@@ -560,6 +752,21 @@ class Runner(Generic[_R]):
         Raises:
             ConfigError: *timeout* is no number. Nothing has begun.
             StopTimeout: It is not over in time; its `dropped` holds the tasks that never started.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> import threading
+            >>> from tasker import Config, Runner, current_context
+            >>> started = threading.Event()
+            >>> def hold(cache: dict[str, int]) -> bool:
+            ...     started.set()
+            ...     return current_context().wait()
+            >>> runner = Runner(Config(on_create=dict, worker_count=1))
+            >>> running = runner.submit(hold)
+            >>> waiting = runner.options(name="late").submit(len)
+            >>> _ = started.wait()
+            >>> [task.name for task in runner.kill(timeout=5)], running.result()
+            (['late'], True)
         """
 
     def submit_many(
@@ -574,7 +781,7 @@ class Runner(Generic[_R]):
         `when_full="raise"`, on a worker of this runner and in a thread with a running asyncio loop,
         the item is refused. A time limit counts from the call, for all items. An item that is
         refused half-way, as the queue is full or the runner stops meanwhile, has the refusal in
-        its future; the others are not affected.
+        its future; the others are not affected. May be called from any thread.
 
         Args:
             fn: Called as `fn(resource, item)` on a worker.
@@ -584,9 +791,17 @@ class Runner(Generic[_R]):
             A future for each item, in the order of the input.
 
         Raises:
-            TypeError: *fn* cannot be called, or *iterable* not be iterated.
+            TypeError: *fn* cannot be called, or is a coroutine or generator function, or *iterable*
+                cannot be iterated.
             RunnerStopped: The runner does not accept tasks.
             RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=2)) as runner:
+            ...     futures = runner.submit_many(lambda cache, n: n * n, range(4))
+            ...     [future.result() for future in futures]
+            [0, 1, 4, 9]
         """
 
     def cancel_queued(self, reason: str | None = None) -> list[DroppedTask]:
@@ -597,10 +812,10 @@ class Runner(Generic[_R]):
         wait for a resource, and for the items of a `map` or `amap` under way, which ends with
         `TaskCancelled` where the first of them was. They count as dropped.
 
-        Those who wait for room in a full queue are let in afterwards. Nothing that is submitted
-        after the call began is touched, whoever submits it. May be called from anywhere, also from
-        tasks; it waits for nothing. Done-callbacks of what is dropped run in this thread, and must
-        not wait for other tasks of the runner.
+        Calls that wait for room in a full queue get it afterwards. Nothing that is submitted after
+        the call began is touched. May be called from any thread, also from tasks; it waits for
+        nothing. Done-callbacks of what is dropped run in this thread, and must not wait for other
+        tasks of the runner.
 
         Args:
             reason: Told in the `TaskCancelled` of each task.
@@ -629,35 +844,154 @@ class Runner(Generic[_R]):
             [(0,), (1,), (2,)]
         """
 
-    def recycle(self) -> None:
+    def renew(self) -> _future.Future[int]:
         """Renews all resources, one after the other: after a change of credentials, say.
 
-        Returns at once. Tasks are accepted and run meanwhile. Where `max_worker_count` leaves room
-        a fresh worker begins before an old one goes; otherwise one worker at a time is without a
-        resource. With `thread_bound=False` an idle resource of `run_task` is renewed when it is
-        next asked for and its turn has come.
+        Returns at once. Tasks are accepted and run meanwhile, and a running task keeps its
+        resource. Where `max_worker_count` leaves room a fresh worker begins before an old one goes;
+        otherwise one worker at a time is without a resource, and none is renewed while another
+        worker is without one for another reason. May be called from any thread, and from tasks.
+
+        The future is done when every resource is gone that there was at the call, or that
+        `on_create` was making; wait for it, or `await` it. Its callbacks run on a worker. To cancel
+        it ends the waiting and not the renewal. Of calls that overlap each waits for what is older
+        than itself: a resource that is made after the last of them is renewed for none. Where each
+        `on_create` asks for the next renewal there are pauses of 1 to 32 seconds between them while
+        no task waits. Do not ask for it in `on_destroy`: each renewal would ask for the next one,
+        without a pause.
+
+        Returns:
+            A future of the number of resources that are gone. It fails with `RunnerStopped` if the
+            runner is stopped or killed before, with `RunnerBroken` as below. Waiting for it without
+            a limit in a task, hook or callback of the runner raises `RuntimeError`: it would wait
+            for its own end. So does an `await` there, in a loop that a task runs, say.
 
         Raises:
             RunnerStopped: The runner is stopping or has stopped.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=2)) as runner:
+            ...     runner.renew().result(timeout=10)
+            2
         """
 
     def stats(self) -> Stats:
-        """Returns the gauges of this moment."""
+        """Returns the gauges of this moment; all are zero once the runner has stopped.
+
+        May be called from any thread, and from tasks.
+
+        Raises:
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=2)) as runner:
+            ...     stats = runner.stats()
+            >>> stats.base_workers, stats.queued_tasks
+            (2, 0)
+        """
 
     def metrics(self) -> Metrics:
-        """Returns the figures since the start."""
+        """Returns the figures since the start; they stay when the runner has stopped.
 
+        Times are in seconds. May be called from any thread, and from tasks.
+
+        Raises:
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=2)) as runner:
+            ...     results = list(runner.map(lambda cache, n: n, range(10)))
+            >>> runner.metrics().total_tasks_completed
+            10
+        """
+
+    def workers(self, *, stacks: bool = False) -> tuple[WorkerInfo, ...]:
+        """Returns what each worker does at this moment, in the order in which they were started.
+
+        Their states add up to the workers alive; the tuple is empty once the runner has stopped.
+        May be called from any thread, from tasks, hooks and callbacks.
+
+        Args:
+            stacks: Whether each running task carries its stack: the lines of code that it is at.
+                This stops the other threads for some microseconds per call on their stacks. On
+                free-threaded builds of Python the stacks are empty.
+
+        Raises:
+            ConfigError: *stacks* is no bool.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=2, name="db")) as runner:
+            ...     for worker in runner.workers():
+            ...         print(worker.name, worker.kind, worker.state, worker.resource_generation)
+            db-worker-1 base idle 1
+            db-worker-2 base idle 1
+        """
+
+    def diagnose(self) -> tuple[Finding, ...]:
+        """Tells what is wrong with the runner at this moment, in words, the worst first.
+
+        Empty when nothing is, while nothing is asked of the runner, and once it has stopped. Of
+        tasks that fail or pass their limit it tells when they are half of those that ended, or
+        more; fewer are in `metrics` alone. May be called from any thread, from tasks, hooks and
+        callbacks. It looks at all figures, which takes some hundred microseconds: often enough for
+        a page that is drawn anew twice a second, not for each task.
+
+        With a logger the runner looks by itself too, every 10 s while tasks wait or run, and logs
+        what has held for 10 s, once, until it was gone for a minute.
+
+        Raises:
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> import threading
+            >>> from tasker import Config, QueueFull, Runner
+            >>> begun, done = threading.Event(), threading.Event()
+            >>> def hold(cache: dict[str, int]) -> None:
+            ...     begun.set()
+            ...     done.wait()
+            >>> config = Config(
+            ...     on_create=dict, worker_count=1, max_queue_size=1, when_full="raise"
+            ... )
+            >>> with Runner(config) as runner:
+            ...     futures = [runner.submit(hold)]
+            ...     taken = begun.wait()
+            ...     try:
+            ...         while True:
+            ...             futures.append(runner.submit(hold))
+            ...     except QueueFull:
+            ...         worst, *others = runner.diagnose()
+            ...     done.set()
+            >>> worst.code, worst.text
+            ('queue_full', 'queue full: 1 task refused in the last minute')
+        """
+
+    def _snapshot(self) -> Snapshot: ...
     def _let_go(self) -> None: ...
     def _worker_count(self) -> int: ...
+    def _observe(self, observer: Observer | None) -> None: ...
+    def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
+    def _histograms(
+        self, wait_edges: Sequence[float], run_edges: Sequence[float]
+    ) -> tuple[Metrics, Histograms]: ...
+    def _resize(
+        self, worker_count: int | None, max_worker_count: int | None
+    ) -> tuple[int, int] | None: ...
     def _is_served_here(self) -> bool: ...
-    def _submitter(
-        self,
-        cls: type[_runner.Submitter[Any]],
-        priority: int,
-        once: bool,
-        timeout: float | None,
-        name: str | None,
-    ) -> _runner.Submitter[_R]: ...
+
+# How far `amap` and the double's `map` read ahead; the rule is the one of `map`.
+@final
+class _LookAhead:
+    def __new__(cls, limit: int | None, workers: int) -> Self: ...
+    def follow(self, workers: int) -> None: ...
+    def room(self, ahead: int) -> int: ...
+    def note_wait(self) -> None: ...
+    def note_taken(self) -> None: ...
 
 @final
 class Results(_results.Results[_T]):
@@ -706,7 +1040,7 @@ class Results(_results.Results[_T]):
 
 @disjoint_base
 class Submitter(Generic[_R]):
-    """The verbs of a runner with the options baked in."""
+    """The native half of `tasker.Submitter`: the verbs of a runner with the options baked in."""
 
     def __new__(
         cls,
@@ -716,6 +1050,7 @@ class Submitter(Generic[_R]):
         timeout: float | None,
         name: str | None,
     ) -> Self: ...
+    def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
     @property
     def runner(self) -> _runner.Runner[_R]:
         """The runner this is a view of."""
@@ -732,7 +1067,10 @@ class Submitter(Generic[_R]):
     def submit(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _future.Future[_T]:
-        """Does what `Runner.submit` does, with the options of this view."""
+        """Does what `Runner.submit` does, with the options of this view.
+
+        Arguments, result and errors are those of `Runner.submit`.
+        """
 
     @overload
     def asubmit(self, fn: Callable[[_R], _T], /) -> asyncio.Future[_T]: ...
@@ -746,12 +1084,18 @@ class Submitter(Generic[_R]):
     def asubmit(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> asyncio.Future[_T]:
-        """Does what `Runner.asubmit` does, with the options of this view."""
+        """Does what `Runner.asubmit` does, with the options of this view.
+
+        Arguments, result and errors are those of `Runner.asubmit`.
+        """
 
     def submit_many(
         self, fn: Callable[[_R, _A], _T], iterable: Iterable[_A], /
     ) -> list[_future.Future[_T]]:
-        """Does what `Runner.submit_many` does, with the options of this view."""
+        """Does what `Runner.submit_many` does, with the options of this view.
+
+        Arguments, result and errors are those of `Runner.submit_many`.
+        """
 
     @overload
     def queue_task(self, fn: Callable[[_R], _T], /) -> _T: ...
@@ -763,7 +1107,10 @@ class Submitter(Generic[_R]):
     def queue_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Does what `Runner.queue_task` does, with the options of this view."""
+        """Does what `Runner.queue_task` does, with the options of this view.
+
+        Arguments, result and errors are those of `Runner.queue_task`.
+        """
 
     @overload
     def run_task(self, fn: Callable[[_R], _T], /) -> _T: ...
@@ -775,7 +1122,10 @@ class Submitter(Generic[_R]):
     def run_task(
         self, fn: Callable[Concatenate[_R, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        """Does what `Runner.run_task` does, with the options of this view."""
+        """Does what `Runner.run_task` does, with the options of this view.
+
+        Arguments, result and errors are those of `Runner.run_task`.
+        """
 
 @disjoint_base
 class Executor:
@@ -786,6 +1136,8 @@ class Executor:
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _future.Future[_T]:
         """Queues a call of *fn* on a worker, and returns its future.
+
+        May be called from any thread, and from the calls themselves.
 
         Args:
             fn: Called as `fn(*args, **kwargs)`.
@@ -801,6 +1153,12 @@ class Executor:
             concurrent.futures.thread.BrokenThreadPool: An initializer failed, or the executor was
                 inherited through a fork. A `RunnerExecutor` raises `RunnerBroken` then.
             QueueFull: Of a `RunnerExecutor`: the queue is full and the call may not wait.
+
+        Example:
+            >>> from tasker import ThreadPoolExecutor
+            >>> with ThreadPoolExecutor(max_workers=2) as executor:
+            ...     executor.submit(pow, 2, exp=10).result()
+            1024
         """
 
     def _open(
@@ -837,7 +1195,7 @@ def _is_first_import() -> bool: ...
 
 # Used by tasker._threads.
 @final
-class _Course:
+class _ThreadBootstrap:
     def __new__(cls, bootstrap: Callable[[], object], ended: Callable[[], object]) -> Self: ...
     def __call__(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -850,12 +1208,27 @@ def _call_as_task(
     worker_name: str,
     left: float | None,
     call: Callable[[], _T],
-    doubt: Callable[[], object],
+    mark_suspect: Callable[[], object],
 ) -> _T: ...
 def _call_outside_tasks(function: Callable[[], _T]) -> _T: ...
 def _promise(future: Future[_T]) -> asyncio.Future[_T]: ...
 def _check_task(function: object) -> None: ...
+def _event(
+    kind: str,
+    runner: str,
+    task_id: int,
+    name: str,
+    priority: int,
+    attempt: int,
+    worker: str | None,
+    submitted: float,
+    started: float | None,
+    ended: float | None,
+    error: BaseException | None,
+) -> TaskEvent: ...
+def _raise_later(error: BaseException) -> bool: ...
 def _task_name(function: object) -> str: ...
+def _error_name(error: BaseException) -> str | None: ...
 def _note_calling(error: BaseException) -> None: ...
 def _note_attempts(error: BaseException, attempts: int) -> None: ...
 

@@ -9,18 +9,18 @@ import traceback
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
-from tasker._tasker import _Course
+from tasker._tasker import _ThreadBootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Others may put a class of their own in its place, and then each thread is waited for.
+# Other libraries may put a class of their own in its place, and then each thread is waited for.
 _Event = threading.Event
 
 
 def start(
     target: Callable[[], object], name: str, ended: Callable[[], object]
-) -> threading.Thread | _Bare:
+) -> threading.Thread | _UnpatchedThread:
     """Starts a daemon thread in an empty `contextvars` context.
 
     What others have put around `Thread.start` reads an empty context too: a tracer that carries the
@@ -37,37 +37,37 @@ def start(
     """
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
-        return _Bare(target, name, monkey)
+        return _UnpatchedThread(target, name, monkey)
     # Until 3.13 a new thread begins in an empty context by itself.
     arguments: dict[str, Any] = (
         {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
     )
     thread: Any = threading.Thread(target=target, name=name, daemon=True, **arguments)
-    # `start` waits until the thread has come up, a change of threads for each. Whoever starts many
-    # waits for all of them at once, by their first act.
+    # `start` waits until the thread has come up, a change of threads for each. A caller that starts
+    # many waits for all of them at once, by their first act.
     started = getattr(thread, "_started", None)
     if type(started) is _Event:
-        started.__class__ = _Unwaited
+        started.__class__ = _NoWaitEvent
 
     def over() -> None:
-        # Where `_bootstrap_inner` raised early, nobody said that the thread has started, and `join`
-        # would wait for that for ever.
-        if isinstance(started, _Unwaited) and not started.is_set():
+        # Where `_bootstrap_inner` raised early, it did not say that the thread has started, and
+        # `join` would wait for that for ever.
+        if isinstance(started, _NoWaitEvent) and not started.is_set():
             started.is_void = True
             started.set()
             _forget(thread)
         ended()
 
     # The first thing that the new thread calls, which `start` looks up in the object.
-    course = _Course(thread._bootstrap, over)
-    thread._bootstrap = course
-    references = sys.getrefcount(course)
+    first_call = _ThreadBootstrap(thread._bootstrap, over)
+    thread._bootstrap = first_call
+    references = sys.getrefcount(first_call)
     try:
         contextvars.Context().run(thread.start)
     except BaseException:
         # An interrupt before the OS thread was started leaves the name in the list of those that
         # come up. A thread that was started has a reference to what it calls, or has an ident.
-        if thread.ident is None and sys.getrefcount(course) <= references:
+        if thread.ident is None and sys.getrefcount(first_call) <= references:
             _forget(thread)
         raise
     finally:
@@ -111,11 +111,11 @@ def forget_this_thread() -> None:
         inside._active.pop(threading.get_ident(), None)
 
 
-def join(thread: threading.Thread | _Bare) -> None:
+def join(thread: threading.Thread | _UnpatchedThread) -> None:
     """Waits until a thread from `start` has ended, even if it has yet to come up."""
     started = getattr(thread, "_started", None)
-    if isinstance(started, _Unwaited):
-        started.wait_indeed()
+    if isinstance(started, _NoWaitEvent):
+        started.wait_until_set()
         if started.is_void:
             return
     thread.join()
@@ -137,8 +137,8 @@ def format_calls(calls: Sequence[tuple[str, int, str]]) -> tuple[str, ...]:
         return tuple(traceback.format_list([(*call, "") for call in own]))
 
 
-class _Unwaited(_Event):
-    """A thread's mark of having started, which `Thread.start` does not wait for."""
+class _NoWaitEvent(_Event):
+    """The event that a thread has started, which `Thread.start` does not wait for."""
 
     is_void = False
     """The thread ended without having started as far as `threading` knows: it cannot be joined."""
@@ -147,11 +147,11 @@ class _Unwaited(_Event):
         del timeout
         return True
 
-    def wait_indeed(self) -> None:
+    def wait_until_set(self) -> None:
         super().wait()
 
 
-class _Bare:
+class _UnpatchedThread:
     """A real thread where gevent has turned `threading.Thread` into a greenlet."""
 
     def __init__(self, target: Callable[[], object], name: str, monkey: Any) -> None:

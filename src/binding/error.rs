@@ -1,6 +1,6 @@
 //! The errors of the package, made here and defined in `tasker._errors`.
 
-use super::host::door;
+use super::host::guarded_call;
 use pyo3::PyTypeInfo;
 use pyo3::import_exception;
 use pyo3::prelude::*;
@@ -35,12 +35,18 @@ pub(super) const BROKEN: &str = "the runner broke down by an internal fault; mak
 pub(super) const UNINITIALISED: &str =
     "A thread initializer failed, the thread pool is not usable anymore";
 
-/// What is wrong with a wait without a limit in a hook, which has no resource at hand to run the task with.
-pub(super) const STANDSTILL: &str = "a hook, callback, finalizer or signal handler in the middle of a runner's task \
+/// What is wrong with a wait without a limit in a hook, which has no resource at hand to run the
+/// task with.
+pub(super) const WOULD_DEADLOCK: &str = "a hook, callback, finalizer or signal handler in the middle of a runner's task \
                                      must not wait without a limit for a task of the same runner: nobody may be left \
                                      to run it";
 
-/// Makes an exception by the door, with a cause if there is one.
+/// What is wrong with a wait without a limit for [`Runner.renew`](super::runner::Runner) inside a
+/// task or hook.
+pub(super) const RENEWAL_WOULD_DEADLOCK: &str = "a task, hook or callback of a runner must not wait without a limit for the renewal of its \
+     resources, which waits for its end";
+
+/// Makes an exception by a guarded call, with a cause if there is one.
 pub(super) fn make<E: PyTypeInfo>(
     py: Python<'_>,
     text: &str,
@@ -48,7 +54,7 @@ pub(super) fn make<E: PyTypeInfo>(
 ) -> Py<PyAny> {
     let class = E::type_object(py).into_any().unbind();
     let text = PyString::new(py, text).into_any().unbind();
-    let error = match door::call_with(py, &class, &[&text]) {
+    let error = match guarded_call::call_with(py, &class, &[&text]) {
         Ok(error) | Err(error) => error,
     };
     if let Some(cause) = cause {
@@ -59,8 +65,8 @@ pub(super) fn make<E: PyTypeInfo>(
 
 /// `error.__cause__ = cause`.
 pub(super) fn set_cause(py: Python<'_>, error: &Py<PyAny>, cause: &Py<PyAny>) {
-    // SAFETY: both are exceptions (`error` was made above or fetched, `cause` was raised); the function
-    // takes over the reference to the cause.
+    // SAFETY: both are exceptions (`error` was made above or fetched, `cause` was raised); the
+    // function takes over the reference to the cause.
     unsafe {
         pyo3::ffi::PyException_SetCause(error.as_ptr(), cause.clone_ref(py).into_ptr());
     }
@@ -82,7 +88,8 @@ pub(super) fn raise(py: Python<'_>, error: Py<PyAny>) -> PyErr {
     PyErr::from_value(error.into_bound(py))
 }
 
-/// Whether an error says that a task was not accepted, and not that the call was interrupted or failed.
+/// Whether an error says that a task was not accepted, and not that the call was interrupted or
+/// failed.
 pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<RunnerStopped>(py)
         || error.is_instance_of::<QueueFull>(py)

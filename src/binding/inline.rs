@@ -1,22 +1,23 @@
 //! Tasks that no engine serves: what the double of a runner cannot do in Python.
 
-use super::context::TaskContext;
+use super::callable::name_of;
+use super::context::{TaskContext, clock};
+use super::current;
 use super::error;
-use super::future::outbox;
-use super::future::settle::{self, Callback};
-use super::future::{Future, name_of, track};
-use super::host::{door, seat};
-use super::interrupt::ward::Ward;
+use super::future::{Callback, Future, loop_notifier, settle};
+use super::gc;
+use super::host::guarded_call;
+use super::interrupt::callbacks::CancelCallbacks;
 use super::note;
-use super::verbs::core::check_task;
 use crate::engine::task::token::Token;
-use crate::engine::task::{ASKED, TOLD};
+use crate::engine::task::{CANCEL_REQUESTED, HAS_CLEANUP};
 use crate::sync::Arc;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
-/// Makes a call as an attempt of a task, whose function it calls: `current_context()` works in it. Calls `doubt` when
-/// something was called that was to interrupt the task, and may have spoiled its resource.
+/// Makes a call as an attempt of a task, whose function it calls: `current_context()` works in it.
+/// Calls `mark_suspect` when something was called that was to interrupt the task, and may have hit
+/// its resource.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "what a worker knows of an attempt")]
 pub(super) fn _call_as_task(
@@ -27,38 +28,36 @@ pub(super) fn _call_as_task(
     worker_name: String,
     left: Option<f64>,
     call: Py<PyAny>,
-    doubt: &Bound<'_, PyAny>,
+    mark_suspect: &Bound<'_, PyAny>,
 ) -> PyResult<Py<PyAny>> {
     let py = future.py();
-    let token = Token::new().child(left.map(|left| super::context::due_in(py, left)));
-    let ward = Ward::of_inline_attempt(&task_name);
+    let token = Token::new().child(left.map(|left| clock::due_in(py, left)));
+    let callbacks = CancelCallbacks::new(None, Some(&task_name));
     let own = TaskContext { attempt, worker_name, task_name };
-    let context = TaskContext::with(py, Arc::clone(&ward), token.clone(), own)?;
-    let reason = {
-        let mut slot = future.get().slot.lock();
-        let slot = slot.get_or_insert_default();
-        slot.context = Some((token.clone(), context));
-        future.get().word.set(ASKED);
-        slot.reason.clone()
-    };
-    if future.get().word.has(TOLD) {
+    let context = TaskContext::with(py, Arc::clone(&callbacks), token.clone(), own)?;
+    let reason = future.get().with_extras(|extras| {
+        extras.context = Some((token.clone(), context));
+        future.get().word.set(HAS_CLEANUP);
+        extras.reason.clone()
+    });
+    if future.get().word.has(CANCEL_REQUESTED) {
         token.cancel(reason);
     }
-    let task = (future.as_unbound(), function.as_ptr());
-    let result =
-        seat::with(|seat| seat.inside_task(Some(task), || door::call_with(py, &call, &[])));
-    door::release(py, call);
-    let (made, called) = ward.end(py);
+    let task = (future.as_any().as_unbound(), function.as_ptr());
+    let result = current::with(|this_thread| {
+        this_thread.inside_task(Some(task), || guarded_call::call_with(py, &call, &[]))
+    });
+    guarded_call::release(py, call);
+    let (made, called) = callbacks.end(py);
     let waited = made.iter().try_for_each(|call| call.wait_here(py));
     for call in made {
         call.release(py);
     }
-    let context = future.get().slot.lock().as_deref_mut().and_then(|slot| slot.context.take());
-    if let Some((_, context)) = context {
-        door::release(py, context.into_any());
+    if let Some((_, context)) = future.get().extra(|extras| extras.context.take()) {
+        guarded_call::release(py, context);
     }
     if called {
-        doubt.call0()?;
+        mark_suspect.call0()?;
     }
     waited?;
     result.map_err(|error| error::raise(py, error))
@@ -67,25 +66,19 @@ pub(super) fn _call_as_task(
 /// Calls a function as a hook: it is part of no task, wherever the call is made.
 #[pyfunction]
 pub(super) fn _call_outside_tasks(py: Python<'_>, function: Py<PyAny>) -> PyResult<Py<PyAny>> {
-    let result = seat::with(|seat| seat.inside_task(None, || door::call_with(py, &function, &[])));
-    door::release(py, function);
+    let result = current::outside_tasks(|| guarded_call::call_with(py, &function, &[]));
+    guarded_call::release(py, function);
     result.map_err(|error| error::raise(py, error))
 }
 
 /// Makes an asyncio future of the running loop that gets the outcome of a task which is not done.
 #[pyfunction]
 pub(super) fn _promise(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
-    let (event_loop, outbox) = outbox::here(future.py(), "asubmit works")?;
-    let (promise, courier) = outbox::promise(future, &outbox, &event_loop)?;
-    track(future.as_any().as_unbound());
-    settle::observe(future.get(), |slot| slot.callbacks.push(Callback::Courier(courier)));
+    let (event_loop, notifier) = loop_notifier::here(future.py(), "asubmit works")?;
+    let (promise, loop_waiter) = loop_notifier::promise(future, &notifier, &event_loop)?;
+    gc::track(future.as_any().as_unbound());
+    settle::add_callback(future.get(), loop_waiter, Callback::from);
     Ok(promise)
-}
-
-/// Raises for what no runner takes as a task.
-#[pyfunction]
-pub(super) fn _check_task(function: &Bound<'_, PyAny>) -> PyResult<()> {
-    check_task(function)
 }
 
 /// Notes on the error of a task what a worker notes as the attempt ends: how tasks are called.
@@ -97,11 +90,7 @@ pub(super) fn _note_calling(error: &Bound<'_, PyBaseException>) {
 /// Notes on it how many resources the task was tried on.
 #[pyfunction]
 pub(super) fn _note_attempts(error: &Bound<'_, PyBaseException>, attempts: u32) {
-    let py = error.py();
-    if let Err(refusal) = note::attempts(py, error.as_any().as_unbound(), attempts) {
-        // It takes no notes. The caller gets it all the same.
-        door::release(py, refusal);
-    }
+    note::attempts(error.py(), error.as_any().as_unbound(), attempts);
 }
 
 /// The name of a task by its function, for people.

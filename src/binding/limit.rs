@@ -2,18 +2,18 @@
 //!
 //! The rule is the package's (`tasker._checks`); plain numbers need not ask it.
 
-use super::facade::Facade;
+use super::py_imports::PyImports;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyFloatMethods};
 
 /// A time limit of the call at hand; `None` when there is none.
 pub(super) fn of_call(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
-    read(given, |py, value| Facade::get(py)?.check_deadline.bind(py).call1(("timeout", value)))
+    read(given, |py, value| PyImports::get(py)?.check_deadline.bind(py).call1(("timeout", value)))
 }
 
 /// A time limit of a method of the standard library's, by its rule; `None` when there is none.
 pub(super) fn standard(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
-    read(given, |py, value| Facade::get(py)?.standard_deadline.bind(py).call1((value,)))
+    read(given, |py, value| PyImports::get(py)?.standard_deadline.bind(py).call1((value,)))
 }
 
 fn read<'py>(

@@ -1,10 +1,11 @@
 //! Our note on an exception: one at most, however often the same exception is raised.
 //!
-//! A library may keep one ready-made exception and raise it again and again. So a new note of ours takes the place of
-//! the former, which is known by how it begins. An exception that takes no notes is left as it is.
+//! A library may keep one ready-made exception and raise it again and again. So a new note of ours
+//! takes the place of the former, which is known by how it begins. An exception that takes no notes
+//! is left as it is.
 
 use super::error::traceback;
-use super::host::door;
+use super::host::guarded_call;
 use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,25 +23,25 @@ const ALONE: &str = "tasker";
 /// How it goes on, as one does that tells of both.
 const ITEM: &str = ": raised for the item at index ";
 
-/// Notes on how many resources a task was tried. The error is what kept the note from being put there.
-pub(super) fn attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) -> Result<(), Py<PyAny>> {
-    put(py, error, |_| format!("{ATTEMPTS}{attempts} attempts, each on another resource"))
+/// Notes on how many resources a task was tried.
+pub(super) fn attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
+    offer(py, error, format!("{ATTEMPTS}{attempts} attempts, each on another resource"));
 }
 
-/// Notes how tasks are called, on the error of a call with other arguments than the function takes: it was raised before
-/// the function had a frame.
+/// Notes how tasks are called, on the error of a call with other arguments than the function takes:
+/// it was raised before the function had a frame.
 pub(super) fn calling(py: Python<'_>, error: &Py<PyAny>) {
-    if !is_of_call(py, error) {
-        return;
-    }
-    if let Err(refusal) = put(py, error, |_| CALLING.to_owned()) {
-        // It takes no notes. The caller gets it all the same.
-        door::release(py, refusal);
+    let is_type_error = error.bind(py).is_exact_instance_of::<PyTypeError>();
+    if is_type_error && traceback(error.bind(py)).is_none() {
+        offer(py, error, CALLING.to_owned());
     }
 }
 
-fn is_of_call(py: Python<'_>, error: &Py<PyAny>) -> bool {
-    error.bind(py).is_exact_instance_of::<PyTypeError>() && traceback(error.bind(py)).is_none()
+/// Puts a note on an error that may take none: the caller of the task gets it all the same.
+fn offer(py: Python<'_>, error: &Py<PyAny>, text: String) {
+    if let Err(refusal) = put(py, error, |_| text) {
+        guarded_call::release(py, refusal);
+    }
 }
 
 /// Notes for which item of a `map` it was raised; what a former note tells of is still told.
@@ -57,10 +58,11 @@ fn put(
     error: &Py<PyAny>,
     text: impl FnOnce(Option<&str>) -> String,
 ) -> Result<(), Py<PyAny>> {
-    // Without an interpreter's lock two threads may be about to note something on the same exception.
+    // Without an interpreter's lock two threads may be about to note something on the same
+    // exception.
     with_critical_section(error.bind(py), || {
-        let notes = door::get_attribute(py, error, intern!(py, "__notes__"));
-        let notes = notes.map_err(|missing| door::release(py, missing)).ok();
+        let notes = guarded_call::get_attribute(py, error, intern!(py, "__notes__"));
+        let notes = notes.map_err(|missing| guarded_call::release(py, missing)).ok();
         let list = notes.as_ref().and_then(|notes| notes.bind(py).cast::<PyList>().ok());
         let former = list.and_then(|list| former(list).map(|(index, text)| (list, index, text)));
         let done = match former {
@@ -70,7 +72,7 @@ fn put(
             }
             None => add(py, error, PyString::new(py, &text(None)).into_any().unbind()),
         };
-        door::release_some(py, notes);
+        guarded_call::release_some(py, notes);
         done
     })
 }
@@ -97,9 +99,9 @@ fn add(py: Python<'_>, error: &Py<PyAny>, text: Py<PyAny>) -> Result<(), Py<PyAn
         PyResult::Ok(PyBaseException::type_object(py).getattr("add_note")?.unbind())
     });
     let added = match add_note {
-        Ok(add_note) => door::call_with(py, add_note, &[error, &text]),
+        Ok(add_note) => guarded_call::call_with(py, add_note, &[error, &text]),
         Err(error) => Err(error.into_value(py).into_any()),
     };
-    door::release(py, text);
-    added.map(|nothing| door::release(py, nothing))
+    guarded_call::release(py, text);
+    added.map(|nothing| guarded_call::release(py, nothing))
 }

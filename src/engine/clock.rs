@@ -1,12 +1,13 @@
 //! Time as the engine counts it: nanoseconds since the runner began.
 //!
-//! A task reads the clock twice, which was a seventh of its cost. So the system's clock is read once in a millisecond,
-//! and the processor's counter, at a third of the price, tells how much has passed since. That counter alone would
-//! not do: it runs a little off, and some machines reset it while they sleep. Where there is none that can be trusted,
-//! `quanta` reads the system's clock for it.
+//! A task reads the clock twice, which was a seventh of its cost. So the clock asks the system once
+//! in a millisecond, and tells by the processor's counter, at a third of the price, how much has
+//! passed since. That counter alone would not do: it runs a little off, and some machines reset it
+//! while they sleep. Where there is none that can be trusted, `quanta` reads the system's clock for
+//! it.
 //!
-//! Two microseconds late at most, and monotonic as far as the counter and the system's clock agree on the length of a
-//! millisecond to a thousandth: differences of ticks saturate all the same.
+//! Two microseconds late at most, and monotonic as far as the counter and the system's clock agree
+//! on the length of a millisecond to a thousandth: differences of ticks saturate all the same.
 
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -26,11 +27,11 @@ pub struct Clock {
     anchor: CachePadded<Anchor>,
 }
 
-/// What the counter and the system's clock showed at one moment: a sequence lock, as two words that belong together
-/// are read by all and seldom written.
+/// What the counter and the system's clock showed at one moment. A sequence lock, as the two words
+/// belong together, are read by every thread and are seldom written.
 #[derive(Debug)]
 struct Anchor {
-    /// Odd while somebody writes. Zero: never written.
+    /// Odd while a thread writes. Zero: never written.
     version: AtomicU64,
     counter: AtomicU64,
     tick: AtomicU64,
@@ -41,7 +42,7 @@ impl Anchor {
         Self { version: AtomicU64::new(0), counter: AtomicU64::new(0), tick: AtomicU64::new(0) }
     }
 
-    /// The version, and the two words if they are whole.
+    /// The version, and the two words if they belong together.
     fn read(&self) -> (u64, Option<(u64, Tick)>) {
         let version = self.version.load(Ordering::Acquire);
         let words = (self.counter.load(Ordering::Relaxed), self.tick.load(Ordering::Relaxed));
@@ -52,12 +53,13 @@ impl Anchor {
         (version, whole.then_some(words))
     }
 
-    /// Writes, unless somebody did since this `version`: what is older must not replace what is newer.
+    /// Writes, unless another thread did since this `version`: what is older must not replace what
+    /// is newer.
     fn write(&self, version: u64, counter: u64, tick: Tick) {
         let begin =
             |odd| self.version.compare_exchange(version, odd, Ordering::Relaxed, Ordering::Relaxed);
         if version & 1 == 0 && begin(version + 1).is_ok() {
-            // Who reads one of the new words reads the odd version after it.
+            // A thread that reads one of the new words reads the odd version after it.
             fence(Ordering::Release);
             self.counter.store(counter, Ordering::Relaxed);
             self.tick.store(tick, Ordering::Relaxed);
@@ -76,8 +78,9 @@ impl Clock {
     /// Nanoseconds since the origin.
     pub fn now(&self) -> Tick {
         if cfg!(loom) {
-            // What the engine does with the time is not what loom explores there.
-            return ticks(self.origin.elapsed());
+            // Time stands still: what the engine does with it is not what loom explores there, and
+            // an execution that loom repeats must go the same way on a machine that is slower.
+            return 0;
         }
         let counter = self.counter.raw();
         let (version, anchor) = self.anchor.read();
@@ -86,24 +89,19 @@ impl Clock {
         {
             let passed = self.counter.delta_as_nanos(then, counter);
             if passed < TRUSTED {
-                // A thousandth slow: it is never ahead of the system's clock, and so never has to step back.
+                // A thousandth slow: it is never ahead of the system's clock, and so never has to
+                // step back.
                 return tick + passed - passed / 1024;
             }
         }
         let tick = ticks(self.origin.elapsed());
-        // Read after the tick, so that what is told from it is not ahead; and not believed when the thread was off its
-        // core in between.
+        // Read after the tick, so that a time computed from it is not ahead. Not written as the
+        // anchor when the system suspended this thread in between.
         let after = self.counter.raw();
         if self.counter.delta_as_nanos(counter, after) < TRUSTED / 1024 {
             self.anchor.write(version, after, tick);
         }
         tick
-    }
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

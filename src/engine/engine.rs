@@ -1,26 +1,30 @@
-//! The engine: its parts, its mode, and how tasks come in and go to their queues.
+//! The engine: its parts, its mode, and how tasks go to their queues.
 //!
-//! The mode only ever moves on: running, then stopping or killed, then ended. See `DESIGN.md` for who
-//! changes what, and for the rules of the shutdown.
+//! The mode only ever moves on: running, then stopping or killed, then ended. See `DESIGN.md` for
+//! which thread changes which counter, and for the rules of the shutdown.
 
 use super::clock::{Clock, Tick};
-use super::figures::books::Strays;
-use super::figures::{Ledger, Window};
 use super::host::Host;
-use super::queue::lanes::Class;
-use super::queue::{Closed, Late, Queue};
+use super::metrics::LoadTotals;
+use super::metrics::events::{EventKind, SharedCounters};
+use super::metrics::ledger::Ledger;
+use super::metrics::looks::Looks;
+use super::metrics::window::Window;
+use super::queue::Queue;
 use super::resource::backoff::Backoff;
-use super::resource::proof::{Failure, Failures, Proof};
-use super::resource::renewal::Renewal;
-use super::settings::Settings;
-use super::staffing::Sample;
-use super::staffing::launch::Launch;
-use super::staffing::roster::Roster;
-use super::task::batch::Batches;
-use super::task::deadlines::{Deadlines, Key};
-use super::task::{EXPRESS, Taken, TaskWord};
-use super::worker::badge::{Badge, Post};
-use super::worker::loans::{Loan, Loans, Seeker};
+use super::resource::epochs::{Eligibility, FailureEpoch, FailureEpochs};
+use super::roster::Roster;
+use super::roster::generations::Generations;
+use super::roster::limits::Limits;
+use super::roster::loans::Loans;
+use super::roster::renewal_turn::RenewalTurn;
+use super::roster::shared::{DISMISSED, WorkerKind, WorkerShared};
+use super::roster::startup_latch::StartupLatch;
+use super::settings::EngineSettings;
+use super::task::deadlines::Deadlines;
+use super::task::item_cursor::Batches;
+use super::task::priority::Priority;
+use super::task::{RESERVED, Taken, TaskWord};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, CachePadded, Mutex};
 
@@ -28,15 +32,7 @@ pub(super) const STOPPING: u8 = 1;
 pub(super) const KILLED: u8 = 2;
 pub(super) const BROKEN: u8 = 4;
 pub(super) const ENDED: u8 = 8;
-pub(super) const FORSAKEN: u8 = 16;
-
-/// Why a task is not served.
-pub enum Unserved<H: Host> {
-    /// The runner is closing; the task comes back.
-    Closed(H::Task),
-    /// There is no worker, and no thread for one.
-    NoThread(H::Fault),
-}
+pub(super) const LEFT_BY_FORK: u8 = 16;
 
 /// Where a runner is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +41,7 @@ pub enum Mode {
     Running,
     /// Refuses new tasks, finishes the accepted ones.
     Stopping,
-    /// Refuses new tasks and answers the accepted ones without running them.
+    /// Refuses new tasks and settles the accepted ones without running them.
     Killed,
     /// Nothing of it is left.
     Stopped,
@@ -53,367 +49,215 @@ pub enum Mode {
 
 /// See the module's documentation.
 pub struct Engine<H: Host> {
-    /// The world around.
+    /// The world around the engine; see [`Host`].
     pub host: H,
     /// What it was built with.
-    pub settings: Settings,
-    /// Its time.
+    pub settings: EngineSettings,
+    /// The runner's time.
     pub clock: Clock,
-    /// The start.
-    pub launch: Launch<H::Fault>,
-    /// Idle resources for callers of `run_task`, when they are not bound to their threads.
-    pub loans: Loans<H>,
+    /// What the thread that starts the runner waits for: the first resources.
+    pub startup: StartupLatch<H::Fault>,
+    /// Idle resources that callers of `run_task` borrow, when these are not bound to their
+    /// threads.
+    pub loans: Loans<H::Task, H::Resource>,
     pub(super) main: Queue<H::Task>,
     /// The batches of the main queue.
     pub(super) batches: Batches<H::Task>,
-    pub(super) express: Queue<H::Task>,
-    pub(super) roster: Roster<H>,
+    pub(super) reserved: Queue<H::Task>,
+    pub(super) roster: Roster<H::Task>,
+    pub(super) generations: Generations<H::Task>,
     pub(super) backoff: Backoff,
-    pub(super) failures: Failures,
+    pub(super) failure_epochs: FailureEpochs,
     pub(super) deadlines: Deadlines<H::Task>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) window: Window,
-    /// Flags above, each set once and never cleared. `SeqCst`: a worker that claims and then looks here,
-    /// and a kill that writes here and then sweeps, must not both miss the other.
+    /// Tasks that the full queue refused, in the place of arrivals.
+    pub(super) refusals: Window,
+    pub(super) looks: Looks,
+    /// The flags above, each set once and never cleared. `SeqCst`: a worker claims and then looks
+    /// here, a kill writes here and then sweeps; at least one of the two must see the other.
     pub(super) mode: CachePadded<AtomicU8>,
-    /// How many base workers are still to be started on demand. Lowered by whoever has started one. Relaxed: it only
-    /// spares those who come when all have been started the look at the roster.
-    pub(super) vacancies: AtomicUsize,
-    /// Workers that are hired on demand and have a task: reserved and temporary ones from its claim to its outcome,
-    /// base ones, while some are still to be hired, until they look for the next. Written by them; `SeqCst`, like
-    /// the lanes that it is read with.
-    pub(super) engaged: AtomicUsize,
-    pub(super) strays: Strays,
-    pub(super) renewal: Renewal<H>,
-    /// Whether the keeper is to think about burst workers soon. Set by submitters, cleared by the keeper.
+    /// Whether base workers may be missing that a submitter is to start: on demand, or since one
+    /// got no thread. Set at the start, and by the thread that finds that there is no thread, once
+    /// the slot is given back; cleared under the roster's lock by the one that sees none missing,
+    /// so that no loss is overlooked. Relaxed: it only spares submitters and workers the look at
+    /// the roster.
+    pub(super) misses_base: AtomicBool,
+    /// Workers that are started on demand and have a task: reserved and temporary ones from its
+    /// claim to its outcome, base ones, while some are still to be started, until they look for
+    /// the next. Each worker counts itself; `SeqCst`, like the lanes that are read with it.
+    pub(super) busy_on_demand: AtomicUsize,
+    pub(super) shared_counters: SharedCounters,
+    pub(super) renewal_turn: RenewalTurn<H::Task>,
+    /// Whether the keeper is to think about burst workers soon. Set by submitters, cleared by the
+    /// keeper.
     pub(super) scaling: AtomicBool,
     /// What the scaler saw when it looked last. Only the keeper locks it.
-    pub(super) sample: Mutex<Sample>,
+    pub(super) load_totals: Mutex<LoadTotals>,
 }
 
 impl<H: Host> Engine<H> {
-    /// An engine without workers; [`launch`](Self::launch_workers) brings them.
-    pub fn new(host: H, settings: Settings) -> Arc<Self> {
+    /// What its workers count.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// An engine without workers; [`start_workers`](Self::start_workers) brings them.
+    pub fn new(host: H, settings: EngineSettings) -> Arc<Self> {
         let clock = Clock::new();
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &settings.name);
         Arc::new(Self {
-            launch: Launch::new(settings.base_at_start() + settings.reserve_at_start),
+            startup: StartupLatch::new(settings.base_at_start() + settings.reserve_at_start),
             loans: Loans::new(),
-            main: Queue::new(settings.max_queue_size, settings.hold),
+            main: Queue::new(settings.max_queue_size, settings.retry_hold),
             batches: Batches::new(),
-            express: Queue::new(None, settings.hold),
-            roster: Roster::new(),
+            reserved: Queue::new(None, settings.retry_hold),
+            roster: Roster::new(&settings),
+            generations: Generations::new(),
             backoff: Backoff::new(seed),
-            failures: Failures::new(),
+            failure_epochs: FailureEpochs::new(),
             deadlines: Deadlines::new(),
-            ledger: Arc::new(Ledger::new()),
+            ledger: Arc::new(Ledger::default()),
             window: Window::new(clock.now()),
+            refusals: Window::new(clock.now()),
+            looks: Looks::new(settings.look_interval),
             mode: CachePadded::new(AtomicU8::new(0)),
-            vacancies: AtomicUsize::new(if settings.on_demand { settings.worker_count } else { 0 }),
-            engaged: AtomicUsize::new(0),
-            strays: Strays::default(),
-            renewal: Renewal::new(),
+            misses_base: AtomicBool::new(settings.on_demand),
+            busy_on_demand: AtomicUsize::new(0),
+            shared_counters: SharedCounters::default(),
+            renewal_turn: RenewalTurn::new(),
             scaling: AtomicBool::new(false),
-            sample: Mutex::new(Sample::default()),
+            load_totals: Mutex::new(LoadTotals::default()),
             host,
             settings,
             clock,
         })
     }
 
-    // ---- accepting ---------------------------------------------------------------------------
-
-    /// Takes a permit of the bounded queue without waiting; always true without a bound.
-    pub fn try_permit(&self) -> bool {
-        self.main.permits.as_ref().is_none_or(super::queue::permits::Permits::try_take)
-    }
-
-    /// The bound on waiting tasks, to wait for room with.
-    pub fn permits(&self) -> Option<&super::queue::permits::Permits> {
-        self.main.permits.as_ref()
-    }
-
-    /// Accepts a task for the main queue. The caller holds a permit for it.
-    ///
-    /// # Errors
-    ///
-    /// The runner is closing: the task comes back, the permit is given back.
-    pub fn submit(&self, class: Class, task: H::Task, since: Tick) -> Result<(), Closed<H::Task>> {
-        self.note(since);
-        let pushed = self.main.push(class, task, since).inspect_err(|_| {
-            if let Some(permits) = &self.main.permits {
-                permits.give_back();
-            }
-        });
-        self.load_grew(since);
-        pushed
-    }
-
-    /// Accepts a task for the main queue that waited for room outside, and holds a permit now.
-    ///
-    /// # Errors
-    ///
-    /// It comes back, and the permit is the caller's, when the runner is closing or it was settled meanwhile.
-    pub fn admit(&self, class: Class, task: H::Task) -> Result<(), Late<H::Task>> {
-        let since = self.clock.now();
-        self.note(since);
-        let pushed = self.main.push_if(class, task, since, |task| self.host.word(task).admit());
-        self.load_grew(since);
-        pushed
-    }
-
-    /// [`submit`](Self::submit) where base workers are hired on demand: sees to it that there is one. `word` is the
-    /// task's own.
-    ///
-    /// # Errors
-    ///
-    /// As for `submit`; or there is no worker, and no thread for one.
-    pub fn submit_on_demand(
-        self: &Arc<Self>,
-        scope: H::Scope<'_>,
-        word: &TaskWord,
-        task: H::Task,
-        since: Tick,
-    ) -> Result<(), Unserved<H>> {
-        self.note(since);
-        // The place is taken inside the gate: once the queue is sealed, an accepted task has a worker.
-        let place = self
-            .main
-            .push_and(word.class(), task, since, || self.base_place())
-            .map_err(|Closed(task)| Unserved::Closed(task))?;
-        let Some(badge) = place else {
-            return Ok(());
-        };
-        match self.start_base(scope, badge) {
-            Err(fault) if self.give_up(scope, word) => Err(Unserved::NoThread(fault)),
-            // Or somebody has taken the task meanwhile.
-            _ => Ok(()),
-        }
-    }
-
-    /// Accepts a task for the workers that serve `run_task`, and sees to it that there is one.
-    ///
-    /// # Errors
-    ///
-    /// The runner is closing: the task comes back.
-    pub fn submit_express(
-        self: &Arc<Self>,
-        scope: H::Scope<'_>,
-        task: H::Task,
-        since: Tick,
-    ) -> Result<(), Closed<H::Task>> {
-        self.note(since);
-        // The place is taken inside the gate: once the queue is sealed, an accepted task has a worker.
-        let place =
-            self.express.push_and(Class::Normal, task, since, || self.express_place(false))?;
-        if let Some(badge) = place {
-            self.start_express(scope, badge);
-        }
-        Ok(())
-    }
-
-    /// Accepts a `run_task` that the caller is going to run itself, if a loan is idle and the runner open.
-    pub fn accept_on_loan(&self, since: Tick) -> Option<Box<Loan<H>>> {
-        self.note(since);
-        self.loans.accept(self)
-    }
-
-    /// Accepts a `run_task` for which [`accept_on_loan`](Self::accept_on_loan) found no loan, and that the caller is
-    /// going to run itself when it has one, unless the runner is closing.
-    pub fn accept_seeker(&self) -> Option<Seeker<'_, H>> {
-        self.express.gate.enter().map(|_pass| Seeker::new(self, false))
-    }
-
-    /// Accepts a `run_task` from inside a task, whose worker stays until both are over; false when the runner is
-    /// closing.
-    pub fn accept_inside(&self, since: Tick) -> bool {
-        self.note(since);
-        self.express.gate.enter().is_some()
-    }
-
     /// The queue that a worker serves.
-    pub(super) fn queue_at(&self, post: Post) -> &Queue<H::Task> {
-        if post.is_main() { &self.main } else { &self.express }
+    pub(super) fn queue_for(&self, kind: WorkerKind) -> &Queue<H::Task> {
+        if kind.is_main() { &self.main } else { &self.reserved }
     }
 
     /// Which queue a task belongs to.
     pub(super) fn queue_of(&self, word: &TaskWord) -> &Queue<H::Task> {
-        if word.has(EXPRESS) { &self.express } else { &self.main }
+        if word.has(RESERVED) { &self.reserved } else { &self.main }
     }
 
-    // ---- retries ---------------------------------------------------------------------------------
+    // ---- retries
+    // ---------------------------------------------------------------------------------
 
-    /// What somebody may take whose resource is `proven` up to this failure; see [`proof`](super::resource::proof).
-    pub(super) fn proof(&self, proven: Failure) -> Proof {
+    /// Which retries a worker or a loan may take, if its resource is `known_good_since` up to this
+    /// failure; see [`epochs`](super::resource::epochs).
+    pub(super) fn eligibility(&self, known_good_since: FailureEpoch) -> Eligibility {
         if self.is_killed() {
-            // To be turned away.
-            return Proof::ANY;
+            // Any retry, for the worker to turn away.
+            return Eligibility::ANY;
         }
-        let held_since = || self.clock.now().checked_sub(self.settings.hold);
-        Proof { proven, held_since: if self.holds_on() { None } else { held_since() } }
+        let held_since = || self.clock.now().checked_sub(self.settings.retry_hold);
+        Eligibility {
+            known_good_since,
+            held_since: if self.extends_retry_hold() { None } else { held_since() },
+        }
     }
 
-    /// Whether retries are held for as long as it takes: no resource can be made at the moment, so those that idle
-    /// are hardly better. In a closing runner nobody tries again.
-    pub(super) fn holds_on(&self) -> bool {
+    /// Whether retries are held for as long as it takes: no resource can be made at the moment, so
+    /// the idle ones are hardly better. In a closing runner no worker tries again.
+    pub(super) fn extends_retry_hold(&self) -> bool {
         !self.is_closing() && self.backoff.is_in_trouble()
     }
 
-    /// How long somebody sleeps at most while retries wait that it may not take.
-    pub(super) fn hold_left(&self, queue: &Queue<H::Task>) -> Option<Tick> {
-        let (oldest, hold) = (queue.lanes.oldest_retry()?, self.settings.hold);
-        let end = oldest.saturating_add(hold);
-        Some(if self.holds_on() { hold } else { end.saturating_sub(self.clock.now()) })
+    /// How long a worker sleeps at most while retries wait that it may not take.
+    pub(super) fn retry_hold_left(&self, queue: &Queue<H::Task>) -> Option<Tick> {
+        let (oldest, retry_hold) = (queue.lanes.oldest_retry()?, self.settings.retry_hold);
+        let end = oldest.saturating_add(retry_hold);
+        Some(if self.extends_retry_hold() {
+            retry_hold
+        } else {
+            end.saturating_sub(self.clock.now())
+        })
     }
 
     // ---- tasks that leave without a worker ------------------------------------------------------
 
-    /// Books a task that the caller just cancelled. Its entry stays in the lane as a tombstone.
-    pub fn cancelled(&self, scope: H::Scope<'_>, word: &TaskWord) {
-        self.book_cancelled(1);
-        self.leave_tombstone(scope, word, true);
-    }
-
     pub(super) fn leave_tombstone(&self, scope: H::Scope<'_>, word: &TaskWord, first: bool) {
         let queue = self.queue_of(word);
-        queue.withdrawn(word, first);
-        self.bury(scope, queue);
+        queue.count_withdrawn(word, first);
+        self.compact_if_due(scope, queue);
         if !first {
-            // Retries are few, and this one would wait for a resource that it does not need any more.
+            // Retries are few, and this one would wait for a resource that it does not need any
+            // more.
             let dead =
-                queue.sift_retries(word.class(), |task, _| self.host.word(task).is_waiting());
-            self.discard_dead(scope, queue, dead);
+                queue.compact_retries(word.priority(), |task, _| self.host.word(task).is_waiting());
+            self.discard_tombstones(scope, queue, dead);
         }
     }
 
-    pub(super) fn discard_dead(
+    pub(super) fn discard_tombstones(
         &self,
         scope: H::Scope<'_>,
         queue: &Queue<H::Task>,
         dead: Vec<H::Task>,
     ) {
-        queue.unbury(dead.len() as u64);
+        queue.uncount_tombstones(dead.len() as u64);
         for task in dead {
             self.host.discard(scope, task);
         }
     }
 
     /// Counts a tombstone, and clears the lanes of them when there are many.
-    pub(super) fn bury(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
-        if !queue.bury() {
+    pub(super) fn compact_if_due(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
+        if !queue.count_tombstone() {
             return;
         }
-        let dead = Self::sift(queue, |task, _| !self.host.word(task).is_done());
-        self.discard_dead(scope, queue, dead);
+        let dead = Self::compact(queue, |task, _| !self.host.word(task).is_done());
+        self.discard_tombstones(scope, queue, dead);
     }
 
-    /// Takes what `live` rejects, under a lock, out of all classes, the highest first, but for retries.
-    pub(super) fn sift(
+    /// Takes what `live` rejects, which it calls under a lock, out of all priorities, the highest
+    /// first. Retries stay.
+    pub(super) fn compact(
         queue: &Queue<H::Task>,
         live: impl Fn(&H::Task, Tick) -> bool,
     ) -> Vec<H::Task> {
-        let sift = |class| queue.lanes.sift(class, &live);
-        let dead = Class::ALL.into_iter().rev().flat_map(sift).collect();
-        if !queue.lanes.is_empty() {
-            // Who looked meanwhile may have found nothing.
-            queue.bell.ring();
-        }
+        let compact = |priority| queue.lanes.compact(priority, &live);
+        let dead = Priority::ALL.into_iter().rev().flat_map(compact).collect();
+        queue.wake_after_compaction();
         dead
     }
 
-    /// Books a task that somebody settled by hand.
-    pub fn settled_by_hand(
+    /// Counts a task that the caller, and no worker, has settled, and gives what it counts as. If it
+    /// waited, its entry stays in the lane as a tombstone.
+    pub fn count_settled(
         &self,
         scope: H::Scope<'_>,
         word: &TaskWord,
         taken: Taken,
         completed: bool,
-    ) {
-        let count = match taken {
-            Taken::Fresh => &self.strays.cancelled,
-            _ if completed => &self.strays.completed,
-            _ => &self.strays.failed,
+    ) -> EventKind {
+        let event = match taken {
+            Taken::Fresh => EventKind::Cancelled,
+            _ if completed => EventKind::Completed,
+            _ => EventKind::Failed,
         };
-        count.fetch_add(1, Ordering::SeqCst);
+        self.count(event, 1);
         if taken != Taken::Running {
             self.leave_tombstone(scope, word, taken == Taken::Fresh);
         }
+        event
     }
 
-    /// Books a retry that was called off, its outcome taken with [`TaskWord::call_off`].
-    pub fn called_off(&self, scope: H::Scope<'_>, word: &TaskWord) {
-        self.strays.failed.fetch_add(1, Ordering::SeqCst);
-        self.leave_tombstone(scope, word, false);
-    }
-
-    /// Takes the outcome of a task whose time limit passed. The caller owns it then, and publishes.
+    /// Takes the outcome of a task that timed out. The caller owns the outcome then, and publishes
+    /// it.
     pub fn take_expired(&self, scope: H::Scope<'_>, word: &TaskWord) -> Option<Taken> {
         let taken = word.expire()?;
-        self.strays.timed_out.fetch_add(1, Ordering::SeqCst);
+        self.count(EventKind::TimedOut, 1);
         if taken == Taken::Running {
-            self.strays.overran.fetch_add(1, Ordering::SeqCst);
+            self.shared_counters.overran.fetch_add(1, Ordering::SeqCst);
         } else {
             self.leave_tombstone(scope, word, taken == Taken::Fresh);
         }
         Some(taken)
-    }
-
-    // ---- time limits --------------------------------------------------------------------------
-
-    /// Starts the keeper, if it does not live yet. To be called before a task with a time limit is accepted:
-    /// a submit that fails must not leave a task behind.
-    ///
-    /// # Errors
-    ///
-    /// The keeper's thread could not be started.
-    pub fn need_keeper(self: &Arc<Self>, scope: H::Scope<'_>) -> Result<(), H::Fault> {
-        if self.deadlines.claim_keeper() {
-            self.host
-                .spawn_keeper(scope, self)
-                .inspect_err(|_| self.deadlines.disclaim_keeper())?;
-        }
-        Ok(())
-    }
-
-    /// The keeper's thread ended before it came up: the next one who needs a keeper starts another.
-    pub fn lost_keeper(&self) {
-        self.deadlines.disclaim_keeper();
-    }
-
-    /// Has the keeper watch a task's time limit.
-    pub fn watch(&self, due: Tick, task: H::Task) -> Key {
-        self.deadlines.add(due, task)
-    }
-
-    /// Has the keeper begin a graceful stop at this time.
-    pub fn stop_at(&self, due: Tick) {
-        self.deadlines.stop_at(due);
-    }
-
-    /// Stops watching a task's time limit.
-    pub fn unwatch(&self, scope: H::Scope<'_>, key: Key) {
-        if let Some(task) = self.deadlines.remove(key) {
-            self.host.discard(scope, task);
-        }
-    }
-
-    /// The keeper's life: ends tasks as they fall due, until the engine has ended.
-    pub fn keep(self: &Arc<Self>, scope: H::Scope<'_>) {
-        while self.host.park(scope, || self.deadlines.wait(|| self.clock.now())) {
-            if self.deadlines.must_stop(self.clock.now()) {
-                self.begin_stop();
-            }
-            if self.deadlines.must_scale(self.clock.now()) {
-                self.scale(scope);
-            }
-            while let Some(task) = self.deadlines.pop_due(self.clock.now()) {
-                self.host.expire(scope, &task);
-                self.host.discard(scope, task);
-            }
-        }
-        while let Some(task) = self.deadlines.pop() {
-            self.host.discard(scope, task);
-        }
     }
 
     /// How many tasks wait in the main queue, more or less.
@@ -423,7 +267,7 @@ impl<H: Host> Engine<H> {
 
     // ---- looking ------------------------------------------------------------------------------
 
-    /// Where it is in its life.
+    /// Where the runner is in its life.
     pub fn mode(&self) -> Mode {
         match self.mode.load(Ordering::SeqCst) {
             mode if mode & ENDED != 0 => Mode::Stopped,
@@ -433,43 +277,49 @@ impl<H: Host> Engine<H> {
         }
     }
 
-    /// Whether it refuses new tasks.
+    /// Whether the runner refuses new tasks.
     pub fn is_closing(&self) -> bool {
         self.mode.load(Ordering::SeqCst) & STOPPING != 0
     }
 
-    /// Whether it was killed, or broke.
+    /// Whether the runner was killed, or broke.
     pub fn is_killed(&self) -> bool {
         self.mode.load(Ordering::SeqCst) & KILLED != 0
     }
 
-    /// Whether it broke, or a fork left it behind.
+    /// Whether the runner broke, or a fork left it behind.
     pub fn is_broken(&self) -> bool {
         self.mode.load(Ordering::SeqCst) & BROKEN != 0
     }
 
-    /// Whether a fork left it behind: none of its locks may be taken any more.
-    pub fn is_forsaken(&self) -> bool {
-        self.mode.load(Ordering::SeqCst) & FORSAKEN != 0
+    /// Whether a fork left the runner behind: none of its locks may be taken any more.
+    pub fn is_left_by_fork(&self) -> bool {
+        self.mode.load(Ordering::SeqCst) & LEFT_BY_FORK != 0
+    }
+
+    /// How many workers are asked for.
+    pub fn limits(&self) -> &Limits {
+        &self.roster.limits
+    }
+
+    /// How many reserved and temporary workers there may be.
+    pub(super) fn reserve_limit(&self) -> usize {
+        self.settings.reserve_limit.unwrap_or_else(|| self.limits().workers())
+    }
+
+    /// Whether a worker is one too many, and not of use as in a closing runner.
+    pub(super) fn is_dismissed(&self, worker: &WorkerShared<H::Task>) -> bool {
+        worker.has(DISMISSED) && !self.is_closing()
     }
 
     /// How many workers there are at this moment.
-    pub fn strength(&self) -> usize {
+    pub fn worker_count(&self) -> usize {
         self.roster.len()
     }
 
     /// Every worker, at this moment.
-    pub fn members(&self) -> Vec<Arc<Badge<H>>> {
-        self.roster.members()
-    }
-}
-
-impl<H: Host> std::fmt::Debug for Unserved<H> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Closed(_) => "Closed",
-            Self::NoThread(_) => "NoThread",
-        })
+    pub fn workers(&self) -> Vec<Arc<WorkerShared<H::Task>>> {
+        self.roster.workers()
     }
 }
 
@@ -478,7 +328,7 @@ impl<H: Host> std::fmt::Debug for Engine<H> {
         f.debug_struct("Engine")
             .field("settings", &self.settings)
             .field("mode", &self.mode())
-            .field("roster", &self.roster)
+            .field("workers", &self.roster.counts())
             .finish_non_exhaustive()
     }
 }

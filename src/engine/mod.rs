@@ -1,31 +1,36 @@
 //! Threads that own resources, and the queue in front of them. No Python, no `unsafe`.
 //!
-//! A task's way: [`Engine::submit`] → [`queue`] (gate, lanes, bell) → [`worker`] (takes it) → [`worker::desk`] (claim,
-//! run, settle) → the host's future.
+//! A task's way: [`Engine::submit`] → [`queue`] (gate, lanes, idle workers) → [`worker`] (takes it)
+//! → [`worker::attempt`] (claim, run, settle) → the host's future.
 //!
-//! [`queue`] holds what waits, [`task`] is what one of them is, [`worker`] who runs it; [`resource`] tells when what a
-//! worker owns is made anew, [`staffing`] how many workers there are, [`figures`] what came of it all. `DESIGN.md`
-//! beside this file has the states, the counters and the shutdown protocol.
+//! [`queue`] holds what waits, [`task`] is what one of them is, [`worker`] runs it; [`resource`]
+//! tells when what a worker owns is made anew, [`roster`] which workers there are, [`scaling`] how
+//! many of them are started, [`metrics`] what came of it all. `DESIGN.md` beside this file has the
+//! states, the counters and the shutdown protocol.
 #![forbid(unsafe_code)]
 
+mod accepting;
+pub mod cancel_queued;
 pub mod clock;
-mod ending;
+mod counting;
 #[expect(clippy::module_inception, reason = "the engine of the engine is what the folder is about")]
 mod engine;
-pub mod figures;
 pub mod host;
+pub mod metrics;
 pub mod queue;
 pub mod resource;
+pub mod roster;
+pub mod scaling;
 pub mod settings;
-pub mod staffing;
+mod shutdown;
 pub mod task;
-pub mod withdrawal;
 pub mod worker;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub use engine::{Engine, Mode, Unserved};
-pub use figures::books::{Metrics, Stats};
-pub use host::{Host, Ran, Refusal, Verdict};
-pub use settings::Settings;
+pub use accepting::SubmitError;
+pub use engine::{Engine, Mode};
+pub use host::{AbandonReason, Host, Notice};
+pub use metrics::report::{EngineMetrics, EngineStats};
+pub use settings::EngineSettings;

@@ -1,56 +1,72 @@
-//! What the engine needs to know, checked by whoever builds it.
+//! What the engine needs to know. The thread that builds the engine has checked it.
 
 use super::clock::Tick;
-use super::resource::care::Policy;
-use super::worker::badge::Post;
+use super::resource::usage::ResourcePolicy;
 
-/// Settings of one engine. The facade validates what users give; this only carries it.
+/// Settings of one engine. The Python package validates what users give; this only carries it.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct EngineSettings {
     /// In the names of workers.
     pub name: String,
-    /// Base workers, always alive.
+    /// Base workers, always alive: so many to begin with. The engine's
+    /// [`Limits`](super::roster::limits::Limits) say how many are asked for after a resize.
     pub worker_count: usize,
-    /// Base workers are not hired at the start but when a task finds nobody free, and then stay. Nobody waits for
-    /// their first resources, so one that gets none kills the runner. Such a runner has no bound, no
-    /// burst workers and no `run_task`.
+    /// A base worker is started when a task finds none free, not at the start of the runner, and
+    /// then stays. No thread waits for its first resource, so one that gets none kills the runner.
+    /// Such a runner has no bound, no burst workers and no `run_task`.
     pub on_demand: bool,
-    /// Hard limit on base and burst workers together.
+    /// Hard limit on base and burst workers together, to begin with.
     pub max_worker_count: usize,
-    /// Limit on reserved and temporary workers together.
-    pub reserve_limit: usize,
+    /// Limit on reserved and temporary workers together; `None`: as many as base workers.
+    pub reserve_limit: Option<usize>,
     /// Reserved workers made at the start.
     pub reserve_at_start: usize,
     /// Whether workers for `run_task` stay, or leave after the task they were made for.
     pub keep_reserved: bool,
-    /// Whether `run_task` hands its task to a reserved worker's thread. Otherwise the caller borrows the
-    /// resource.
+    /// Whether `run_task` hands its task to a reserved worker's thread. Otherwise the caller of
+    /// `run_task` borrows the resource.
     pub thread_bound: bool,
     /// Bound on waiting tasks; `None`: no bound.
     pub max_queue_size: Option<usize>,
     /// When good resources are validated, reset and renewed.
-    pub care: Policy,
+    pub policy: ResourcePolicy,
     /// Time between two decisions on burst workers.
     pub burst_interval: Tick,
     /// An idle burst worker leaves after this time.
     pub idle_timeout: Tick,
-    /// A retry that waits for a proven resource has any after this time; see [`proof`](super::resource::proof).
-    pub hold: Tick,
+    /// A retry that waits for a resource known to be good has any after this time; see
+    /// [`epochs`](super::resource::epochs).
+    pub retry_hold: Tick,
+    /// Time between two looks at the runner while tasks are under way. The host that gives it has
+    /// the keeper started. `None`: there are none.
+    pub look_interval: Option<Tick>,
 }
 
-impl Settings {
+impl EngineSettings {
     /// How many base workers the start brings.
     pub(super) fn base_at_start(&self) -> usize {
         if self.on_demand { 0 } else { self.worker_count }
     }
+}
 
-    /// The name of a worker, by how many were hired before it. On demand it is formed as the standard library's
-    /// executors form it.
-    pub(super) fn worker_name(&self, post: Post, before: u64) -> String {
-        if self.on_demand {
-            format!("{}_{before}", self.name)
-        } else {
-            format!("{}-{}-{}", self.name, post.word(), before + 1)
+impl Default for EngineSettings {
+    /// One worker without a name, and no bound, limit or pause.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            worker_count: 1,
+            on_demand: false,
+            max_worker_count: 1,
+            reserve_limit: Some(0),
+            reserve_at_start: 0,
+            keep_reserved: false,
+            thread_bound: true,
+            max_queue_size: None,
+            policy: ResourcePolicy::default(),
+            burst_interval: Tick::MAX,
+            idle_timeout: Tick::MAX,
+            retry_hold: Tick::MAX,
+            look_interval: None,
         }
     }
 }

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from tests.native.support import PATIENCE, eventually
+from tests.native.support import LONG_TIMEOUT, eventually
 
 T = TypeVar("T")
 
@@ -49,6 +49,6 @@ class Held:
 
         self.started.set()
         context = current_context()
-        assert context.wait(PATIENCE), "nobody told it"
+        assert context.wait(LONG_TIMEOUT), "nobody told it"
         self.reason = context.reason
         self.ended.set()

@@ -15,7 +15,7 @@ import pytest
 
 from tasker import ConfigError, QueueFull, Runner, RunnerStopped, current_context
 from tests.asyncio.support import Run, until
-from tests.native.support import PATIENCE, Broken, Gate, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, Broken, Gate, Resource, Runners, eventually
 
 
 def double(_resource: Resource, number: int) -> int:
@@ -29,7 +29,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
 
 
 class Endless:
-    """0, 1, 2 … for as long as somebody reads."""
+    """0, 1, 2 … for as long as `amap` reads."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -390,7 +390,7 @@ def test_an_input_under_way_is_given_up_with_the_iteration(runners: Runners, run
             waiting = asyncio.ensure_future(anext(results))
             await asyncio.sleep(0)
             waiting.cancel()
-            await asyncio.wait([waiting], timeout=PATIENCE)
+            await asyncio.wait([waiting], timeout=LONG_TIMEOUT)
         assert ended.is_set()
 
     run(main())
@@ -444,7 +444,7 @@ class InOneTask:
         task = asyncio.current_task()
         token = self.step.set(0)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LONG_TIMEOUT):
                 for number in range(self.count):
                     await asyncio.sleep(0)
                     assert self.step.get() == number, "the variable was lost"

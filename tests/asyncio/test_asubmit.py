@@ -11,7 +11,7 @@ import pytest
 from tasker import Priority, RunnerStopped, TaskTimeout, current_context
 from tests.asyncio.support import Run, new_loop
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Gate,
     Resource,
@@ -106,7 +106,7 @@ def test_it_is_fit_for_everything_that_takes_futures(runners: Runners, run: Run)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(i)) for i in range(5)]
         assert [task.result() for task in tasks] == [*range(5)]
-        assert await asyncio.wait_for(runner.asubmit(add, 1), PATIENCE) == 1
+        assert await asyncio.wait_for(runner.asubmit(add, 1), LONG_TIMEOUT) == 1
         assert await asyncio.shield(runner.asubmit(add, 2)) == 2
         assert [await each for each in asyncio.as_completed([runner.asubmit(add, 3)])] == [3]
 

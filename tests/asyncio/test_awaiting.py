@@ -13,7 +13,7 @@ import pytest
 from tasker import Future, Priority, QueueFull, TaskCancelled, current_context
 from tests.asyncio.support import until
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
@@ -117,7 +117,7 @@ def test_cancelling_the_coroutine_tells_a_task_that_runs(runners: Runners) -> No
 
     def obey(_resource: Resource) -> None:
         started.set()
-        assert current_context().wait(PATIENCE)
+        assert current_context().wait(LONG_TIMEOUT)
         reasons.append(current_context().reason)
 
     runner = runners.start()
@@ -139,7 +139,7 @@ def test_cancelling_the_coroutine_tells_a_task_that_runs(runners: Runners) -> No
 
 def test_a_limit_of_asyncio_tells_the_task(runners: Runners) -> None:
     def obey(_resource: Resource) -> bool:
-        return current_context().wait(PATIENCE)
+        return current_context().wait(LONG_TIMEOUT)
 
     runner = runners.start()
     future = runner.submit(obey)
@@ -150,7 +150,7 @@ def test_a_limit_of_asyncio_tells_the_task(runners: Runners) -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(main())
-    assert future.result(PATIENCE) is True
+    assert future.result(LONG_TIMEOUT) is True
 
 
 def test_a_shielded_task_is_left_alone(runners: Runners, gate: Gate) -> None:
@@ -230,7 +230,7 @@ def test_a_loop_that_is_gone_troubles_nobody(runners: Runners, gate: Gate) -> No
 
     asyncio.run(abandon())
     gate.open()
-    assert future.result(PATIENCE) is None
+    assert future.result(LONG_TIMEOUT) is None
     assert runner.queue_task(lambda _: 7) == 7
 
 
@@ -241,7 +241,7 @@ def test_in_a_thread_with_a_running_loop_a_full_queue_raises(runners: Runners, g
     runner.submit(gate.hold)
 
     async def main() -> None:
-        for view in (runner, runner.options(priority=Priority.HIGH, timeout=PATIENCE)):
+        for view in (runner, runner.options(priority=Priority.HIGH, timeout=LONG_TIMEOUT)):
             with pytest.raises(QueueFull, match="running event loop"):
                 view.submit(gate.hold)
             with pytest.raises(QueueFull, match="running event loop"):

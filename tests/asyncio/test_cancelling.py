@@ -11,7 +11,7 @@ import pytest
 
 from tasker import TaskCancelled
 from tests.asyncio.support import Held, Run, until
-from tests.native.support import PATIENCE, Gate, LogBook, Runners
+from tests.native.support import LONG_TIMEOUT, Gate, LogCapture, Runners
 
 
 def test_cancelling_the_future_removes_a_task_that_waits(
@@ -232,7 +232,7 @@ def test_cancelling_the_coroutine_interrupts_what_runs(runners: Runners, run: Ru
 
     def task(_: object) -> None:
         started.set()
-        assert interrupted.wait(PATIENCE)
+        assert interrupted.wait(LONG_TIMEOUT)
 
     async def main() -> None:
         future = runner.asubmit(task)
@@ -245,13 +245,13 @@ def test_cancelling_the_coroutine_interrupts_what_runs(runners: Runners, run: Ru
 
 @pytest.mark.timing
 def test_a_cancel_from_a_coroutine_returns_at_once_and_the_loop_goes_on(
-    runners: Runners, run: Run, log: LogBook
+    runners: Runners, run: Run, log: LogCapture
 ) -> None:
     log.overlook("takes longer than 1 s")
     release, taken = threading.Event(), list[float]()
 
     def hook(_: object) -> None:
-        assert release.wait(PATIENCE)
+        assert release.wait(LONG_TIMEOUT)
 
     runner = runners.start(worker_count=8, max_worker_count=8, on_cancel=hook)
     gate = Gate()

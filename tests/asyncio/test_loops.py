@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.asyncio.support import Run, new_loop
-from tests.native.support import Call, Gate, LogBook, Resource, Runners, eventually
+from tests.native.support import Call, Gate, LogCapture, Resource, Runners, eventually
 
 
 class Value:
@@ -207,7 +207,7 @@ def test_a_loop_in_debug_mode_has_nothing_to_say(
 
 
 def test_a_loop_that_cannot_be_called_is_logged_and_the_worker_goes_on(
-    runners: Runners, log: LogBook, monkeypatch: pytest.MonkeyPatch
+    runners: Runners, log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runners.start()
     threads: list[str] = []

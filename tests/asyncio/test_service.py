@@ -18,7 +18,7 @@ import uvicorn
 
 from tasker import Runner
 from tests.docs.pages import COMPILE, ROOT, code_in
-from tests.native.support import PATIENCE
+from tests.native.support import LONG_TIMEOUT
 
 App = Callable[[dict[str, Any], Any, Any], Coroutine[Any, Any, None]]
 
@@ -66,7 +66,7 @@ class Service:
         self._server.should_exit = True
 
     def join(self) -> None:
-        self._thread.join(PATIENCE)
+        self._thread.join(LONG_TIMEOUT)
         assert not self._thread.is_alive()
         self._socket.close()
 
@@ -93,7 +93,7 @@ def test_no_request_is_lost_when_a_server_shuts_down_under_load(
     async def load() -> None:
         limits = httpx.Limits(max_connections=AT_ONCE)
         async with httpx.AsyncClient(
-            base_url=service.url, limits=limits, timeout=PATIENCE, trust_env=False
+            base_url=service.url, limits=limits, timeout=LONG_TIMEOUT, trust_env=False
         ) as client:
             places = asyncio.Semaphore(AT_ONCE)
             async with asyncio.TaskGroup() as group:
@@ -121,7 +121,7 @@ def test_all_requests_are_answered(recipe: dict[str, Any], kind: str) -> None:
     async def load() -> list[int]:
         limits = httpx.Limits(max_connections=AT_ONCE)
         async with httpx.AsyncClient(
-            base_url=service.url, limits=limits, timeout=PATIENCE, trust_env=False
+            base_url=service.url, limits=limits, timeout=LONG_TIMEOUT, trust_env=False
         ) as client:
             paths = [f"/users/{i}" for i in range(2 * USERS)]
             responses = await asyncio.gather(*(client.get(path) for path in paths))

@@ -9,7 +9,7 @@ import pytest
 
 from tasker import Config, Future, ResourceCreationError, Runner, StopTimeout, TaskCancelled
 from tests.asyncio.support import Run, until
-from tests.native.support import PATIENCE, Factory, Gate, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, Factory, Gate, Resource, Runners, eventually
 
 
 def settled(factory: Factory) -> None:
@@ -35,7 +35,7 @@ def test_async_with_starts_and_stops(runners: Runners, run: Run) -> None:
 
 def test_awaiting_gives_the_runner(runners: Runners, run: Run) -> None:
     async def main() -> None:
-        runner = runners.keep(await Runner.start(runners.config(), timeout=PATIENCE))
+        runner = runners.keep(await Runner.start(runners.config(), timeout=LONG_TIMEOUT))
         assert await runner.asubmit(lambda _: 7) == 7
         await runner.astop()
         await runner.astop()
@@ -47,7 +47,7 @@ def test_awaiting_gives_the_runner(runners: Runners, run: Run) -> None:
 def test_a_subclass_starts_as_itself(runners: Runners, run: Run) -> None:
     class Special(Runner[Resource]):
         def __init__(self, config: Config[Resource], *, timeout: float | None = None) -> None:
-            self.special = config.name
+            self.special = config.worker_count
 
     async def main() -> Runner[Resource]:
         async with Special.start(runners.config()) as runner:
@@ -55,7 +55,7 @@ def test_a_subclass_starts_as_itself(runners: Runners, run: Run) -> None:
 
     runner = run(main())
     assert isinstance(runner, Special)
-    assert runner.special == "tasker"
+    assert runner.special == 1
 
 
 def test_nothing_starts_before_it_is_awaited(runners: Runners, run: Run) -> None:
@@ -71,7 +71,7 @@ def test_the_loop_goes_on_while_a_runner_starts(runners: Runners, run: Run) -> N
     going_on = threading.Event()
 
     def create() -> Resource:
-        assert going_on.wait(PATIENCE)
+        assert going_on.wait(LONG_TIMEOUT)
         return runners.factory.create()
 
     async def main() -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from tasker import Context, RunnerStopped, current_context
 from tests.behaviour.support import AnyRunner, Bench
-from tests.native.support import PATIENCE, Broken, Resource, check_ended, eventually
+from tests.native.support import (
+    LONG_TIMEOUT,
+    Broken,
+    Resource,
+    check_ended,
+    eventually,
+    runner_threads,
+)
 
 
 async def asubmit(runner: AnyRunner) -> None:
@@ -31,7 +38,8 @@ EVERYTHING: dict[str, Callable[[AnyRunner], object]] = {
     "map": lambda runner: runner.map(lambda _, item: item, [1]),
     "amap": lambda runner: asyncio.run(amap(runner)),
     "view": lambda runner: runner.options().submit(lambda _: None),
-    "recycle": lambda runner: runner.recycle(),
+    "renew": lambda runner: runner.renew(),
+    "resize": lambda runner: runner.resize(worker_count=2),
 }
 
 
@@ -42,7 +50,7 @@ def test_everything_is_refused_afterwards(
 ) -> None:
     runner = bench.start()
     getattr(runner, end)()
-    with pytest.raises(RunnerStopped, match="cannot schedule new futures after shutdown"):
+    with pytest.raises(RunnerStopped, match=r"cannot (schedule new futures|resize)"):
         call(runner)
     assert runner.state == "stopped"
 
@@ -59,9 +67,9 @@ def test_stop_finishes_what_waits(bench: Bench) -> None:
 
 def test_a_stop_may_be_called_again_and_with_a_limit(bench: Bench) -> None:
     runner = bench.start()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     runner.stop()
-    assert runner.kill(PATIENCE) == []
+    assert runner.kill(LONG_TIMEOUT) == []
 
 
 def test_the_resource_is_destroyed_once(bench: Bench) -> None:
@@ -140,6 +148,8 @@ def test_a_task_that_stops_its_runner_finishes(bench: Bench) -> None:
 
     assert runner.queue_task(stop) == "stopping done"
     bench.eventually(lambda: runner.state == "stopped")
+    # Nobody has waited for them.
+    bench.eventually(lambda: runner_threads(runner.name) == [])
     check_ended(runner)
 
 
@@ -155,6 +165,8 @@ def test_a_task_that_kills_its_runner_is_told(bench: Bench) -> None:
 
     assert runner.queue_task(kill) == (0, True, "the runner was killed")
     bench.eventually(lambda: runner.state == "stopped")
+    # Nobody has waited for them.
+    bench.eventually(lambda: runner_threads(runner.name) == [])
     check_ended(runner)
 
 
@@ -174,7 +186,7 @@ def test_the_books_are_closed_at_the_end(bench: Bench) -> None:
     futures[0].cancel()
     let_run()
     for future in futures[1:]:
-        future.exception(PATIENCE)
+        future.exception(LONG_TIMEOUT)
     runner.stop()
     check_ended(runner)
     metrics = runner.metrics()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,26 @@ from typing import Any
 
 import pytest
 
-from tasker import ConfigError, Context, ResourceCreationError, Runner, current_context
+from tasker import (
+    ConfigError,
+    Context,
+    Future,
+    ResourceCreationError,
+    Runner,
+    RunnerStopped,
+    current_context,
+)
 from tasker.testing import InlineRunner
 from tests.behaviour.support import AnyRunner, Bench
-from tests.native.support import MOMENT, PATIENCE, Broken, LogBook, Resource, break_down, is_healthy
+from tests.native.support import (
+    LONG_TIMEOUT,
+    MOMENT,
+    Broken,
+    LogCapture,
+    Resource,
+    break_down,
+    is_healthy,
+)
 
 VERB = pytest.mark.parametrize("verb", ["queue_task", "run_task"])
 
@@ -99,7 +116,7 @@ def diary(bench: Bench) -> Diary:
 def test_from_the_first_resource_to_the_last(diary: Diary) -> None:
     runner = diary.start()
     runner.queue_task(diary.task)
-    runner.submit(diary.fail).exception(PATIENCE)
+    runner.submit(diary.fail).exception(LONG_TIMEOUT)
     runner.queue_task(diary.fail_once)
     runner.stop()
     assert diary.entries == [
@@ -183,7 +200,7 @@ def test_hooks_are_part_of_no_task(bench: Bench) -> None:
     runner = bench.start(
         on_create=create, reset=hook, validate=hook, validate_after_idle=0, check_health=hook
     )
-    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     runner.stop()
     assert len(seen) >= 4
 
@@ -238,6 +255,78 @@ def test_an_error_that_is_raised_again_and_again_has_one_note(
         with pytest.raises(Broken):
             getattr(runner, verb)(fail)
     assert error.__notes__ == ["tasker gave up after 2 attempts, each on another resource"]
+
+
+def settle(future: Future[Any], by: str) -> None:
+    if by == "set_result":
+        future.set_result(None)
+    else:
+        future.set_exception(Broken())
+
+
+BY_HAND = pytest.mark.parametrize(
+    ("by", "completed"), [("set_result", 1), ("set_exception", 0)], ids=["result", "exception"]
+)
+
+
+def check_counted_by_hand(bench: Bench, runner: AnyRunner, completed: int) -> None:
+    # What holds a runner's worker is a task as well.
+    held = 0 if bench.is_inline else 1
+
+    def is_counted() -> bool:
+        found = runner.metrics()
+        counted = (found.total_tasks_completed - held, found.total_tasks_failed)
+        return counted == (completed, 1 - completed)
+
+    bench.eventually(is_counted)
+
+
+@BY_HAND
+def test_a_retry_settled_by_hand_is_counted_by_that_outcome(
+    bench: Bench, by: str, completed: int
+) -> None:
+    futures: list[Future[Any]] = []
+    attempts: list[int] = []
+
+    def create() -> Resource:
+        if futures and not futures[0].done():
+            settle(futures[0], by)
+        return bench.factory.create()
+
+    def fail(_resource: Resource) -> None:
+        attempts.append(1)
+        raise Broken
+
+    runner, let_run = bench.start_held(on_create=create, check_health=is_healthy)
+    future = runner.submit(fail)
+    futures.append(future)
+    let_run()
+    assert (future.exception(LONG_TIMEOUT) is None) is bool(completed)
+    check_counted_by_hand(bench, runner, completed)
+    assert attempts == [1]
+    assert runner.metrics().total_tasks_retried == 1
+
+
+@BY_HAND
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_a_running_task_settled_by_hand_is_counted_by_that_outcome(
+    bench: Bench, by: str, completed: int, ends: str
+) -> None:
+    futures: list[Future[Any]] = []
+
+    def task(_resource: Resource) -> None:
+        settle(futures[0], by)
+        if ends == "raises":
+            raise ArithmeticError
+
+    runner, let_run = bench.start_held()
+    future = runner.submit(task)
+    futures.append(future)
+    let_run()
+    assert (future.exception(LONG_TIMEOUT) is None) is bool(completed)
+    check_counted_by_hand(bench, runner, completed)
+    runner.stop()
+    check_counted_by_hand(bench, runner, completed)
 
 
 class Unnoted(Broken):
@@ -304,7 +393,7 @@ def test_without_a_judge_no_error_makes_a_resource_bad(bench: Bench) -> None:
 @pytest.mark.parametrize("judge", ["is_broken", "check_health"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_judge_that_raises_replaces_the_resource_and_does_not_retry(
-    bench: Bench, log: LogBook, judge: str, hook: Callable[[Any], bool]
+    bench: Bench, log: LogCapture, judge: str, hook: Callable[[Any], bool]
 ) -> None:
     fields = {"is_broken": lambda resource, _: hook(resource), "check_health": hook}
     runner = bench.start(**{judge: fields[judge]})
@@ -320,7 +409,7 @@ def test_a_judge_that_raises_replaces_the_resource_and_does_not_retry(
 
 
 def test_a_reset_that_raises_has_the_resource_replaced_and_changes_no_outcome(
-    bench: Bench, log: LogBook
+    bench: Bench, log: LogCapture
 ) -> None:
     def reset(resource: Resource) -> None:
         if resource.number == 0:
@@ -333,7 +422,7 @@ def test_a_reset_that_raises_has_the_resource_replaced_and_changes_no_outcome(
 
 @pytest.mark.parametrize("validate", [*HOOKS, lambda _: False])
 def test_a_resource_that_validate_refuses_is_replaced_before_the_task_sees_it(
-    bench: Bench, log: LogBook, validate: Callable[[Resource], bool]
+    bench: Bench, log: LogCapture, validate: Callable[[Resource], bool]
 ) -> None:
     runner = bench.start(
         validate=lambda resource: resource.number > 0 or validate(resource), validate_after_idle=0
@@ -344,7 +433,7 @@ def test_a_resource_that_validate_refuses_is_replaced_before_the_task_sees_it(
         assert "validate failed" in record.getMessage()
 
 
-def test_an_error_of_on_destroy_is_logged_and_dropped(bench: Bench, log: LogBook) -> None:
+def test_an_error_of_on_destroy_is_logged_and_dropped(bench: Bench, log: LogCapture) -> None:
     def destroy(resource: Resource) -> None:
         bench.factory.destroy(resource)
         raise ArithmeticError
@@ -356,7 +445,7 @@ def test_an_error_of_on_destroy_is_logged_and_dropped(bench: Bench, log: LogBook
     assert getattr(record, "worker", "").startswith("tasker-")
 
 
-def test_without_a_logger_nothing_is_logged(bench: Bench, log: LogBook) -> None:
+def test_without_a_logger_nothing_is_logged(bench: Bench, log: LogCapture) -> None:
     runner = bench.start(reset=raise_arithmetic_error, logger=None)
     runner.queue_task(lambda _: None)
     runner.stop()
@@ -377,7 +466,7 @@ def test_a_task_that_heeds_its_context_is_not_judged(bench: Bench) -> None:
     runner, let_run = bench.start_held(check_health=check)
     box = [runner.submit(heed)]
     let_run()
-    assert "enough" in str(box[0].exception(PATIENCE))
+    assert "enough" in str(box[0].exception(LONG_TIMEOUT))
     assert asked == []
 
 
@@ -409,12 +498,68 @@ def test_check_health_may_use_the_runner_and_is_answered_on_the_resource_in_ques
     assert box[0].queue_task(Flaky(failures=1)) == 2
 
 
-def test_recycle_renews_the_resource(bench: Bench) -> None:
+def test_renew_renews_the_resource(bench: Bench) -> None:
     runner = bench.start()
     assert runner.queue_task(lambda resource: resource.number) == 0
-    runner.recycle()
+    assert runner.renew().result(LONG_TIMEOUT) == 1
+    assert bench.factory.made[0].destroyed_on
     bench.eventually(lambda: len(bench.factory.made) == 2)
     assert runner.queue_task(lambda resource: resource.number) == 1
+
+
+def test_a_renewal_inside_a_task_is_done_when_the_task_has_ended(bench: Bench) -> None:
+    runner = bench.start()
+    renewals: list[Future[int]] = []
+
+    async def wait() -> int:
+        return await renewals[0]
+
+    def renew(_resource: Resource) -> bool:
+        renewals.append(runner.renew())
+        with pytest.raises(RuntimeError, match="must not wait without a limit for the renewal"):
+            renewals[0].result()
+        with pytest.raises(RuntimeError, match="must not wait without a limit for the renewal"):
+            asyncio.run(wait())
+        return renewals[0].done()
+
+    assert runner.queue_task(renew) is False
+    assert renewals[0].result(LONG_TIMEOUT) == 1
+
+
+def test_a_renewal_fails_when_its_runner_ends_before(bench: Bench) -> None:
+    runner = bench.start()
+    renewals: list[Future[int]] = []
+
+    def renew_and_stop(_resource: Resource) -> None:
+        renewals.append(runner.renew())
+        runner.stop()
+
+    runner.queue_task(renew_and_stop)
+    assert isinstance(renewals[0].exception(LONG_TIMEOUT), RunnerStopped)
+
+
+def test_a_cancelled_renewal_goes_on(bench: Bench) -> None:
+    runner = bench.start()
+    runner.queue_task(lambda _: runner.renew().cancel())
+    bench.eventually(lambda: len(bench.factory.made) == 2)
+
+
+def test_a_runner_is_asked_for_other_numbers_of_workers(bench: Bench) -> None:
+    runner = bench.start()
+    assert (runner.worker_count, runner.max_worker_count) == (1, 1)
+    runner.resize(worker_count=3)
+    assert (runner.worker_count, runner.max_worker_count) == (3, 3)
+    runner.resize(max_worker_count=5)
+    runner.resize(worker_count=2)
+    assert (runner.worker_count, runner.max_worker_count) == (2, 5)
+    assert runner.config.worker_count == 1
+    with pytest.raises(TypeError, match=r"resize\(\) needs"):
+        runner.resize()
+    for given in ({"worker_count": 0}, {"worker_count": 6}, {"max_worker_count": 1}):
+        with pytest.raises(ConfigError, match="worker_count must be at least"):
+            runner.resize(**given)
+    assert (runner.worker_count, runner.max_worker_count) == (2, 5)
+    assert runner.queue_task(lambda _: 7) == 7
 
 
 def test_a_first_resource_that_cannot_be_made_is_an_error_of_the_constructor(
@@ -462,18 +607,18 @@ def test_a_cancelled_task_is_interrupted_once_and_its_resource_looked_at(bench: 
     def give_up(_resource: Resource) -> None:
         for _ in range(2):
             assert box[0].request_cancel("enough")
-        assert called.wait(PATIENCE)
+        assert called.wait(LONG_TIMEOUT)
 
     runner, let_run = bench.start_held(on_cancel=on_cancel, validate=validate)
     box = [runner.submit(give_up)]
     let_run()
-    assert box[0].exception(PATIENCE) is None
+    assert box[0].exception(LONG_TIMEOUT) is None
     assert looked_at == []
     assert runner.queue_task(lambda resource: resource.number) == 0
     assert interrupted == looked_at == [0]
 
 
-def test_an_on_cancel_that_raises_is_logged(bench: Bench, log: LogBook) -> None:
+def test_an_on_cancel_that_raises_is_logged(bench: Bench, log: LogCapture) -> None:
     called = threading.Event()
 
     def on_cancel(_resource: Resource) -> None:
@@ -482,13 +627,13 @@ def test_an_on_cancel_that_raises_is_logged(bench: Bench, log: LogBook) -> None:
 
     def give_up(_resource: Resource) -> str:
         box[0].request_cancel()
-        assert called.wait(PATIENCE)
+        assert called.wait(LONG_TIMEOUT)
         return "ended"
 
     runner, let_run = bench.start_held(on_cancel=on_cancel)
     box = [runner.submit(give_up)]
     let_run()
-    assert box[0].result(PATIENCE) == "ended"
+    assert box[0].result(LONG_TIMEOUT) == "ended"
     assert "on_cancel" in log.take()[0].getMessage()
 
 
@@ -502,7 +647,7 @@ def test_a_callback_of_a_task_is_called_while_it_runs_and_never_after(bench: Ben
         reached = threading.Event()
         context.on_cancel(reached.set)
         context.cancel()
-        assert reached.wait(PATIENCE)
+        assert reached.wait(LONG_TIMEOUT)
         context.on_cancel(lambda: called.append("at once"))
 
     def leave_open(_resource: Resource) -> None:

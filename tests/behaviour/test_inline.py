@@ -25,7 +25,15 @@ from tasker import (
 )
 from tasker.testing import InlineRunner
 from tests.behaviour.support import Bench
-from tests.native.support import PATIENCE, Broken, Call, LogBook, Resource, eventually, is_healthy
+from tests.native.support import (
+    LONG_TIMEOUT,
+    Broken,
+    Call,
+    LogCapture,
+    Resource,
+    eventually,
+    is_healthy,
+)
 
 
 def note(_resource: object, seen: list[object], item: object) -> object:
@@ -120,7 +128,9 @@ def test_a_task_makes_no_steps(inline: Bench, step: str) -> None:
 WAITS: dict[str, Callable[[InlineRunner[Resource], list[object]], object]] = {
     "queue_task": lambda runner, seen: runner.queue_task(note, seen, "last"),
     "result": lambda runner, seen: runner.submit(note, seen, "last").result(),
-    "result with a limit": lambda runner, seen: runner.submit(note, seen, "last").result(PATIENCE),
+    "result with a limit": lambda runner, seen: runner.submit(note, seen, "last").result(
+        LONG_TIMEOUT
+    ),
     "exception": lambda runner, seen: runner.submit(note, seen, "last").exception(),
     "wait": lambda runner, seen: concurrent.futures.wait([runner.submit(note, seen, "last")]),
     "as_completed": lambda runner, seen: list(
@@ -277,7 +287,7 @@ async def collect(runner: InlineRunner[Resource]) -> list[int]:
 def test_the_resource_in_use_can_be_looked_at(inline: Bench) -> None:
     runner = started(inline)
     assert runner.resource is inline.factory.made[0]
-    runner.recycle()
+    runner.renew()
     assert runner.resource is inline.factory.made[1]
     runner.stop()
     with pytest.raises(RunnerStopped):
@@ -350,7 +360,7 @@ CALLS: dict[str, Callable[[InlineRunner[Resource]], object]] = {
     "view": lambda runner: runner.options().submit(lambda _: None),
     "stop": lambda runner: runner.stop(),
     "kill": lambda runner: runner.kill(),
-    "recycle": lambda runner: runner.recycle(),
+    "renew": lambda runner: runner.renew(),
     "run_next": lambda runner: runner.run_next(),
     "run_all": lambda runner: runner.run_all(),
     "fail_next": lambda runner: runner.fail_next(ValueError()),
@@ -377,7 +387,7 @@ def test_a_waiting_future_is_not_run_by_another_thread(inline: Bench) -> None:
 # What cannot be made again.
 
 
-def test_a_task_fails_where_its_resource_cannot_be_replaced(inline: Bench, log: LogBook) -> None:
+def test_a_task_fails_where_its_resource_cannot_be_replaced(inline: Bench, log: LogCapture) -> None:
     refused = ConnectionRefusedError("no server")
     up = [True]
 
@@ -461,7 +471,7 @@ def test_importing_the_doubles_is_left_to_who_needs_them() -> None:
         "import sys, tasker.testing\n"
         "assert 'tasker.testing._inline' not in sys.modules\n"
         "assert 'InlineRunner' in dir(tasker.testing)\n"
-        "assert tasker.testing.InlineRunner.__module__ == 'tasker.testing._inline'\n"
+        "assert tasker.testing.InlineRunner.__module__ == 'tasker.testing'\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="NoSuchDouble"):

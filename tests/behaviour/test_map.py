@@ -13,7 +13,7 @@ import pytest
 
 from tasker import ConfigError, Results
 from tests.behaviour.support import Bench
-from tests.native.support import PATIENCE, Resource
+from tests.native.support import LONG_TIMEOUT, Resource
 
 
 def double(_resource: Resource, item: int) -> int:
@@ -240,7 +240,7 @@ def test_asubmit_needs_a_running_loop(bench: Bench) -> None:
 def test_submit_many_gives_a_future_for_each_item(bench: Bench) -> None:
     runner = bench.start()
     futures = runner.submit_many(double, iter([1, 2, 3]))
-    assert [future.result(PATIENCE) for future in futures] == [2, 4, 6]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [2, 4, 6]
     assert runner.submit_many(double, []) == []
 
 

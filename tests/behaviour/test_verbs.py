@@ -12,7 +12,7 @@ import pytest
 
 from tasker import Future, QueueFull, current_context
 from tests.behaviour.support import AnyRunner, Bench
-from tests.native.support import PATIENCE, Resource
+from tests.native.support import LONG_TIMEOUT, Resource
 
 
 async def awaited(runner: AnyRunner, *call: Any, **kwargs: Any) -> Any:
@@ -20,15 +20,15 @@ async def awaited(runner: AnyRunner, *call: Any, **kwargs: Any) -> Any:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    "submit": lambda runner, *call, **kwargs: runner.submit(*call, **kwargs).result(PATIENCE),
+    "submit": lambda runner, *call, **kwargs: runner.submit(*call, **kwargs).result(LONG_TIMEOUT),
     "asubmit": lambda runner, *call, **kwargs: asyncio.run(awaited(runner, *call, **kwargs)),
     "queue_task": lambda runner, *call, **kwargs: runner.queue_task(*call, **kwargs),
     "run_task": lambda runner, *call, **kwargs: runner.run_task(*call, **kwargs),
     "options.submit": lambda runner, *call, **kwargs: (
-        runner.options().submit(*call, **kwargs).result(PATIENCE)
+        runner.options().submit(*call, **kwargs).result(LONG_TIMEOUT)
     ),
     "options.queue_task": lambda runner, *call, **kwargs: runner.options(
-        timeout=PATIENCE
+        timeout=LONG_TIMEOUT
     ).queue_task(*call, **kwargs),
     "options.run_task": lambda runner, *call, **kwargs: runner.options().run_task(*call, **kwargs),
     "queue_task_once": lambda runner, *call, **kwargs: runner.queue_task_once(*call, **kwargs),
@@ -78,7 +78,7 @@ def test_no_error_of_a_task_ends_anything_but_the_task(bench: Bench, error: Base
         raise error
 
     runner = bench.start()
-    assert runner.submit(fail).exception(PATIENCE) is error
+    assert runner.submit(fail).exception(LONG_TIMEOUT) is error
     assert runner.queue_task(lambda _: "ok") == "ok"
 
 
@@ -96,7 +96,7 @@ def test_the_traceback_of_an_error_begins_in_the_task(bench: Bench) -> None:
     def fail(_resource: Resource) -> None:
         raise ValueError
 
-    error = bench.start().submit(fail).exception(PATIENCE)
+    error = bench.start().submit(fail).exception(LONG_TIMEOUT)
     assert error is not None
     assert error.__traceback__ is not None
     assert error.__traceback__.tb_frame.f_code.co_name == "fail"
@@ -124,8 +124,8 @@ def test_a_future_is_one_of_tasker_and_of_the_standard_library(bench: Bench) -> 
     future = bench.start().submit(lambda _: 7)
     assert isinstance(future, Future)
     assert isinstance(future, concurrent.futures.Future)
-    assert concurrent.futures.wait([future], PATIENCE).done == {future}
-    assert list(concurrent.futures.as_completed([future], PATIENCE)) == [future]
+    assert concurrent.futures.wait([future], LONG_TIMEOUT).done == {future}
+    assert list(concurrent.futures.as_completed([future], LONG_TIMEOUT)) == [future]
 
 
 def test_a_future_can_be_awaited(bench: Bench) -> None:
@@ -151,7 +151,7 @@ def test_a_callback_gets_the_future_and_is_part_of_no_task(bench: Bench) -> None
     future.add_done_callback(tell)
     assert told == []
     let_run()
-    assert future.result(PATIENCE) == 7
+    assert future.result(LONG_TIMEOUT) == 7
     bench.eventually(lambda: told == [future])
 
 
@@ -213,7 +213,7 @@ def test_a_task_can_be_asked_to_give_up_from_within(bench: Bench) -> None:
     runner, let_run = bench.start_held()
     box.append(runner.submit(give_up))
     let_run()
-    assert box[0].result(PATIENCE) == "enough"
+    assert box[0].result(LONG_TIMEOUT) == "enough"
 
 
 # Context variables.
@@ -242,7 +242,7 @@ def test_the_copy_is_made_at_the_submit(bench: Bench) -> None:
         future = runner.submit(lambda _: variable.get())
         variable.set("second")
         let_run()
-        return future.result(PATIENCE)
+        return future.result(LONG_TIMEOUT)
 
     assert contextvars.copy_context().run(submit) == "first"
 
@@ -311,7 +311,7 @@ def test_a_task_submitted_in_another_runs_after_it(bench: Bench) -> None:
         order.append("outer")
         return inner
 
-    runner.queue_task(outer).result(PATIENCE)
+    runner.queue_task(outer).result(LONG_TIMEOUT)
     assert order == ["outer", "inner"]
 
 
@@ -323,7 +323,7 @@ def test_a_crawl_does_not_nest(bench: Bench) -> None:
 
     found: Any = runner.submit(visit, 5_000)
     while isinstance(found, Future):
-        found = found.result(PATIENCE)
+        found = found.result(LONG_TIMEOUT)
     assert found == 0
 
 

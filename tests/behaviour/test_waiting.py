@@ -13,7 +13,7 @@ from tasker import (
     TaskTimeout,
 )
 from tests.behaviour.support import Bench
-from tests.native.support import PATIENCE, Resource
+from tests.native.support import LONG_TIMEOUT, Resource
 
 
 class Order:
@@ -39,7 +39,7 @@ def test_urgent_tasks_go_first_and_within_a_class_the_first_come(bench: Bench) -
     assert runner.stats().priority_tasks == 2
     let_run()
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert order.seen == ["HIGH 0", "HIGH 1", "NORMAL 0", "NORMAL 1", "LOW 0", "LOW 1"]
 
 
@@ -56,7 +56,7 @@ def test_a_retry_is_first_in_its_class_and_comes_after_higher_ones(bench: Bench)
     futures = [runner.submit(fail_once), runner.submit(order, "normal")]
     let_run()
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert order.seen == ["retried", "high", "retried", "normal"]
 
 
@@ -72,7 +72,7 @@ def test_a_full_queue_refuses(bench: Bench) -> None:
     futures.append(runner.submit(lambda _: None))
     let_run()
     for future in futures[1:]:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
 
 
 def test_a_waiting_task_can_be_cancelled(bench: Bench) -> None:
@@ -92,7 +92,7 @@ def test_a_waiting_task_can_be_cancelled(bench: Bench) -> None:
 
 def test_a_task_that_ended_cannot_be_cancelled(bench: Bench) -> None:
     future = bench.start().submit(lambda _: 7)
-    assert future.result(PATIENCE) == 7
+    assert future.result(LONG_TIMEOUT) == 7
     assert not future.cancel()
     assert not future.request_cancel()
 
@@ -102,7 +102,7 @@ def test_a_task_whose_limit_passes_while_it_waits_never_starts(bench: Bench) -> 
     order = Order()
     future = runner.options(timeout=0, name="late").submit(order, "late")
     let_run()
-    error = future.exception(PATIENCE)
+    error = future.exception(LONG_TIMEOUT)
     assert isinstance(error, TaskTimeout)
     assert str(error) == "task late did not start within its time limit of 0 s"
     runner.stop()
@@ -126,7 +126,7 @@ def test_kill_hands_back_what_never_ran(bench: Bench) -> None:
         dropped = late.value.dropped  # type: ignore[attr-defined]
     let_run()
     for future in futures:
-        error = future.exception(PATIENCE)
+        error = future.exception(LONG_TIMEOUT)
         assert isinstance(error, TaskCancelled)
         assert str(error) == "the runner was killed before the task started"
     assert [
@@ -142,7 +142,7 @@ def test_kill_hands_back_what_never_ran(bench: Bench) -> None:
     assert order.seen == []
     other = bench.start()
     for task in dropped:
-        task.submit_to(other).result(PATIENCE)
+        task.submit_to(other).result(LONG_TIMEOUT)
     assert order.seen == [2, 1, 3]
 
 
@@ -248,7 +248,7 @@ def test_a_task_that_is_cancelled_while_its_resource_is_made_is_counted(bench: B
     runner, let_run = bench.start_held(on_create=create, max_tasks_per_resource=1)
     first, waiting = (runner.submit(lambda _: None) for _ in range(2))
     let_run()
-    first.result(PATIENCE)
+    first.result(LONG_TIMEOUT)
     bench.eventually(lambda: len(cancelled) >= 1)
     runner.stop()
     assert cancelled[0]

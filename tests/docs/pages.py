@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RUN, COMPILE = "```python", "```python no-run"
-FENCES = {RUN, COMPILE, "```sh", "```text", "```go", "```"}
+FENCES = {RUN, COMPILE, "```sh", "```text", "```go", "```pycon", "```"}
 
 
 def name_of(page: Path) -> str:

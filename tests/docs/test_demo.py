@@ -10,14 +10,15 @@ import pytest
 import tasker
 from tasker.__main__ import main
 from tasker._demo import contestants, job, run
+from tests.recipes.conftest import need_modules
 
 
-def outcome(**figures: float) -> run.Outcome:
+def outcome(**figures: float) -> run.CrawlOutcome:
     fair = {"lost": 0, "lines": 10, "left_open": 0, "urgent_wait": 0.01, "seconds": 4.0}
-    return run.Outcome(**{**fair, **figures})  # type: ignore[arg-type]
+    return run.CrawlOutcome(**{**fair, **figures})  # type: ignore[arg-type]
 
 
-def verdict(ours: run.Outcome, careful: run.Outcome, found: int = 1) -> int:
+def verdict(ours: run.CrawlOutcome, careful: run.CrawlOutcome, found: int = 1) -> int:
     return run.verdict({run.OURS: ours, run.CAREFUL: careful}, [("words", found, "title")])
 
 
@@ -46,7 +47,10 @@ def test_demo_loses_nothing_and_ends_with_status_0(tmp_path: Path) -> None:
     ids=["lost", "left open", "urgent", "unfair", "not found"],
 )
 def test_demo_fails_when_it_does_not_show_what_it_says(
-    ours: run.Outcome, careful: run.Outcome, found: int, capsys: pytest.CaptureFixture[str]
+    ours: run.CrawlOutcome,
+    careful: run.CrawlOutcome,
+    found: int,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert verdict(ours, careful, found) == 1
     assert "WRONG: " in capsys.readouterr().out
@@ -94,8 +98,28 @@ def test_contestants_use_the_same_threads_and_pages(contestant: Callable[..., No
 
 
 def test_a_job_that_is_closed_early_leaves_no_server(tmp_path: Path) -> None:
-    early = job.Job(tmp_path, 400)
+    early = job.CrawlJob(tmp_path, 400)
     server = early._server
     early.close()
     assert server.poll() is not None
     assert not early._threads[0].is_alive()
+
+
+def what_is_shown(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    return type(run.live()).__name__
+
+
+def test_runners_are_shown_in_a_terminal_with_what_draws_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need_modules("rich")
+    assert what_is_shown(monkeypatch, terminal=True) == "Live"
+    assert what_is_shown(monkeypatch, terminal=False) == "nullcontext"
+
+
+def test_runners_are_not_shown_without_what_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("tasker.live")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert what_is_shown(monkeypatch, terminal=True) == "nullcontext"

@@ -4,17 +4,29 @@ A page is one program: its ```python blocks are run in order, in a process of th
 `#>` comment is a line of the expected output. Blocks marked `no-run` are only compiled.
 """
 
+import json
 import re
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import COMPILE, ROOT, RUN, check, code_in, name_of, run
+from tests.recipes.conftest import need_modules
 
 README, RECIPES = ROOT / "README.md", ROOT / "docs" / "recipes"
 """These are run in `tests/recipes`, with the servers that they need."""
+LIBRARIES = {
+    "docs/how-to/opentelemetry.md": ["opentelemetry", "opentelemetry.sdk"],
+    "docs/how-to/prometheus.md": ["prometheus_client"],
+    "docs/how-to/reading-the-figures.md": ["matplotlib"],
+    "docs/how-to/readiness-and-liveness.md": ["starlette", "httpx"],
+    "docs/how-to/watching-in-the-terminal.md": ["rich"],
+    "docs/how-to/watching-in-the-browser.md": ["metaflow_extensions", "starlette", "httpx"],
+}
+"""What pages of extras need."""
 
 
 def pages_with(fence: str) -> list[Path]:
@@ -28,6 +40,7 @@ def without_servers(pages: list[Path]) -> list[Path]:
 
 @pytest.mark.parametrize("page", without_servers(pages_with(RUN)), ids=name_of)
 def test_page_prints_what_it_says(page: Path, tmp_path: Path) -> None:
+    need_modules(*LIBRARIES.get(name_of(page), []))
     check(page, tmp_path)
 
 
@@ -43,7 +56,9 @@ def test_links_lead_to_pages_and_headings() -> None:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
             linked = page.parent / target if target else page
             assert linked.is_file(), f"{name_of(page)} links to {target}, which is not there"
-            headings = re.findall(r"^#+ (.*)", linked.read_text("utf-8"), re.MULTILINE)
+            # Pictures have none.
+            text = linked.read_text("utf-8") if anchor else ""
+            headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
             anchors = {re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings}
             assert not anchor or anchor in anchors, f"{name_of(page)}: no {target}#{anchor}"
 
@@ -77,3 +92,20 @@ def test_example_fails_when_no_connection_was_replaced(tmp_path: Path) -> None:
     result = run(ROOT / "examples" / "index_stdlib.py", "--limit", "0", cwd=tmp_path)
     assert result.returncode == 1
     assert "the closed connection was replaced: NO" in result.stdout
+
+
+def test_trace_has_a_slice_for_each_task_in_the_row_of_its_worker(tmp_path: Path) -> None:
+    result = run(ROOT / "examples" / "trace_tasks.py", "all.json", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    events = json.loads((tmp_path / "all.json").read_text("utf-8"))["traceEvents"]
+    rows = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    assert set(rows.values()) <= {f"web-worker-{number}" for number in range(1, 5)}
+    slices = [event for event in events if event["ph"] == "X"]
+    assert sorted(each["args"]["task"] for each in slices) == list(range(1, 101))
+    assert {each["cat"] for each in slices} == {"completed", "failed"}
+    # What one worker does it does one after the other.
+    by_row = sorted(slices, key=lambda each: (each["tid"], each["ts"]))
+    for before, after in pairwise(by_row):
+        if before["tid"] == after["tid"]:
+            assert before["ts"] + before["dur"] <= after["ts"] + 1
+    assert all(each["dur"] > 0 and each["tid"] in rows and each["pid"] == 1 for each in slices)

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import psycopg
 
-from tests.native.support import PATIENCE, eventually
+from tests.native.support import LONG_TIMEOUT, eventually
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Mode: TypeAlias = Literal["fast", "immediate"]
@@ -61,7 +61,7 @@ class Server:
             self._as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
         initdb = ["initdb", "--auth=trust", "--username=tasker", "--no-sync", "--no-instructions"]
         made = self._begin(*initdb, "--encoding=UTF8", "--locale=C", f"--pgdata={self._data}")
-        assert made.wait(PATIENCE) == 0, self._log.read_text("utf-8")
+        assert made.wait(LONG_TIMEOUT) == 0, self._log.read_text("utf-8")
 
     @property
     def conninfo(self) -> str:
@@ -99,7 +99,7 @@ class Server:
         """
         assert self._process is not None
         self._process.send_signal(SIGNALS[mode])
-        self._process.wait(PATIENCE)
+        self._process.wait(LONG_TIMEOUT)
 
     def restart(self, mode: Mode = "fast") -> None:
         """Stops it and starts it again."""

@@ -1,4 +1,7 @@
-"""What the tests of servers and drivers need, and what is said when it is not there."""
+"""What the tests of servers and drivers need, and why they are skipped when it is not there.
+
+With `TASKER_REQUIRE` set no such skip is let through: `tests/required.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,9 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
-
-REQUIRED = "TASKER_REQUIRE_POSTGRESQL"
-"""With this environment variable set, a missing server or driver is an error."""
 
 
 class Missing(Exception):
@@ -49,34 +49,15 @@ def user() -> str | None:
 
 
 def library(name: str) -> Any:
-    """Imports a library; without it the test is skipped.
-
-    Raises:
-        Missing: It is not there, and `REQUIRED` is set.
-    """
+    """Imports a library; without it the test is skipped."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        do_without(f"no {name}: {error}")
-
-
-def do_without(what: str) -> NoReturn:
-    """Skips a test for which something is missing.
-
-    Raises:
-        Missing: `REQUIRED` is set.
-    """
-    if REQUIRED in os.environ:
-        raise Missing(what)
-    pytest.skip(what)
+        pytest.skip(f"no {name}: {error}")
 
 
 def missing() -> str | None:
-    """Says what is missing, if anything is.
-
-    Raises:
-        Missing: Something is, and `REQUIRED` is set.
-    """
+    """Says what is missing, if anything is."""
     try:
         if sys.platform == "win32":
             raise Missing("its start and stop are written for POSIX")
@@ -87,7 +68,5 @@ def missing() -> str | None:
         except ImportError as error:
             raise Missing(f"no psycopg: {error}") from None
     except Missing as reason:
-        if REQUIRED in os.environ:
-            raise
         return f"no PostgreSQL: {reason}"
     return None

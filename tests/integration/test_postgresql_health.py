@@ -21,7 +21,7 @@ import psycopg
 
 from tasker import Runner, current_context
 from tests.integration.postgresql import Connection, Mode, Server
-from tests.native.support import PATIENCE, Gate, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, Gate, Runners, eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "health-checks-and-retries.md"
 RULES: dict[str, Any] = {}
@@ -65,7 +65,7 @@ def deadlock(db: Connection, server: Server) -> None:
             db.execute("update entries set key = -key where key = 2")
         finally:
             db.rollback()
-            waits.join(PATIENCE)
+            waits.join(LONG_TIMEOUT)
             other.rollback()
 
 
@@ -96,7 +96,7 @@ def cancelled_by_hand(db: Connection, server: Server) -> None:
     try:
         db.execute("select pg_sleep(60)")
     finally:
-        cancel.join(PATIENCE)
+        cancel.join(LONG_TIMEOUT)
 
 
 def wrong_parameters(db: Connection, _server: Server) -> None:
@@ -226,7 +226,7 @@ def test_an_error_on_a_healthy_connection_repeats_nothing(
 ) -> None:
     runner = connections(runners, database, **judge)
     trouble = Trouble(database, task)
-    error = runner.submit(trouble).exception(PATIENCE)
+    error = runner.submit(trouble).exception(LONG_TIMEOUT)
     assert isinstance(error, psycopg.Error | LookupError)
     assert runner.queue_task(lambda db: db.info.backend_pid) == trouble.attempts[0]
     assert len(trouble.attempts) == 1
@@ -239,7 +239,7 @@ def test_an_error_on_a_dead_connection_is_repeated_on_another(
 ) -> None:
     runner = connections(runners, database, **judge)
     trouble = Trouble(database, task)
-    runner.submit(trouble).result(PATIENCE)
+    runner.submit(trouble).result(LONG_TIMEOUT)
     first, second = trouble.attempts
     assert first != second
     assert runner.queue_task(lambda db: db.info.backend_pid) == second
@@ -264,7 +264,7 @@ def test_a_restart_of_the_server_costs_a_task_one_attempt(
     # Here and not in a task: the server ends with the thread that started it.
     database.restart(mode)
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     first, second = attempts
     assert first != second
 

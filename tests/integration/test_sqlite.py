@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tasker import Config, Runner
-from tests.native.support import PATIENCE, Call, Runners
+from tests.native.support import LONG_TIMEOUT, Call, Runners
 
 WORKERS = 4
 
@@ -28,7 +28,7 @@ class File:
 
     def connect(self) -> sqlite3.Connection:
         # The time that a writer waits for the others: SQLite's `busy_timeout`.
-        return sqlite3.connect(self.path, timeout=PATIENCE)
+        return sqlite3.connect(self.path, timeout=LONG_TIMEOUT)
 
     def start(self, **fields: Any) -> Runner[sqlite3.Connection]:
         fields = {
@@ -78,7 +78,7 @@ def test_the_thread_check_is_on(file: File) -> None:
 def test_writers_of_one_file_take_turns(file: File) -> None:
     runner = file.start()
     futures = [runner.submit(enter, key) for key in range(200)]
-    threads = {future.result(PATIENCE) for future in futures}
+    threads = {future.result(LONG_TIMEOUT) for future in futures}
     assert threading.get_ident() not in threads
     assert file.entries() == list(range(200))
     assert runner.metrics().total_tasks_retried == 0
@@ -88,7 +88,9 @@ def test_queued_and_immediate_writers_mix(file: File) -> None:
     runner = file.start(worker_count=2, resource_pool_size=2)
     calls = [Call(runner.run_task, enter, key) for key in range(20)]
     futures = [runner.submit(enter, key) for key in range(20, 60)]
-    threads = {call.result() for call in calls} | {future.result(PATIENCE) for future in futures}
+    threads = {call.result() for call in calls} | {
+        future.result(LONG_TIMEOUT) for future in futures
+    }
     assert threading.get_ident() not in threads
     assert file.entries() == list(range(60))
 
@@ -149,7 +151,7 @@ def test_a_context_manager_opens_and_closes_each_connection(file: File, runners:
     # Behind the back of the context manager, which leaves all the same.
     runner.queue_task(sqlite3.Connection.close)
     assert list(runner.map(enter, range(3, 40)))
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert len(opened) >= WORKERS + 1
     assert sorted(closed) == sorted(opened)
 

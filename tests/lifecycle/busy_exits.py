@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tasker import Config, Future, Runner, StopTimeout
+from tasker import Config, Context, Future, Runner, StopTimeout
 
 EXITS: dict[str, Callable[[], None]] = {}
 LEFT_BEHIND: dict[str, Callable[["LeftBehind"], None]] = {}
@@ -197,11 +197,21 @@ def with_burst_workers() -> None:
 
 
 @busy
-def recycling() -> None:
+def renewing() -> None:
     runner = Runner(
         Config(on_create=object, on_destroy=id, worker_count=3, max_tasks_per_resource=1)
     )
     KEPT.extend(runner.submit(nap) for _ in range(50))
+    KEPT.append(runner)
+
+
+@busy
+def renewed_and_resized() -> None:
+    runner = Runner(Config(on_create=object, on_destroy=id, worker_count=3, thread_bound=False))
+    KEPT.extend(runner.submit(nap) for _ in range(20))
+    for count in (6, 1, 4):
+        KEPT.append(runner.renew())
+        runner.resize(worker_count=count)
     KEPT.append(runner)
 
 
@@ -421,6 +431,14 @@ def dropping_a_callback(left: LeftBehind) -> None:
 
 
 @dropping
+def dropping_a_cancel_callback_with_its_context(left: LeftBehind) -> None:
+    def task(_: object) -> None:
+        Context().on_cancel(NeverGone(left))
+
+    left.start(object).submit(task)
+
+
+@dropping
 def dropping_a_task_in_the_keeper(left: LeftBehind) -> None:
     runner = left.start(object)
     for _ in range(2):
@@ -438,7 +456,15 @@ def starting_a_stand_in(left: LeftBehind) -> None:
 
     threading.Thread = Thread  # type: ignore[misc]
     left.start(object, max_worker_count=3)
-    left.runner.options(timeout=0.01).submit(lambda _: time.sleep(3600))
+    began = threading.Event()
+
+    def task(_: object) -> None:
+        began.set()
+        time.sleep(3600)
+
+    # A task whose limit passes before it starts, as on a machine under load, needs no stand-in.
+    while not began.is_set():
+        left.runner.options(timeout=0.01).submit(task).exception()
 
 
 @left_behind
@@ -473,7 +499,7 @@ class NeverGone:
     def __init__(self, left: LeftBehind) -> None:
         self.left = left
 
-    def __call__(self, _: object) -> None:
+    def __call__(self, *_: object) -> None:
         """As a callback, does nothing."""
 
     def __del__(self) -> None:

@@ -30,7 +30,7 @@ __all__ = [
     "wait_until_blocked",
 ]
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 
 
 def say(*things: object, sep: str = " ") -> None:
@@ -45,7 +45,7 @@ def config(worker_count: int = 1, **fields: Any) -> Config[Any]:
 
 def eventually(predicate: Callable[[], object]) -> None:
     """Waits for what has no event of its own."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + LONG_TIMEOUT
     while not predicate():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
@@ -76,11 +76,18 @@ def import_again(how: str) -> Any:
 
 
 @contextlib.contextmanager
-def signalled(number: int) -> Iterator[list[float]]:
-    """Sends this process a signal as soon as the main thread blocks, and notes when."""
+def signalled(number: int, after: threading.Event | None = None) -> Iterator[list[float]]:
+    """Sends this process a signal as soon as the main thread blocks, and notes when.
+
+    Args:
+        number: The signal.
+        after: Set when the main thread has come so far that it is to block next.
+    """
     sent: list[float] = []
 
     def send() -> None:
+        if after:
+            after.wait(LONG_TIMEOUT)
         wait_until_blocked(threading.main_thread())
         sent.append(time.monotonic())
         os.kill(os.getpid(), number)
@@ -93,13 +100,17 @@ def signalled(number: int) -> Iterator[list[float]]:
         thread.join()
 
 
-def interrupted(call: Callable[[], object]) -> str:
+def interrupted(call: Callable[[], object], after: threading.Event | None = None) -> str:
     """Makes a call, and presses Ctrl-C when it blocks.
+
+    Args:
+        call: What is interrupted.
+        after: As of `signalled`.
 
     Returns:
         What came of it: `"at once"` if the call was interrupted in no time.
     """
-    with signalled(signal.SIGINT) as sent:
+    with signalled(signal.SIGINT, after) as sent:
         try:
             return f"returned {call()!r}"
         except KeyboardInterrupt:
@@ -148,7 +159,7 @@ def forked(child: Callable[[], object]) -> int:
     if pid == 0:
         status = 1
         try:
-            faulthandler.dump_traceback_later(PATIENCE, exit=True)
+            faulthandler.dump_traceback_later(LONG_TIMEOUT, exit=True)
             child()
             status = 0
         except BaseException:
@@ -161,7 +172,7 @@ def forked(child: Callable[[], object]) -> int:
 def wait_until_blocked(thread: threading.Thread) -> None:
     """Waits until a thread sleeps, and stays asleep though nobody keeps it from the interpreter."""
     looks = 0
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + LONG_TIMEOUT
     while looks < 20:
         assert time.monotonic() < end, "the thread does not block"
         time.sleep(0.001)

@@ -99,7 +99,7 @@ def test_a_dropped_runner_warns_and_ends_by_itself() -> None:
         eventually(lambda: threading.active_count() == 1)
 
     warning, *rest = run(program)
-    text = "<Runner 'tasker' running, 2 workers> was dropped without stop() or kill()"
+    text = "<Runner 'tasker-1' running, 2 workers> was dropped without stop() or kill()"
     assert warning == f"ResourceWarning {text}"
     assert sorted(rest) == ["destroyed", "destroyed", "{True}"]
 
@@ -146,4 +146,4 @@ def test_a_task_that_was_left_behind_may_still_end() -> None:
         runner.stop()
         say(future.result(), runner.state)
 
-    assert run(program) == ["tasker-worker-1 stopping", "destroyed", "late stopped"]
+    assert run(program) == ["tasker-1-worker-1 stopping", "destroyed", "late stopped"]

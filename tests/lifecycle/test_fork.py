@@ -48,6 +48,9 @@ def test_every_call_on_an_inherited_runner_is_refused_at_once() -> None:
                 "kill": runner.kill,
                 "stats": runner.stats,
                 "metrics": runner.metrics,
+                "workers": runner.workers,
+                "resize": lambda: runner.resize(worker_count=2),
+                "renew": runner.renew,
             }
             began = time.monotonic()
             for name, call in calls.items():
@@ -61,6 +64,33 @@ def test_every_call_on_an_inherited_runner_is_refused_at_once() -> None:
         say(runner.queue_task(lambda _: "the parent's works"))
 
     assert run(program, options=QUIETLY) == ["0", "the parent's works"]
+
+
+def test_an_inherited_renewal_keeps_nobody_waiting() -> None:
+    def program() -> None:
+        runner = Runner(config())
+        entered, gate = threading.Event(), threading.Event()
+
+        def hold(_resource: object) -> None:
+            entered.set()
+            gate.wait()
+
+        runner.submit(hold)
+        entered.wait()
+        renewal = runner.renew()
+
+        def child() -> None:
+            try:
+                renewal.result()
+            except RunnerBroken:
+                say("broken", runner.worker_count)
+
+        say(forked(child))
+        gate.set()
+        say(renewal.result())
+        runner.stop()
+
+    assert run(program, *QUIETLY) == ["broken 1", "0", "1"]
 
 
 @pytest.mark.parametrize("call", ["result", "exception", "result(1)", "cancel", "callback", "repr"])
@@ -101,6 +131,23 @@ def test_inherited_futures_keep_nobody_waiting(call: str) -> None:
         say(running.result(), queued.cancelled(), done)
 
     assert run(program, call, options=QUIETLY) == ["0", "None False []"]
+
+
+def test_a_lent_call_in_a_child_shows_the_number_of_the_childs_thread() -> None:
+    def program() -> None:
+        def shown(runner: Runner[Any]) -> list[int | None]:
+            return runner.run_task(lambda _: [worker.native_id for worker in runner.workers()])
+
+        runner = Runner(config(resource_pool_size=1, thread_bound=False))
+        assert threading.get_native_id() in shown(runner)
+
+        def child() -> None:
+            with Runner(config(resource_pool_size=1, thread_bound=False)) as own:
+                assert threading.get_native_id() in shown(own)
+
+        say(forked(child))
+
+    assert run(program, options=QUIETLY) == ["0"]
 
 
 def test_an_inherited_map_keeps_nobody_waiting_and_its_items_run_once() -> None:
@@ -530,3 +577,18 @@ def test_the_child_lists_its_own_runners_alone() -> None:
         say(len(runners()))
 
     assert run(program, options=QUIETLY) == ["0", "0"]
+
+
+def test_the_child_has_all_names_to_give() -> None:
+    def program() -> None:
+        with Runner(config(name="app")) as parent:
+
+            def child() -> None:
+                assert runners() == ()
+                with Runner(config(name="app")) as runner:
+                    say(runner.name)
+
+            assert forked(child) == 0
+            say(parent.name)
+
+    assert run(program, options=QUIETLY) == ["app", "app"]

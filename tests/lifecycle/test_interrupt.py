@@ -174,7 +174,7 @@ def test_it_kills_the_runner_when_it_leaves_the_with_block() -> None:
                 futures[0].result()
 
         futures: list[Future[bool]] = []
-        say(interrupted(block))
+        say(interrupted(block, after=entered))
         say(futures[0].result(), type(futures[1].exception()).__name__)
 
     assert run(program) == ["at once", "True TaskCancelled"]
@@ -182,13 +182,16 @@ def test_it_kills_the_runner_when_it_leaves_the_with_block() -> None:
 
 def test_it_kills_a_runner_whose_with_block_waits_for_the_backlog() -> None:
     def program() -> None:
+        submitted = threading.Event()
+
         def block() -> None:
             with Runner(config()) as runner:
                 futures.append(runner.submit(lambda _: current_context().wait(20)))
                 futures.append(runner.submit(lambda _: current_context().wait(20)))
+                submitted.set()
 
         futures: list[Future[bool]] = []
-        say(interrupted(block))
+        say(interrupted(block, after=submitted))
         say(futures[0].result(), type(futures[1].exception()).__name__)
 
     assert run(program) == ["at once", "True TaskCancelled"]

@@ -16,7 +16,7 @@ from tasker import Config, Future, Runner
 from tests.lifecycle.child import say
 from tests.lifecycle.support import posix_only, run_aloud
 
-LOST = "task 'boom' of 'tasker' failed and nobody looked"
+LOST = "task 'boom' of 'tasker-1' failed and nobody looked"
 
 
 @pytest.mark.parametrize("way", ["global", "cycle", "with", "drop", "running", "builtin"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE = 30.0
+LONG_TIMEOUT = 30.0
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="fork and signals of POSIX")
 
@@ -24,7 +24,7 @@ def run(program: str, folder: Path, *options: str) -> str:
     path = folder / "program.py"
     path.write_text(textwrap.dedent(program), "utf-8")
     command = [sys.executable, *options, path.name]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LONG_TIMEOUT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -173,10 +173,10 @@ def test_under_gunicorn_with_preload_a_pool_is_made_after_the_fork(tmp_path: Pat
     try:
         address = wait_for(lambda: address_in(port_file), server)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(address, timeout=PATIENCE) as answer:
+        with opener.open(address, timeout=LONG_TIMEOUT) as answer:
             assert answer.read() == b"[True, True, 8, 0]"
         server.send_signal(signal.SIGTERM)
-        assert server.wait(PATIENCE) == 0
+        assert server.wait(LONG_TIMEOUT) == 0
         assert (tmp_path / "ended").exists()
     finally:
         server.kill()
@@ -190,7 +190,7 @@ def address_in(log: Path) -> str | None:
 
 
 def wait_for(look: Any, process: subprocess.Popen[str]) -> Any:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + LONG_TIMEOUT
     while not (found := look()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "it never came up"
@@ -250,11 +250,11 @@ def test_under_celery_prefork_a_runner_is_stopped_by_its_signal(tmp_path: Path) 
     try:
         run_there = "import jobs; jobs.job.delay(41)"
         subprocess.run(
-            [sys.executable, "-c", run_there], cwd=tmp_path, check=True, timeout=PATIENCE
+            [sys.executable, "-c", run_there], cwd=tmp_path, check=True, timeout=LONG_TIMEOUT
         )
         wait_for((tmp_path / "ran-42").exists, worker)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE) == 0, (tmp_path / "log").read_text()
+        assert worker.wait(LONG_TIMEOUT) == 0, (tmp_path / "log").read_text()
     finally:
         worker.kill()
         worker.wait()
@@ -323,7 +323,7 @@ def test_pytest_xdist_runs_tests_that_use_it(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=LONG_TIMEOUT,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -335,7 +335,9 @@ def test_pytest_xdist_runs_tests_that_use_it(tmp_path: Path) -> None:
 def test_in_a_notebook_a_print_goes_to_its_cell_and_an_interrupt_gets_through() -> None:
     manager_of = pytest.importorskip("jupyter_client.manager")
     pytest.importorskip("ipykernel")
-    manager, client = manager_of.start_new_kernel(kernel_name="python3", startup_timeout=PATIENCE)
+    manager, client = manager_of.start_new_kernel(
+        kernel_name="python3", startup_timeout=LONG_TIMEOUT
+    )
     try:
 
         def send(code: str) -> str:
@@ -345,7 +347,7 @@ def test_in_a_notebook_a_print_goes_to_its_cell_and_an_interrupt_gets_through() 
             """What was printed for a cell, until it is done."""
             found, idle = "", False
             while not idle:
-                message = client.get_iopub_msg(timeout=PATIENCE)
+                message = client.get_iopub_msg(timeout=LONG_TIMEOUT)
                 if message["parent_header"].get("msg_id") != cell:
                     continue
                 content = message["content"]
@@ -370,7 +372,7 @@ def test_in_a_notebook_a_print_goes_to_its_cell_and_an_interrupt_gets_through() 
             print("waits", flush=True)
             future.result()
         """)
-        while client.get_iopub_msg(timeout=PATIENCE)["content"].get("text") != "waits\n":
+        while client.get_iopub_msg(timeout=LONG_TIMEOUT)["content"].get("text") != "waits\n":
             pass
         manager.interrupt_kernel()
         assert texts(waiting).endswith("KeyboardInterrupt")

@@ -17,7 +17,7 @@ import pytest
 
 from tasker import Config, Runner, ThreadPoolExecutor
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 
 
 @pytest.fixture(params=["pool", "executor"])
@@ -63,12 +63,12 @@ def test_grpc_serves_calls_and_their_failures(make: Callable[..., Any]) -> None:
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = channel.unary_unary("/s/echo")
-            pending = [call.future(b"%d" % n, timeout=PATIENCE) for n in range(20)]
+            pending = [call.future(b"%d" % n, timeout=LONG_TIMEOUT) for n in range(20)]
             assert [future.result() for future in pending] == [b"%d" % n for n in range(20)]
             with pytest.raises(grpc.RpcError, match="no such thing"):
-                call(b"fail", timeout=PATIENCE)
+                call(b"fail", timeout=LONG_TIMEOUT)
     finally:
-        assert server.stop(0).wait(PATIENCE)
+        assert server.stop(0).wait(LONG_TIMEOUT)
 
 
 def test_dask_computes_on_it(make: Callable[..., Any]) -> None:
@@ -114,9 +114,9 @@ def test_apscheduler_runs_jobs_and_hears_of_failures(make: Callable[..., Any]) -
     scheduler.start()
     try:
         scheduler.add_job(pow, args=(2, 3))
-        assert heard.get(timeout=PATIENCE).retval == 8
+        assert heard.get(timeout=LONG_TIMEOUT).retval == 8
         scheduler.add_job(divmod, args=(1, 0))
-        assert isinstance(heard.get(timeout=PATIENCE).exception, ZeroDivisionError)
+        assert isinstance(heard.get(timeout=LONG_TIMEOUT).exception, ZeroDivisionError)
     finally:
         scheduler.shutdown()
 
@@ -234,9 +234,9 @@ def test_as_completed_and_wait_take_futures_of_every_kind(make: Callable[..., An
     with concurrent.futures.ThreadPoolExecutor(1) as standard:
         mixed = [make().submit(pow, n, 2) for n in range(3)]
         mixed += [standard.submit(pow, n, 2) for n in range(3)]
-        done = concurrent.futures.as_completed(mixed, PATIENCE)
+        done = concurrent.futures.as_completed(mixed, LONG_TIMEOUT)
         assert sorted(future.result() for future in done) == [0, 0, 1, 1, 4, 4]
-        assert not concurrent.futures.wait(mixed, PATIENCE).not_done
+        assert not concurrent.futures.wait(mixed, LONG_TIMEOUT).not_done
 
 
 def test_tqdm_maps_over_it(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,17 +260,19 @@ def test_more_executors_retries_maps_and_throttles(make: Callable[..., Any]) -> 
     policy = more.ExceptionRetryPolicy(max_attempts=3, sleep=0.01)
     executor = more.MapExecutor(
         more.ThrottleExecutor(
-            more.TimeoutExecutor(more.RetryExecutor(make(), retry_policy=policy), timeout=PATIENCE),
+            more.TimeoutExecutor(
+                more.RetryExecutor(make(), retry_policy=policy), timeout=LONG_TIMEOUT
+            ),
             count=2,
         ),
         str.upper,
     )
     with more.CancelOnShutdownExecutor(executor) as layers:
-        assert layers.submit(flaky).result(PATIENCE) == "IN THE END"
+        assert layers.submit(flaky).result(LONG_TIMEOUT) == "IN THE END"
     futures = pytest.importorskip("more_executors.futures")
     one, two = make().submit(int, 1), make().submit(int, 2)
-    assert futures.f_zip(one, two).result(PATIENCE) == (1, 2)
-    assert futures.f_or(make().submit(int), two).result(PATIENCE) == 2
+    assert futures.f_zip(one, two).result(LONG_TIMEOUT) == (1, 2)
+    assert futures.f_or(make().submit(int), two).result(LONG_TIMEOUT) == 2
 
 
 def test_django_connections_of_a_pool_end_with_its_threads(tmp_path: Any) -> None:
@@ -291,7 +293,7 @@ def test_django_connections_of_a_pool_end_with_its_threads(tmp_path: Any) -> Non
 
     # The initializer cannot close; the finalizer runs on each worker's own thread, as Django wants.
     with ThreadPoolExecutor(2, finalizer=close) as pool:
-        assert [pool.submit(ask).result(PATIENCE) for _ in range(4)] == [42] * 4
+        assert [pool.submit(ask).result(LONG_TIMEOUT) for _ in range(4)] == [42] * 4
     config = Config(on_create=lambda: db.connection, on_destroy=lambda _: close(), worker_count=1)
     with Runner(config) as runner:
-        assert runner.submit(lambda _: ask()).result(PATIENCE) == 42
+        assert runner.submit(lambda _: ask()).result(LONG_TIMEOUT) == 42

@@ -13,14 +13,14 @@ import pytest
 
 from tasker import Config, Future, Runner, ThreadPoolExecutor
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 
 Submit = Callable[[Callable[[], Any]], Any]
 """Runs a function as a task, and returns its result."""
 
 
 def by_submit(executor: Executor) -> Submit:
-    return lambda function: executor.submit(function).result(PATIENCE)
+    return lambda function: executor.submit(function).result(LONG_TIMEOUT)
 
 
 def by_map(executor: Executor) -> Submit:
@@ -52,7 +52,7 @@ def submits(request: pytest.FixtureRequest) -> Iterator[Callable[[], list[Submit
         if request.param == "executor":
             return [verb(runner.executor()) for verb in VERBS]
         return [
-            lambda function: runner.submit(lambda _: function()).result(PATIENCE),
+            lambda function: runner.submit(lambda _: function()).result(LONG_TIMEOUT),
             lambda function: runner.queue_task(lambda _: function()),
             lambda function: runner.run_task(lambda _: function()),
             lambda function: next(runner.map(lambda _, item: function(), [0])),
@@ -121,7 +121,7 @@ class TestOpenTelemetry:
         threads = pytest.importorskip("opentelemetry.instrumentation.threading")
         instrumentor = threads.ThreadingInstrumentor()
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(int).result(PATIENCE)
+            pool.submit(int).result(LONG_TIMEOUT)
             for _ in range(2):
                 expected, seen = request_of("on", lambda: by_submit(pool)(self.current))
                 assert seen == expected
@@ -205,5 +205,5 @@ class TestSentry:
         runner = Runner(Config(on_create=object, worker_count=1))
         with runner, sentry_sdk.isolation_scope() as scope:
             scope.set_tag("user", "next")
-            assert runner.submit(task).result(PATIENCE) == {"user": "next", "task": "x"}
+            assert runner.submit(task).result(LONG_TIMEOUT) == {"user": "next", "task": "x"}
             assert self.tags() == {"user": "next"}

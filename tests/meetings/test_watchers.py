@@ -16,11 +16,13 @@ import pytest
 
 from tasker import Config, Runner, ThreadPoolExecutor
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 
 
 def run(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=2 * PATIENCE)
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=2 * LONG_TIMEOUT
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -86,7 +88,7 @@ def held() -> Iterator[Callable[[Any], None]]:
 
     def here_it_is(*_anything: object) -> None:
         arrived.release()
-        release.wait(PATIENCE)
+        release.wait(LONG_TIMEOUT)
 
     with (
         Runner(Config(on_create=object, worker_count=1, name="watched")) as runner,
@@ -94,8 +96,8 @@ def held() -> Iterator[Callable[[Any], None]]:
     ):
         runner.submit(here_it_is)
         pool.submit(here_it_is)
-        assert arrived.acquire(timeout=PATIENCE)
-        assert arrived.acquire(timeout=PATIENCE)
+        assert arrived.acquire(timeout=LONG_TIMEOUT)
+        assert arrived.acquire(timeout=LONG_TIMEOUT)
         yield here_it_is
         release.set()
 
@@ -107,7 +109,7 @@ def test_py_spy_shows_where_a_task_is_and_on_which_worker(held: object) -> None:
     if program is None:
         pytest.skip("py-spy is not installed")
     command = [program, "dump", "--json", "--pid", str(os.getpid())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_TIMEOUT)
     if done.returncode != 0 and "ermission" in done.stderr:
         pytest.skip("this system forbids to look into another process")
     assert done.returncode == 0, done.stderr
@@ -136,9 +138,9 @@ def test_a_profiler_set_for_all_threads_sees_tasks() -> None:
     threading.setprofile(look)
     try:
         with Runner(Config(on_create=object, worker_count=1)) as runner:
-            runner.submit(task).result(PATIENCE)
+            runner.submit(task).result(LONG_TIMEOUT)
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(call).result(PATIENCE)
+            pool.submit(call).result(LONG_TIMEOUT)
     finally:
         threading.setprofile(None)
     assert {"task", "call"} <= seen

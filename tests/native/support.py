@@ -21,8 +21,20 @@ from tasker.testing import InlineRunner
 R = TypeVar("R")
 T = TypeVar("T")
 
-PATIENCE = 20.0
+LONG_TIMEOUT = 20.0
 """Seconds after which something that has to happen is taken for something that never will."""
+EVENT_KINDS = (
+    "arrived",
+    "completed",
+    "failed",
+    "retried",
+    "refused",
+    "cancelled",
+    "dropped",
+    "timed_out",
+)
+"""The kinds of `TaskEvent`, in the order of the totals of `Metrics`."""
+
 MOMENT = 0.05
 """Seconds in which something that must not happen would have happened."""
 
@@ -37,7 +49,7 @@ move on while they are read.
 
 def eventually(predicate: Callable[[], object]) -> None:
     """Waits for what has no event of its own."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + LONG_TIMEOUT
     while not predicate():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.001)
@@ -55,7 +67,7 @@ class Gate:
     def hold(self, *_anything: object) -> None:
         """A task function: arrives, and stays until the gate is open."""
         self._arrivals.release()
-        assert self._open.wait(PATIENCE), "nobody opened the gate"
+        assert self._open.wait(LONG_TIMEOUT), "nobody opened the gate"
 
     def hold_then_return(self, _resource: object, result: T) -> T:
         """A task function: stays until the gate is open and returns *result*."""
@@ -70,7 +82,7 @@ class Gate:
     def wait_for(self, arrivals: int = 1) -> None:
         """Waits until so many more tasks have arrived."""
         for _ in range(arrivals):
-            assert self._arrivals.acquire(timeout=PATIENCE), "nobody came"
+            assert self._arrivals.acquire(timeout=LONG_TIMEOUT), "nobody came"
 
     def open(self) -> None:
         """Lets everybody pass, those still to come included."""
@@ -156,7 +168,7 @@ class Runners:
     def end(self) -> None:
         """Ends all runners and checks what has to hold for each."""
         for runner in self._started:
-            runner.kill(timeout=PATIENCE)
+            runner.kill(timeout=LONG_TIMEOUT)
         for runner in self._started:
             check_ended(runner)
         self.factory.check()
@@ -168,7 +180,7 @@ def check_ended(runner: Runner[Any] | InlineRunner[Any]) -> None:
     assert runner.stats() == NOTHING
     metrics = runner.metrics()
     assert metrics.total_tasks_arrived == finished_tasks(metrics)
-    assert worker_threads(runner.name) == []
+    assert runner_threads(runner.name) == []
 
 
 NOTHING = Stats(**{field.name: 0 for field in dataclasses.fields(Stats)})
@@ -186,9 +198,14 @@ def finished_tasks(metrics: Metrics) -> int:
     )
 
 
-def worker_threads(name: str = "tasker") -> list[threading.Thread]:
+def runner_threads(name: str = "tasker") -> list[threading.Thread]:
     """The living threads of the runners of a name."""
     return [thread for thread in threading.enumerate() if thread.name.startswith(f"{name}-")]
+
+
+def worker_threads(name: str = "tasker") -> list[threading.Thread]:
+    """Those among them that run tasks, or interrupt them."""
+    return [thread for thread in runner_threads(name) if not thread.name.endswith("-keeper")]
 
 
 class Call(Generic[T]):
@@ -214,7 +231,7 @@ class Call(Generic[T]):
 
     def result(self) -> T:
         """Waits for the call, and returns what it returned or raises what it raised."""
-        self._thread.join(PATIENCE)
+        self._thread.join(LONG_TIMEOUT)
         assert self.is_over, "the call never returned"
         for error in self._errors:
             raise error
@@ -222,7 +239,7 @@ class Call(Generic[T]):
 
     def error(self) -> BaseException:
         """Waits for the call, and returns what it raised."""
-        self._thread.join(PATIENCE)
+        self._thread.join(LONG_TIMEOUT)
         assert self.is_over, "the call never returned"
         assert self._errors, "the call raised nothing"
         return self._errors[0]
@@ -234,7 +251,7 @@ class Call(Generic[T]):
         although nobody keeps the interpreter from it, and, on Linux, that it sleeps.
         """
         looks: list[object] = [object()]
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + LONG_TIMEOUT
         while len(looks) < 10:
             assert not self.is_over, "the call did not wait"
             assert time.monotonic() < end, "the call goes on and on"
@@ -250,7 +267,7 @@ class Call(Generic[T]):
         return stat.rpartition(")")[2].split()[0] == "S"
 
 
-class LogBook(logging.Handler):
+class LogCapture(logging.Handler):
     """Keeps what the package logs, for tests to take out; what none takes is an error."""
 
     def __init__(self) -> None:
@@ -282,15 +299,15 @@ def at_once(calls: int, function: Callable[[], T]) -> list[Call[T]]:
     barrier = threading.Barrier(calls)
 
     def run() -> T:
-        barrier.wait(PATIENCE)
+        barrier.wait(LONG_TIMEOUT)
         return function()
 
     return [Call(run) for _ in range(calls)]
 
 
 def endless() -> Iterator[None]:
-    """Turns until `PATIENCE` is used up, for a loop that ends by itself."""
-    end = time.monotonic() + PATIENCE
+    """Turns until `LONG_TIMEOUT` is used up, for a loop that ends by itself."""
+    end = time.monotonic() + LONG_TIMEOUT
     while time.monotonic() < end:
         yield
     raise AssertionError("it never ended")

@@ -14,8 +14,8 @@ import pytest
 from tasker import Priority, QueueFull, Runner, RunnerStopped, current_context
 from tests.native.support import (
     FREE_THREADED,
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Broken,
     Call,
     Gate,
@@ -43,7 +43,7 @@ def test_a_full_queue_makes_submit_wait(runners: Runners, gate: Gate) -> None:
     call.wait_until_blocked()
     assert runner.stats().queued_tasks == 2
     gate.open()
-    assert call.result().result(PATIENCE) == "through"
+    assert call.result().result(LONG_TIMEOUT) == "through"
 
 
 @pytest.mark.parametrize("verb", ["submit", "queue_task", "queue_task_once"])
@@ -75,7 +75,7 @@ def test_a_full_queue_takes_another_when_one_has_left(runners: Runners, gate: Ga
     waiting = runner.submit(gate.hold)
     assert waiting.cancel()
     runner.submit(gate.hold).set_result(None)
-    runner.options(timeout=0.001).submit(gate.hold).exception(PATIENCE)
+    runner.options(timeout=0.001).submit(gate.hold).exception(LONG_TIMEOUT)
     runner.submit(gate.hold)
     with pytest.raises(QueueFull):
         runner.submit(gate.hold)
@@ -141,9 +141,9 @@ def test_a_submit_whose_limit_passes_while_it_waits_raises(runners: Runners, gat
 
 def test_the_default_limit_counts_while_it_waits(runners: Runners, gate: Gate) -> None:
     runner = runners.start(max_queue_size=1, task_timeout=0.3)
-    runner.options(timeout=PATIENCE).submit(gate.hold)
+    runner.options(timeout=LONG_TIMEOUT).submit(gate.hold)
     gate.wait_for()
-    runner.options(timeout=PATIENCE).submit(gate.hold)
+    runner.options(timeout=LONG_TIMEOUT).submit(gate.hold)
     with pytest.raises(QueueFull):
         runner.submit(gate.hold)
 
@@ -153,7 +153,7 @@ def test_the_limit_of_a_task_counts_from_the_call_that_waits_for_room(
     runners: Runners, gate: Gate, verb: str
 ) -> None:
     runner = full(runners, gate)
-    view = runner.options(timeout=PATIENCE)
+    view = runner.options(timeout=LONG_TIMEOUT)
 
     def deadline(_resource: Resource, *_items: int) -> float | None:
         return current_context().deadline
@@ -167,7 +167,7 @@ def test_the_limit_of_a_task_counts_from_the_call_that_waits_for_room(
     gate.open()
     deadline_of_it = call.result()
     assert deadline_of_it is not None
-    assert deadline_of_it <= still_outside + PATIENCE
+    assert deadline_of_it <= still_outside + LONG_TIMEOUT
 
 
 def test_all_items_of_submit_many_wait_for_room_within_one_limit(
@@ -201,7 +201,7 @@ def test_a_task_that_an_own_worker_runs_itself_needs_no_room(
         inner: bool = getattr(runner, verb)(lambda same: same is resource)
         return inner
 
-    assert runner.submit(outer).result(PATIENCE)
+    assert runner.submit(outer).result(LONG_TIMEOUT)
 
 
 def test_a_submit_from_an_own_worker_raises_instead_of_waiting(runners: Runners) -> None:
@@ -223,7 +223,7 @@ def test_a_submit_from_another_runners_worker_waits(runners: Runners, gate: Gate
     with pytest.raises(TimeoutError):
         inner.result(MOMENT)
     gate.open()
-    assert inner.result(PATIENCE) == "through"
+    assert inner.result(LONG_TIMEOUT) == "through"
 
 
 def test_ctrl_c_ends_the_wait_and_nothing_was_accepted(runners: Runners, gate: Gate) -> None:
@@ -264,7 +264,7 @@ def test_a_retry_needs_no_room(runners: Runners) -> None:
             raise Broken
         return "retried"
 
-    assert runner.submit(flaky).result(PATIENCE) == "retried"
+    assert runner.submit(flaky).result(LONG_TIMEOUT) == "retried"
 
 
 def test_a_refused_draft_gives_its_room_back(runners: Runners) -> None:
@@ -302,7 +302,7 @@ def test_the_bound_holds_for_many_producers(runners: Runners) -> None:
         call.result()
     producing.set()
     watching.result()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert runner.metrics().total_tasks_completed == 1_000
     assert FREE_THREADED or over == []
 

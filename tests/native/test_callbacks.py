@@ -10,11 +10,11 @@ import pytest
 
 from tasker import Future, QueueFull, TaskCancelled, current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Runners,
     at_once,
     eventually,
@@ -82,7 +82,7 @@ def test_a_failed_task_calls_back(runners: Runners, gate: Gate) -> None:
     errors: list[BaseException | None] = []
     future.add_done_callback(lambda f: errors.append(f.exception(0)))
     gate.open()
-    eventually(lambda: errors == [future.exception(PATIENCE)])
+    eventually(lambda: errors == [future.exception(LONG_TIMEOUT)])
 
 
 def test_a_kill_calls_back(runners: Runners, gate: Gate) -> None:
@@ -100,7 +100,7 @@ def test_a_kill_calls_back(runners: Runners, gate: Gate) -> None:
 
 
 def test_a_callback_that_raises_is_logged_and_the_others_are_called(
-    runners: Runners, log: LogBook, gate: Gate
+    runners: Runners, log: LogCapture, gate: Gate
 ) -> None:
     runner = runners.start(check_health=lambda _: False)
     future = runner.submit(gate.hold)
@@ -110,13 +110,13 @@ def test_a_callback_that_raises_is_logged_and_the_others_are_called(
     gate.open()
     eventually(lambda: seen == [future])
     (record,) = log.take()
-    assert record.getMessage() == "tasker-worker-1: a done-callback failed"
+    assert record.getMessage() == "tasker-1-worker-1: a done-callback failed"
     assert record.exc_info
     assert record.exc_info[0] is ArithmeticError
     assert runner.queue_task(lambda resource: resource.number) == 0
 
 
-def test_an_error_of_a_late_callback_is_logged_too(log: LogBook) -> None:
+def test_an_error_of_a_late_callback_is_logged_too(log: LogCapture) -> None:
     future: Future[int] = Future()
     future.set_result(7)
     future.add_done_callback(fail)
@@ -126,7 +126,7 @@ def test_an_error_of_a_late_callback_is_logged_too(log: LogBook) -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_no_error_of_a_callback_gets_out(
-    runners: Runners, log: LogBook, gate: Gate, error: BaseException
+    runners: Runners, log: LogCapture, gate: Gate, error: BaseException
 ) -> None:
     def exit_(_future: Future[None]) -> None:
         raise error
@@ -135,13 +135,13 @@ def test_no_error_of_a_callback_gets_out(
     future = runner.submit(gate.hold)
     future.add_done_callback(exit_)
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     future.add_done_callback(exit_)
     assert len(log.take(2)) == 2
     assert runner.queue_task(lambda _: "alive") == "alive"
 
 
-def test_what_cannot_be_called_is_logged_like_any_error(log: LogBook) -> None:
+def test_what_cannot_be_called_is_logged_like_any_error(log: LogCapture) -> None:
     future: Future[int] = Future()
     future.set_result(7)
     future.add_done_callback(7)  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def test_a_callback_may_submit(runners: Runners, gate: Gate) -> None:
     future.add_done_callback(lambda _: followers.append(runner.submit(lambda _: 7)))
     gate.open()
     eventually(lambda: followers)
-    assert followers[0].result(PATIENCE) == 7
+    assert followers[0].result(LONG_TIMEOUT) == 7
 
 
 def test_a_callback_may_wait_for_a_task_of_its_own_runner(runners: Runners, gate: Gate) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from tasker import Future, TaskCancelled, current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -27,7 +27,7 @@ def obey(_resource: object, started: threading.Event) -> str | None:
     """A task function that gives up when it is told to, and returns the reason."""
     context = current_context()
     started.set()
-    assert context.wait(PATIENCE)
+    assert context.wait(LONG_TIMEOUT)
     return context.reason
 
 
@@ -78,7 +78,7 @@ def test_what_runs_or_is_done_cannot_be_cancelled(runners: Runners, gate: Gate) 
     gate.wait_for()
     assert not future.cancel()
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     assert not future.cancel()
     assert not future.request_cancel()
     assert not future.cancelled()
@@ -97,10 +97,10 @@ def test_a_request_cancels_what_has_not_started(runners: Runners, gate: Gate) ->
 def test_a_request_cancels_the_context_of_what_runs(runners: Runners, reason: str | None) -> None:
     started = threading.Event()
     future = runners.start().submit(obey, started)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     assert future.request_cancel(reason)
     assert future.running() or future.done()
-    assert future.result(PATIENCE) == reason
+    assert future.result(LONG_TIMEOUT) == reason
 
 
 def test_a_request_is_seen_by_a_task_that_asks_late(runners: Runners, gate: Gate) -> None:
@@ -113,7 +113,7 @@ def test_a_request_is_seen_by_a_task_that_asks_late(runners: Runners, gate: Gate
     assert future.request_cancel("first")
     assert future.request_cancel("second")
     gate.open()
-    assert future.result(PATIENCE) == (True, "first")
+    assert future.result(LONG_TIMEOUT) == (True, "first")
 
 
 def test_a_told_task_may_still_succeed(runners: Runners, gate: Gate) -> None:
@@ -121,7 +121,7 @@ def test_a_told_task_may_still_succeed(runners: Runners, gate: Gate) -> None:
     gate.wait_for()
     assert future.request_cancel()
     gate.open()
-    assert future.result(PATIENCE) == "done"
+    assert future.result(LONG_TIMEOUT) == "done"
 
 
 def test_a_told_task_that_checks_fails_with_the_reason(runners: Runners) -> None:
@@ -129,14 +129,14 @@ def test_a_told_task_that_checks_fails_with_the_reason(runners: Runners) -> None
 
     def check(_resource: Resource) -> None:
         started.set()
-        current_context().wait(PATIENCE)
+        current_context().wait(LONG_TIMEOUT)
         current_context().check()
 
     future = runners.start().submit(check)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     future.request_cancel("not needed")
     with pytest.raises(TaskCancelled, match="not needed"):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert not future.cancelled()
 
 
@@ -154,12 +154,12 @@ def test_a_told_task_is_not_retried_and_its_resource_not_judged(
     gate.wait_for()
     assert future.request_cancel()
     gate.open()
-    assert isinstance(future.exception(PATIENCE), Broken)
+    assert isinstance(future.exception(LONG_TIMEOUT), Broken)
     assert asked == []
     assert runner.metrics().total_tasks_retried == 0
 
 
-def test_a_request_while_a_retry_waits_ends_the_task(runners: Runners, log: LogBook) -> None:
+def test_a_request_while_a_retry_waits_ends_the_task(runners: Runners, log: LogCapture) -> None:
     tried, up = threading.Event(), threading.Event()
     attempts: list[int] = []
 
@@ -175,12 +175,12 @@ def test_a_request_while_a_retry_waits_ends_the_task(runners: Runners, log: LogB
 
     runner = runners.start(on_create=create, check_health=is_healthy)
     future = runner.submit(fail)
-    assert tried.wait(PATIENCE)
+    assert tried.wait(LONG_TIMEOUT)
     assert not future.cancel()
     assert future.request_cancel("not needed")
     up.set()
     with pytest.raises((Broken, TaskCancelled)):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert attempts == [1]
     log.take()
 
@@ -207,7 +207,7 @@ def test_the_number_of_cancelled_tasks_left_behind_is_bounded(runners: Runners, 
     assert after - before < 1_000_000
     assert runner.stats().queued_tasks == 1
     gate.open()
-    assert survivor.result(PATIENCE) == "still here"
+    assert survivor.result(LONG_TIMEOUT) == "still here"
 
 
 @pytest.mark.stress
@@ -221,10 +221,10 @@ def test_cancel_and_run_are_never_both_true(runners: Runners) -> None:
             future = runner.submit(lambda _, i: ran.add(i), i)
             if future.cancel():
                 with pytest.raises(concurrent.futures.CancelledError):
-                    future.result(PATIENCE)
+                    future.result(LONG_TIMEOUT)
                 assert i not in ran
             else:
-                future.result(PATIENCE)
+                future.result(LONG_TIMEOUT)
                 assert i in ran
 
     calls = [Call(client, base) for base in range(0, 2_000, 500)]

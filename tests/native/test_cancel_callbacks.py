@@ -16,11 +16,11 @@ import pytest
 
 from tasker import CancelHandle, Context, Runner, TaskTimeout, current_context
 from tests.native.support import (
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     eventually,
@@ -46,7 +46,7 @@ class Callback:
     def __call__(self) -> None:
         self.threads.append(threading.current_thread())
         self.called.set()
-        assert self.release.wait(PATIENCE)
+        assert self.release.wait(LONG_TIMEOUT)
         self.returned = True
 
     @property
@@ -54,7 +54,7 @@ class Callback:
         return [thread.name for thread in self.threads]
 
 
-def helpers(name: str = "tasker") -> list[threading.Thread]:
+def helpers(name: str = "tasker-1") -> list[threading.Thread]:
     return [one for one in worker_threads(name) if one.name == f"{name}-canceller"]
 
 
@@ -62,7 +62,7 @@ def helpers(name: str = "tasker") -> list[threading.Thread]:
 
 
 def test_it_is_called_on_a_helper_of_the_runner_when_the_limit_passes(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     log.overlook(OVERDUE)
     callback = Callback()
@@ -70,12 +70,12 @@ def test_it_is_called_on_a_helper_of_the_runner_when_the_limit_passes(
 
     def task(_: object) -> None:
         with current_context().on_cancel(callback):
-            assert callback.called.wait(PATIENCE)
+            assert callback.called.wait(LONG_TIMEOUT)
 
     with pytest.raises(TaskTimeout):
         runner.options(timeout=LIMIT).queue_task(task)
     # The caller has its error at once, whatever the helper is at.
-    assert callback.called.wait(PATIENCE)
+    assert callback.called.wait(LONG_TIMEOUT)
     assert callback.names == ["mine-canceller"]
 
 
@@ -87,15 +87,15 @@ def test_every_kind_of_cancel_calls_it_once(runners: Runners, end: str) -> None:
 
     def task(_: object) -> None:
         parent = current_context()
-        child = parent.child(timeout=PATIENCE)
+        child = parent.child(timeout=LONG_TIMEOUT)
         contexts.extend([parent, child])
         child.on_cancel(callback)
         registered.set()
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
         parent.cancel("again")
 
     future = runner.submit(task)
-    assert registered.wait(PATIENCE)
+    assert registered.wait(LONG_TIMEOUT)
     ends: dict[str, Callable[[], object]] = {
         "request_cancel": future.request_cancel,
         "kill": runner.kill,
@@ -103,8 +103,8 @@ def test_every_kind_of_cancel_calls_it_once(runners: Runners, end: str) -> None:
         "parent": contexts[0].cancel,
     }
     ends[end]()
-    future.result(PATIENCE)
-    assert callback.names == ["tasker-canceller"]
+    future.result(LONG_TIMEOUT)
+    assert callback.names == ["tasker-1-canceller"]
 
 
 @pytest.mark.parametrize("verb", ["run_task", "queue_task", "map", "executor"])
@@ -117,7 +117,7 @@ def test_it_works_in_every_verb(runners: Runners, verb: str, thread_bound: bool)
         context = current_context()
         context.on_cancel(callback)
         context.cancel()
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
         return verb
 
     verbs: dict[str, Callable[[], object]] = {
@@ -127,7 +127,7 @@ def test_it_works_in_every_verb(runners: Runners, verb: str, thread_bound: bool)
         "executor": lambda: runner.executor().submit(task).result(),
     }
     assert verbs[verb]() == verb
-    assert callback.names == ["tasker-canceller"]
+    assert callback.names == ["tasker-1-canceller"]
 
 
 def test_after_a_cancel_it_is_called_at_once_and_here(runners: Runners) -> None:
@@ -169,17 +169,17 @@ def test_the_task_waits_for_one_under_way(runners: Runners) -> None:
         context = current_context()
         context.on_cancel(callback)
         context.cancel()
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
 
     future = runner.submit(task)
     following = runner.submit(lambda _: callback.returned)
-    assert callback.called.wait(PATIENCE)
+    assert callback.called.wait(LONG_TIMEOUT)
     time.sleep(MOMENT)
     assert not future.done()
     callback.release.set()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     assert callback.returned
-    assert following.result(PATIENCE)
+    assert following.result(LONG_TIMEOUT)
 
 
 def test_leaving_the_block_waits_for_one_under_way(runners: Runners) -> None:
@@ -194,7 +194,7 @@ def test_leaving_the_block_waits_for_one_under_way(runners: Runners) -> None:
         context = current_context()
         with context.on_cancel(slow):
             context.cancel()
-            assert callback.called.wait(PATIENCE)
+            assert callback.called.wait(LONG_TIMEOUT)
             callback.returned = False
         return callback.returned
 
@@ -230,11 +230,11 @@ def test_it_may_close_its_own_handle_register_another_and_cancel_again(runners: 
         handles = [context.on_cancel(callback)]
         with handles[0]:
             context.cancel()
-            assert done.wait(PATIENCE)
+            assert done.wait(LONG_TIMEOUT)
         return threading.current_thread().name
 
     runners.start().queue_task(task)
-    assert second.names == ["tasker-canceller"]
+    assert second.names == ["tasker-1-canceller"]
 
 
 def test_registered_twice_it_is_called_twice(runners: Runners) -> None:
@@ -259,14 +259,14 @@ def test_a_retry_has_callbacks_of_its_own(runners: Runners) -> None:
         if context.attempt == 1:
             raise ValueError
         context.cancel()
-        assert callbacks[1].called.wait(PATIENCE)
+        assert callbacks[1].called.wait(LONG_TIMEOUT)
 
     runner.queue_task(task)
     assert [len(callback.threads) for callback in callbacks] == [0, 1]
 
 
 def test_an_error_is_logged_with_the_names_of_callback_and_task(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     runner = runners.start()
 
@@ -300,7 +300,7 @@ def test_an_interrupt_in_one_that_is_called_here_reaches_the_caller() -> None:
         context.on_cancel(interrupt)
 
 
-def test_it_may_wait_for_its_task_with_a_limit(runners: Runners, log: LogBook) -> None:
+def test_it_may_wait_for_its_task_with_a_limit(runners: Runners, log: LogCapture) -> None:
     log.overlook("takes longer than 1 s")
     runner = runners.start()
     outcomes: list[int] = []
@@ -308,18 +308,18 @@ def test_it_may_wait_for_its_task_with_a_limit(runners: Runners, log: LogBook) -
 
     def callback() -> None:
         called.set()
-        outcomes.append(future.result(PATIENCE))
+        outcomes.append(future.result(LONG_TIMEOUT))
 
     def task(_: object) -> int:
         current_context().on_cancel(callback)
         registered.set()
-        assert called.wait(PATIENCE)
+        assert called.wait(LONG_TIMEOUT)
         return 7
 
     future = runner.submit(task)
-    assert registered.wait(PATIENCE)
+    assert registered.wait(LONG_TIMEOUT)
     future.request_cancel()
-    assert future.result(PATIENCE) == 7
+    assert future.result(LONG_TIMEOUT) == 7
     eventually(lambda: outcomes == [7])
 
 
@@ -336,7 +336,7 @@ def test_a_task_is_followed_by_validate_if_one_was_called(runners: Runners) -> N
         callback, context = Callback(), current_context()
         with context.on_cancel(callback):
             context.cancel()
-            assert callback.called.wait(PATIENCE)
+            assert callback.called.wait(LONG_TIMEOUT)
 
     runner.queue_task(task)
     runner.queue_task(lambda _: None)
@@ -349,7 +349,7 @@ def test_a_child_with_a_limit_of_its_own_calls_it_when_that_passes(runners: Runn
 
     def task(_: object) -> bool:
         with current_context().child(timeout=LIMIT).on_cancel(callback):
-            assert callback.called.wait(PATIENCE)
+            assert callback.called.wait(LONG_TIMEOUT)
         return current_context().cancelled
 
     assert not runners.start().queue_task(task)
@@ -357,7 +357,7 @@ def test_a_child_with_a_limit_of_its_own_calls_it_when_that_passes(runners: Runn
 
 @pytest.mark.timing
 def test_one_that_hangs_delays_no_other_no_limit_and_no_growth(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     log.overlook(OVERDUE)
     runner = runners.start(worker_count=2, max_worker_count=4, burst_interval=0.01)
@@ -365,11 +365,11 @@ def test_one_that_hangs_delays_no_other_no_limit_and_no_growth(
 
     def hang(_: object, callback: Callback) -> None:
         current_context().on_cancel(callback)
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
 
     futures = [runner.options(timeout=LIMIT).submit(hang, callback) for callback in hangs]
     for callback in hangs:
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
     delays = []
     for _ in range(5):
         begin = time.monotonic()
@@ -393,7 +393,7 @@ def test_a_log_that_hangs_on_one_that_hangs_delays_no_other(runners: Runners) ->
     class Stuck(logging.Handler):
         def emit(self, _record: logging.LogRecord) -> None:
             logging_it.set()
-            assert record.wait(PATIENCE)
+            assert record.wait(LONG_TIMEOUT)
 
     logger = logging.Logger("stuck")
     logger.addHandler(Stuck())
@@ -403,10 +403,10 @@ def test_a_log_that_hangs_on_one_that_hangs_delays_no_other(runners: Runners) ->
         context = current_context()
         with context.on_cancel(callback):
             context.cancel()
-            return callback.called.wait(PATIENCE / 2)
+            return callback.called.wait(LONG_TIMEOUT / 2)
 
     first = runner.submit(task, hang)
-    assert logging_it.wait(PATIENCE)
+    assert logging_it.wait(LONG_TIMEOUT)
     assert runner.queue_task(task, Callback())
     record.set()
     hang.release.set()
@@ -431,7 +431,7 @@ def test_a_helper_that_cannot_be_started_is_an_error_of_the_registration(
                 context.on_cancel(callback)
         context.on_cancel(callback)
         context.cancel()
-        return callback.called.wait(PATIENCE)
+        return callback.called.wait(LONG_TIMEOUT)
 
     assert runner.queue_task(task)
 
@@ -485,22 +485,22 @@ def test_outside_of_tasks_it_is_called_on_a_helper_of_the_process() -> None:
     context, callback = Context(), Callback()
     with context.on_cancel(callback):
         context.cancel()
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
     assert callback.names == ["context-canceller"]
 
 
 def test_a_cancel_above_calls_it() -> None:
     root, callback = Context(), Callback()
-    with root.child().child(timeout=PATIENCE).on_cancel(callback):
+    with root.child().child(timeout=LONG_TIMEOUT).on_cancel(callback):
         root.cancel()
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
 
 
 def test_a_deadline_that_passes_calls_it_once() -> None:
     callback = Callback()
     root = Context()
     with root.child(timeout=LIMIT).on_cancel(callback):
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
         root.cancel()
     late = root.child(timeout=0)
     late.on_cancel(callback)
@@ -511,8 +511,11 @@ def test_a_deadline_that_passes_calls_it_once() -> None:
 def test_one_with_an_earlier_deadline_is_called_first() -> None:
     early, late = Callback(), Callback()
     root = Context()
-    with root.child(timeout=PATIENCE).on_cancel(late), root.child(timeout=LIMIT).on_cancel(early):
-        assert early.called.wait(PATIENCE)
+    with (
+        root.child(timeout=LONG_TIMEOUT).on_cancel(late),
+        root.child(timeout=LIMIT).on_cancel(early),
+    ):
+        assert early.called.wait(LONG_TIMEOUT)
     assert late.threads == []
 
 
@@ -534,7 +537,7 @@ def test_a_context_that_goes_takes_its_callbacks_along() -> None:
     gone = weakref.ref(thing)
     context = Context()
     context.on_cancel(thing.stop)
-    context.child(timeout=PATIENCE).on_cancel(thing.stop)
+    context.child(timeout=LONG_TIMEOUT).on_cancel(thing.stop)
     del thing, context
     gc.collect()
     assert gone() is None
@@ -580,7 +583,7 @@ def test_a_handle_cannot_be_made_by_hand() -> None:
         CancelHandle()
 
 
-def test_an_error_outside_of_tasks_is_logged(log: LogBook) -> None:
+def test_an_error_outside_of_tasks_is_logged(log: LogCapture) -> None:
     def fail() -> None:
         raise ValueError
 
@@ -600,7 +603,7 @@ def test_a_cancel_in_a_signal_handler_calls_nothing_there() -> None:
         context.on_cancel(callback),
     ):
         signal.raise_signal(signal.SIGUSR1)
-        assert callback.called.wait(PATIENCE)
+        assert callback.called.wait(LONG_TIMEOUT)
     assert callback.names == ["context-canceller"]
 
 
@@ -608,7 +611,7 @@ def test_two_handles_may_be_closed_at_once_from_two_threads() -> None:
     context, callback = Context(), Callback(blocks=True)
     handle = context.on_cancel(callback)
     context.cancel()
-    assert callback.called.wait(PATIENCE)
+    assert callback.called.wait(LONG_TIMEOUT)
     closing = [Call(handle.close) for _ in range(2)]
     callback.release.set()
     for call in closing:
@@ -617,7 +620,7 @@ def test_two_handles_may_be_closed_at_once_from_two_threads() -> None:
 
 
 def test_a_gate_that_is_held_is_opened_by_the_cancel(
-    runners: Runners, gate: Gate, log: LogBook
+    runners: Runners, gate: Gate, log: LogCapture
 ) -> None:
     log.overlook(OVERDUE)
     runner: Runner[Resource] = runners.start()

@@ -19,7 +19,7 @@ from tasker import (
     current_context,
 )
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
@@ -69,7 +69,7 @@ def test_what_waits_is_settled_and_handed_back_and_the_runner_goes_on(
     assert runner.cancel_queued() == []
     gate.open()
     assert runner.queue_task(give, 5) == 5
-    assert [task.submit_to(runner).result(PATIENCE) for task in dropped] == [0, 1, 3, 4, 5, 6]
+    assert [task.submit_to(runner).result(LONG_TIMEOUT) for task in dropped] == [0, 1, 3, 4, 5, 6]
 
 
 def test_the_reason_is_told(runner: Runner[Resource], gate: Gate) -> None:
@@ -105,7 +105,7 @@ def test_what_runs_is_left_alone(runners: Runners, gate: Gate) -> None:
     gate.wait_for()
     assert runner.cancel_queued() == []
     gate.open()
-    assert future.result(PATIENCE) is False
+    assert future.result(LONG_TIMEOUT) is False
 
 
 def test_what_waits_for_a_retry_gets_its_last_error(runners: Runners, gate: Gate) -> None:
@@ -123,7 +123,7 @@ def test_what_waits_for_a_retry_gets_its_last_error(runners: Runners, gate: Gate
         raise Broken("the connection is gone")
 
     future = runner.submit(task)
-    assert creating.wait(PATIENCE)
+    assert creating.wait(LONG_TIMEOUT)
     eventually(lambda: runner.stats().queued_tasks == 1)
     assert runner.cancel_queued() == []
     with pytest.raises(Broken, match="the connection is gone"):
@@ -233,8 +233,8 @@ def test_callers_of_executors_get_it_too(runner: Runner[Resource], gate: Gate) -
         (dropped,) = runner.cancel_queued()
         assert isinstance(future.exception(0), TaskCancelled)
         gate.open()
-        assert dropped.submit_to(runner).result(PATIENCE) == 8
-        assert executor.submit(pow, 2, 5).result(PATIENCE) == 32
+        assert dropped.submit_to(runner).result(LONG_TIMEOUT) == 8
+        assert executor.submit(pow, 2, 5).result(LONG_TIMEOUT) == 32
 
 
 def test_threads_that_wait_for_room_are_let_in_afterwards(runners: Runners, gate: Gate) -> None:
@@ -250,7 +250,7 @@ def test_threads_that_wait_for_room_are_let_in_afterwards(runners: Runners, gate
     futures = [call.result() for call in waiting]
     assert runner.stats().queued_tasks == 2
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [10, 11]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [10, 11]
 
 
 def test_tasks_that_wait_for_room_by_themselves_are_let_in_afterwards(
@@ -279,7 +279,7 @@ def test_what_a_callback_submits_is_not_touched(runner: Runner[Resource], gate: 
     assert len(runner.cancel_queued()) == 3
     assert runner.stats().queued_tasks == 3
     gate.open()
-    assert [future.result(PATIENCE) for future in later] == [9, 9, 9]
+    assert [future.result(LONG_TIMEOUT) for future in later] == [9, 9, 9]
 
 
 def test_a_callback_must_not_wait_for_another_task_that_is_dropped(
@@ -305,13 +305,13 @@ def test_a_task_may_drop_what_waits_behind_it(runners: Runners) -> None:
     ready = threading.Event()
 
     def task(_resource: Resource) -> list[DroppedTask]:
-        assert ready.wait(PATIENCE)
+        assert ready.wait(LONG_TIMEOUT)
         return runner.cancel_queued()
 
     first = runner.submit(task)
     futures.extend(runner.submit(give, x) for x in range(4))
     ready.set()
-    assert len(first.result(PATIENCE)) == 4
+    assert len(first.result(LONG_TIMEOUT)) == 4
     assert all(isinstance(future.exception(0), TaskCancelled) for future in futures)
 
 

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tasker import ConfigError, Context, TaskCancelled, TaskContext, current_context
-from tests.native.support import MOMENT, PATIENCE, Call, Gate, Resource, Runners, at_once
+from tests.native.support import LONG_TIMEOUT, MOMENT, Call, Gate, Resource, Runners, at_once
 
 
 def test_a_new_context_is_active_and_unlimited() -> None:
@@ -62,7 +62,7 @@ def test_cancelling_reaches_everything_below_and_nothing_above() -> None:
 def test_a_child_of_a_cancelled_context_is_cancelled() -> None:
     root = Context()
     root.cancel("over")
-    child = root.child(timeout=PATIENCE)
+    child = root.child(timeout=LONG_TIMEOUT)
     assert child.cancelled
     assert child.reason == "over"
 
@@ -71,7 +71,7 @@ def test_a_deadline_cancels_the_child_alone() -> None:
     root = Context()
     child = root.child(timeout=0.01)
     grandchild = child.child()
-    assert grandchild.wait(PATIENCE)
+    assert grandchild.wait(LONG_TIMEOUT)
     assert child.cancelled
     assert not root.cancelled
     assert child.reason == grandchild.reason == "the deadline has passed"
@@ -131,7 +131,7 @@ def test_a_wait_ends_in_time(timeout: float) -> None:
 
 def test_a_cancel_wakes_all_that_wait_below() -> None:
     root = Context()
-    contexts = [root, root.child(), root.child(timeout=PATIENCE).child()]
+    contexts = [root, root.child(), root.child(timeout=LONG_TIMEOUT).child()]
     calls = [Call(context.wait) for context in contexts for _ in range(2)]
     for call in calls:
         call.wait_until_blocked()
@@ -140,7 +140,7 @@ def test_a_cancel_wakes_all_that_wait_below() -> None:
 
 
 def test_a_wait_ends_at_the_deadline_above() -> None:
-    assert Context().child(timeout=0.02).child().wait(PATIENCE)
+    assert Context().child(timeout=0.02).child().wait(LONG_TIMEOUT)
 
 
 def test_a_parent_may_die_before_its_children() -> None:
@@ -198,7 +198,7 @@ def test_a_task_has_a_context_of_its_own(runners: Runners) -> None:
 
     kind, cancelled, attempt, worker, thread = runners.start().queue_task(look)
     assert (kind, cancelled, attempt) == (TaskContext, False, 1)
-    assert worker == thread == "tasker-worker-1"
+    assert worker == thread == "tasker-1-worker-1"
 
 
 def test_two_tasks_never_share_a_context(runners: Runners) -> None:
@@ -256,12 +256,12 @@ def test_a_pause_of_a_task_ends_with_a_cancel(runners: Runners) -> None:
 
     def pause(_resource: Resource) -> bool:
         started.set()
-        return current_context().wait(PATIENCE)
+        return current_context().wait(LONG_TIMEOUT)
 
     runner = runners.start()
     future = runner.submit(pause)
-    assert started.wait(PATIENCE)
-    runner.kill(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
+    runner.kill(LONG_TIMEOUT)
     assert future.result(0) is True
 
 
@@ -283,7 +283,7 @@ def test_a_graceful_stop_leaves_the_contexts_of_tasks_alone(runners: Runners, ga
 def test_the_context_of_a_finished_task_stays_as_it_was(runners: Runners) -> None:
     runner = runners.start()
     context = runner.queue_task(lambda _: current_context())
-    runner.kill(PATIENCE)
+    runner.kill(LONG_TIMEOUT)
     assert not context.cancelled
     assert context.attempt == 1
 
@@ -293,7 +293,7 @@ def child_process(program: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", textwrap.dedent(program)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=LONG_TIMEOUT,
     )
 
 

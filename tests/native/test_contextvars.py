@@ -13,7 +13,7 @@ import pytest
 
 from tasker import Config, Runner
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Gate,
     Resource,
@@ -37,7 +37,7 @@ def value(_resource: object) -> Any:
 
 
 VERBS: list[Callable[[Runner[Resource]], Any]] = [
-    lambda runner: runner.submit(value).result(PATIENCE),
+    lambda runner: runner.submit(value).result(LONG_TIMEOUT),
     lambda runner: runner.queue_task(value),
     lambda runner: runner.queue_task_with_priority(value),
     lambda runner: runner.queue_task_once(value),
@@ -64,7 +64,7 @@ def test_they_are_those_of_the_submit(runners: Runners, gate: Gate) -> None:
     future = runner.submit(value)
     variable.set("after")
     gate.open()
-    assert future.result(PATIENCE) == "before"
+    assert future.result(LONG_TIMEOUT) == "before"
 
 
 def set_and_get(_resource: object) -> list[Any]:
@@ -154,7 +154,7 @@ def test_hooks_run_in_an_empty_context(runners: Runners) -> None:
         runner.queue_task(fail)
     with pytest.raises(Broken):
         runner.run_task(fail)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert len(seen) >= 8
     assert set(seen) == {0}
 
@@ -208,8 +208,8 @@ def test_no_worker_keeps_the_variables_of_a_submitter(runners: Runners) -> None:
         variable.set(session)
         futures = [runner.submit(value) for _ in range(5)]
         assert runner.run_task(value) is session
-        assert all(future.result(PATIENCE) is session for future in futures)
-        runner.submit(fail).exception(PATIENCE)
+        assert all(future.result(LONG_TIMEOUT) is session for future in futures)
+        runner.submit(fail).exception(LONG_TIMEOUT)
         return weakref.ref(session)
 
     ref = contextvars.Context().run(request)

@@ -22,7 +22,7 @@ from tasker import (
     Runner,
     ThreadPoolExecutor,
 )
-from tests.native.support import PATIENCE, Broken, LogBook, Resource, Runners, break_down
+from tests.native.support import LONG_TIMEOUT, Broken, LogCapture, Resource, Runners, break_down
 
 
 async def coroutine(*_arguments: Any) -> bool:
@@ -282,7 +282,7 @@ def test_a_context_manager_that_answers_so_is_left(hook: Callable[..., Any], kin
 @pytest.mark.parametrize("judge", ["is_broken", "check_health"])
 @pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
 def test_a_judge_that_answers_so_has_failed(
-    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str, judge: str
+    runners: Runners, log: LogCapture, hook: Callable[..., Any], kind: str, judge: str
 ) -> None:
     runner = runners.start(**{judge: hook})
     with pytest.raises(Broken):
@@ -296,7 +296,7 @@ def test_a_judge_that_answers_so_has_failed(
 
 @pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
 def test_a_validation_that_answers_so_is_no_yes(
-    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str
+    runners: Runners, log: LogCapture, hook: Callable[..., Any], kind: str
 ) -> None:
     answers: list[Callable[..., Any]] = [hook]
     runner = runners.start(
@@ -311,7 +311,7 @@ def test_a_validation_that_answers_so_is_no_yes(
 
 @pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
 def test_a_reset_that_answers_so_has_failed(
-    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str
+    runners: Runners, log: LogCapture, hook: Callable[..., Any], kind: str
 ) -> None:
     runner = runners.start(reset=hook)
     numbers = [runner.queue_task(lambda resource: resource.number) for _ in range(2)]
@@ -323,7 +323,7 @@ def test_a_reset_that_answers_so_has_failed(
 
 @pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
 def test_a_destruction_that_answers_so_is_logged(
-    log: LogBook, hook: Callable[..., Any], kind: str
+    log: LogCapture, hook: Callable[..., Any], kind: str
 ) -> None:
     Runner(Config(on_create=object, on_destroy=hook, worker_count=1)).stop()
     [record] = log.take()
@@ -339,7 +339,7 @@ def test_a_context_refuses_it_as_a_callback(given: Any, kind: str) -> None:
 
 @pytest.mark.parametrize(("hook", "kind"), ANSWERS.values(), ids=ANSWERS)
 def test_an_interruption_that_answers_so_is_logged(
-    runners: Runners, log: LogBook, hook: Callable[..., Any], kind: str
+    runners: Runners, log: LogCapture, hook: Callable[..., Any], kind: str
 ) -> None:
     called = threading.Event()
 
@@ -349,13 +349,13 @@ def test_an_interruption_that_answers_so_is_logged(
 
     def wait(_resource: Resource) -> None:
         future.request_cancel()
-        assert called.wait(PATIENCE)
+        assert called.wait(LONG_TIMEOUT)
 
     runner = runners.start(on_cancel=interrupt)
     begin = threading.Event()
-    future = runner.submit(lambda resource: (begin.wait(PATIENCE), wait(resource)))
+    future = runner.submit(lambda resource: (begin.wait(LONG_TIMEOUT), wait(resource)))
     begin.set()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     [record] = log.take()
     assert record.exc_info
     assert str(record.exc_info[1]) == refusal("on_cancel", kind)

@@ -13,13 +13,13 @@ import pytest
 from tasker import Config, Context, Future, ResourceCreationError, Runner
 from tests.native.support import (
     FREE_THREADED,
-    PATIENCE,
+    LONG_TIMEOUT,
     Factory,
     Gate,
     Resource,
     Runners,
     eventually,
-    worker_threads,
+    runner_threads,
 )
 
 
@@ -31,13 +31,13 @@ def drop(runners: Runners, gate: Gate) -> list[Future[str]]:
 
 def test_it_warns_and_finishes_in_the_background(runners: Runners, gate: Gate) -> None:
     began = time.monotonic()
-    with pytest.warns(ResourceWarning, match="'tasker' running, 2 workers> was dropped without"):
+    with pytest.warns(ResourceWarning, match="'tasker-1' running, 2 workers> was dropped without"):
         futures = drop(runners, gate)
-    assert time.monotonic() - began < PATIENCE / 2
+    assert time.monotonic() - began < LONG_TIMEOUT / 2
     assert not any(future.done() for future in futures)
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == ["done"] * 5
-    eventually(lambda: worker_threads() == [])
+    assert [future.result(LONG_TIMEOUT) for future in futures] == ["done"] * 5
+    eventually(lambda: runner_threads() == [])
     runners.factory.check()
 
 
@@ -51,8 +51,8 @@ def test_workers_and_futures_do_not_keep_it_alive(runners: Runners, gate: Gate) 
         del runner
     assert ref() is None
     gate.open()
-    future.result(PATIENCE)
-    eventually(lambda: worker_threads() == [])
+    future.result(LONG_TIMEOUT)
+    eventually(lambda: runner_threads() == [])
 
 
 def test_a_view_keeps_it_alive(runners: Runners) -> None:
@@ -68,7 +68,7 @@ def test_a_map_keeps_it_alive(runners: Runners) -> None:
     assert list(results) == list(range(100))
     with pytest.warns(ResourceWarning):
         del results
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
 
 
 def test_a_context_does_not_keep_it_alive(runners: Runners) -> None:
@@ -76,7 +76,7 @@ def test_a_context_does_not_keep_it_alive(runners: Runners) -> None:
     runner = Runner(runners.config(context=context))
     with pytest.warns(ResourceWarning):
         del runner
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
     context.cancel()
 
 
@@ -90,8 +90,8 @@ def test_a_task_may_drop_the_last_reference(runners: Runners) -> None:
         return "went on"
 
     future = holder[0].submit(drop_it)
-    assert future.result(PATIENCE) == "went on"
-    eventually(lambda: worker_threads() == [])
+    assert future.result(LONG_TIMEOUT) == "went on"
+    eventually(lambda: runner_threads() == [])
 
 
 def test_a_runner_that_never_came_to_life_is_dropped_in_silence() -> None:
@@ -120,13 +120,13 @@ def test_one_in_a_cycle_is_found_by_the_collector(runners: Runners) -> None:
     def build() -> None:
         owner = Owner()
         owner.runner = Runner(runners.config())
-        owner.runner.submit(lambda _: owner).result(PATIENCE)
+        owner.runner.submit(lambda _: owner).result(LONG_TIMEOUT)
         owner.runner.owner = owner  # type: ignore[attr-defined]
 
     build()
     with pytest.warns(ResourceWarning):
         gc.collect()
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
 
 
 @pytest.mark.parametrize("workers_left", [0, 1])
@@ -148,11 +148,11 @@ def test_one_that_its_own_hooks_refer_to_is_collected(workers_left: int) -> None
     references = sys.getrefcount(probe)
     owner = Owner()
     if not workers_left:
-        owner.runner.stop(PATIENCE)
+        owner.runner.stop(LONG_TIMEOUT)
     del owner
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
     gc.collect()
     assert sys.getrefcount(probe) == references

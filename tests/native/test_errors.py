@@ -12,7 +12,7 @@ import pytest
 
 import tasker
 from tasker import Future, TaskCancelled, TaskerError
-from tests.native.support import PATIENCE, Call, Gate, Resource, Runners
+from tests.native.support import LONG_TIMEOUT, Call, Gate, Resource, Runners
 
 UNUSUAL = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("odd")]
 
@@ -27,7 +27,7 @@ def test_every_kind_of_error_reaches_the_caller_as_itself(
     runners: Runners, error: BaseException, thread_bound: bool
 ) -> None:
     runner = runners.start(worker_count=2, thread_bound=thread_bound)
-    assert runner.submit(raise_it, error).exception(PATIENCE) is error
+    assert runner.submit(raise_it, error).exception(LONG_TIMEOUT) is error
     for call in (runner.queue_task, runner.run_task):
         with pytest.raises(type(error)) as raised:
             call(raise_it, error)
@@ -53,7 +53,7 @@ def test_a_generator_that_waits_for_a_task_is_not_ended_in_silence(runners: Runn
 
     def generator() -> Generator[int]:
         yield 1
-        runner.submit(raise_it, StopIteration()).result(PATIENCE)
+        runner.submit(raise_it, StopIteration()).result(LONG_TIMEOUT)
         yield 2
 
     with pytest.raises(RuntimeError):
@@ -67,20 +67,22 @@ def test_check_health_sees_the_error_the_caller_gets(runners: Runners) -> None:
         seen.append(error)
         return True
 
-    error = runners.start(check_health=check).submit(raise_it, StopIteration()).exception(PATIENCE)
+    error = (
+        runners.start(check_health=check).submit(raise_it, StopIteration()).exception(LONG_TIMEOUT)
+    )
     assert seen == [error]
 
 
 def test_an_asynchronous_stop_iteration_passes(runners: Runners) -> None:
     error = StopAsyncIteration()
-    assert runners.start().submit(raise_it, error).exception(PATIENCE) is error
+    assert runners.start().submit(raise_it, error).exception(LONG_TIMEOUT) is error
 
 
 def test_an_error_that_is_raised_again_and_again_stays_one(runners: Runners) -> None:
     runner = runners.start()
     error = ValueError("shared")
     futures = [runner.submit(raise_it, error) for _ in range(5)]
-    assert all(future.exception(PATIENCE) is error for future in futures)
+    assert all(future.exception(LONG_TIMEOUT) is error for future in futures)
 
 
 def test_an_error_chained_by_the_task_keeps_its_chain(runners: Runners) -> None:
@@ -90,7 +92,7 @@ def test_an_error_chained_by_the_task_keeps_its_chain(runners: Runners) -> None:
         except KeyError as error:
             raise ValueError("outer") from error
 
-    error = runners.start().submit(chain).exception(PATIENCE)
+    error = runners.start().submit(chain).exception(LONG_TIMEOUT)
     assert isinstance(error, ValueError)
     assert isinstance(error.__cause__, KeyError)
 
@@ -100,8 +102,8 @@ def test_a_task_runs_with_no_error_at_hand(runners: Runners) -> None:
         raise ValueError("second")
 
     runner = runners.start()
-    runner.submit(raise_it, KeyError("first")).exception(PATIENCE)
-    error = runner.submit(raise_plainly).exception(PATIENCE)
+    runner.submit(raise_it, KeyError("first")).exception(LONG_TIMEOUT)
+    error = runner.submit(raise_plainly).exception(LONG_TIMEOUT)
     assert error is not None
     assert error.__context__ is None
 
@@ -109,13 +111,13 @@ def test_a_task_runs_with_no_error_at_hand(runners: Runners) -> None:
 def test_an_error_returned_is_a_result(runners: Runners) -> None:
     error = ValueError("returned")
     future: Future[ValueError] = runners.start().submit(lambda _: error)
-    assert future.result(PATIENCE) is error
+    assert future.result(LONG_TIMEOUT) is error
     assert future.exception() is None
 
 
 def test_a_cancelled_error_raised_by_a_task_is_its_own(runners: Runners) -> None:
     future = runners.start().submit(raise_it, concurrent.futures.CancelledError())
-    assert isinstance(future.exception(PATIENCE), concurrent.futures.CancelledError)
+    assert isinstance(future.exception(LONG_TIMEOUT), concurrent.futures.CancelledError)
     assert not future.cancelled()
 
 
@@ -125,7 +127,7 @@ def test_waiting_for_a_cancelled_future_inside_a_task(runners: Runners) -> None:
         future.cancel()
         future.result()
 
-    error = runners.start().submit(wait).exception(PATIENCE)
+    error = runners.start().submit(wait).exception(LONG_TIMEOUT)
     assert isinstance(error, concurrent.futures.CancelledError)
 
 
@@ -141,8 +143,8 @@ class Untold(Exception):
 def test_an_error_without_text_is_delivered_all_the_same(runners: Runners) -> None:
     error = Untold()
     runner = runners.start(check_health=lambda _: False, max_retries=1)
-    assert runner.submit(raise_it, error).exception(PATIENCE) is error
-    assert runner.submit(raise_it, error).exception(PATIENCE) is error
+    assert runner.submit(raise_it, error).exception(LONG_TIMEOUT) is error
+    assert runner.submit(raise_it, error).exception(LONG_TIMEOUT) is error
 
 
 class Unnotable(Exception):
@@ -155,7 +157,7 @@ class Unnotable(Exception):
 def test_an_error_that_takes_no_notes_is_delivered_without(runners: Runners) -> None:
     error = Unnotable()
     runner = runners.start(check_health=lambda _: False, max_retries=1)
-    assert runner.submit(raise_it, error).exception(PATIENCE) is error
+    assert runner.submit(raise_it, error).exception(LONG_TIMEOUT) is error
 
 
 def test_all_own_errors_are_ordinary_exceptions() -> None:
@@ -174,7 +176,7 @@ def killed(runners: Runners) -> BaseException:
     gate.wait_for()
     future = runner.submit(gate.hold)
     call = Call(runner.kill)
-    error = future.exception(PATIENCE)
+    error = future.exception(LONG_TIMEOUT)
     gate.open()
     call.result()
     assert error is not None
@@ -183,7 +185,7 @@ def killed(runners: Runners) -> BaseException:
 
 def refused(runners: Runners) -> BaseException:
     runner = runners.start()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     return Call(runner.submit, print).error()
 
 
@@ -200,7 +202,7 @@ def crowded(runners: Runners) -> BaseException:
 def late(runners: Runners) -> BaseException:
     runner, gate = runners.start(), Gate()
     runner.submit(gate.hold)
-    error = runner.options(timeout=0.01).submit(gate.hold).exception(PATIENCE)
+    error = runner.options(timeout=0.01).submit(gate.hold).exception(LONG_TIMEOUT)
     gate.open()
     assert error is not None
     return error
@@ -229,5 +231,5 @@ def test_a_task_that_raises_our_own_error_is_not_judged(runners: Runners) -> Non
     asked: list[Any] = []
     runner = runners.start(check_health=asked.append)
     error = TaskCancelled("gave up")
-    assert runner.submit(raise_it, error).exception(PATIENCE) is error
+    assert runner.submit(raise_it, error).exception(LONG_TIMEOUT) is error
     assert asked == []

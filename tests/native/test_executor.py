@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from tasker import Future, ThreadPoolExecutor
-from tests.native.support import PATIENCE, Broken, Call, Gate, LogBook, at_once, eventually
+from tests.native.support import LONG_TIMEOUT, Broken, Call, Gate, LogCapture, at_once, eventually
 
 
 @pytest.fixture
-def log() -> Iterator[LogBook]:
+def log() -> Iterator[LogCapture]:
     """What the standard logger of executors is told."""
-    book = LogBook()
+    book = LogCapture()
     logger = logging.getLogger("concurrent.futures")
     logger.addHandler(book)
     logger.propagate = False
@@ -47,7 +47,7 @@ def threads_of(executor: ThreadPoolExecutor) -> set[threading.Thread]:
 
 def join(threads: set[threading.Thread]) -> None:
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(LONG_TIMEOUT)
         assert not thread.is_alive()
 
 
@@ -118,7 +118,7 @@ def test_a_worker_whose_callbacks_run_is_not_free(gate: Gate) -> None:
     done: list[int] = []
 
     def wait_for_another(_future: Future[Any]) -> None:
-        done.append(len(concurrent.futures.wait([executor.submit(int)], PATIENCE).done))
+        done.append(len(concurrent.futures.wait([executor.submit(int)], LONG_TIMEOUT).done))
 
     with ThreadPoolExecutor(2) as executor:
         executor.submit(gate.hold).add_done_callback(wait_for_another)
@@ -133,7 +133,7 @@ def test_calls_that_wait_for_each_other_get_a_worker_each(fast_switch: None) -> 
 
     def meet() -> list[int]:
         with ThreadPoolExecutor(4) as executor:
-            barrier = threading.Barrier(4, timeout=PATIENCE)
+            barrier = threading.Barrier(4, timeout=LONG_TIMEOUT)
             calls = at_once(4, lambda: executor.submit(barrier.wait))
             return sorted(call.result().result() for call in calls)
 
@@ -144,7 +144,7 @@ def test_calls_that_wait_for_each_other_get_a_worker_each(fast_switch: None) -> 
 def test_threads_are_named_as_the_standard_names_them() -> None:
     def names(executor: ThreadPoolExecutor) -> list[str]:
         with executor:
-            barrier = threading.Barrier(2, timeout=PATIENCE)
+            barrier = threading.Barrier(2, timeout=LONG_TIMEOUT)
             for _ in range(2):
                 executor.submit(barrier.wait)
             return sorted(thread.name for thread in threads_of(executor))
@@ -185,7 +185,7 @@ def test_each_worker_begins_and_ends_with_the_hooks_on_its_own_thread() -> None:
         book.append(("end", None, threading.get_ident()))
 
     with ThreadPoolExecutor(2, initializer=begin, initargs=("go",), finalizer=end) as executor:
-        barrier = threading.Barrier(2, timeout=PATIENCE)
+        barrier = threading.Barrier(2, timeout=LONG_TIMEOUT)
         for _ in range(2):
             executor.submit(barrier.wait)
     begun = [thread for what, word, thread in book if (what, word) == ("begin", "go")]
@@ -194,7 +194,7 @@ def test_each_worker_begins_and_ends_with_the_hooks_on_its_own_thread() -> None:
     assert sorted(begun) == sorted(ended)
 
 
-def test_a_failing_initializer_breaks_the_pool(log: LogBook, gate: Gate) -> None:
+def test_a_failing_initializer_breaks_the_pool(log: LogCapture, gate: Gate) -> None:
     ended: list[None] = []
     numbers = itertools.count()
     error, second = Broken(), Gate()
@@ -210,21 +210,21 @@ def test_a_failing_initializer_breaks_the_pool(log: LogBook, gate: Gate) -> None
     waiting = [executor.submit(int) for _ in range(3)]
     second.open()
     for future in waiting:
-        broken = future.exception(PATIENCE)
+        broken = future.exception(LONG_TIMEOUT)
         assert isinstance(broken, BrokenThreadPool)
         assert broken.__cause__ is error
     assert executor._broken
     with pytest.raises(BrokenThreadPool, match="initializer failed"):
         executor.submit(int)
     gate.open()
-    assert runs.result(PATIENCE) == "done"
+    assert runs.result(LONG_TIMEOUT) == "done"
     executor.shutdown()
     assert ended == [None], "the finalizer is for workers that have begun"
     [record] = log.take()
     assert (record.levelname, record.getMessage()) == ("CRITICAL", "Exception in initializer:")
 
 
-def test_a_failing_finalizer_is_logged(log: LogBook) -> None:
+def test_a_failing_finalizer_is_logged(log: LogCapture) -> None:
     def end() -> None:
         raise Broken
 
@@ -235,7 +235,7 @@ def test_a_failing_finalizer_is_logged(log: LogBook) -> None:
     assert record.exc_info[0] is Broken
 
 
-def test_a_failing_callback_is_logged_in_the_standards_words(log: LogBook) -> None:
+def test_a_failing_callback_is_logged_in_the_standards_words(log: LogCapture) -> None:
     def fail(_future: object) -> None:
         raise LookupError
 
@@ -277,7 +277,7 @@ def test_shutdown_without_waiting_finishes_what_was_submitted(gate: Gate) -> Non
     executor.shutdown(wait=False)
     assert not futures[0].done()
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [0, 1, 2]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [0, 1, 2]
     join(threads)
 
 
@@ -310,7 +310,7 @@ def test_shutdown_can_cancel_what_has_not_started(gate: Gate) -> None:
 
 def test_a_worker_that_shuts_its_pool_down_does_not_wait_for_itself() -> None:
     executor = ThreadPoolExecutor(1)
-    executor.submit(executor.shutdown).result(PATIENCE)
+    executor.submit(executor.shutdown).result(LONG_TIMEOUT)
     executor.shutdown()
 
 
@@ -322,7 +322,7 @@ def test_a_dropped_pool_finishes_and_its_workers_end(gate: Gate) -> None:
     gc.collect()
     assert gone() is None
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [0, 1, 2]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [0, 1, 2]
     join(threads)
 
 
@@ -362,7 +362,7 @@ def test_pools_come_and_go_while_others_submit() -> None:
             executor.shutdown(wait=number % 2 == 0, cancel_futures=number % 3 == 0)
             done += sum(not future.cancelled() for future in futures)
             for future in futures:
-                assert future.cancelled() or future.result(PATIENCE) == number**2
+                assert future.cancelled() or future.result(LONG_TIMEOUT) == number**2
         return done
 
     assert all(call.result() for call in at_once(4, live))

@@ -13,12 +13,12 @@ import pytest
 from tasker import Metrics, Priority, QueueFull, Runner, RunnerStopped, Stats, TaskTimeout
 from tests.native.support import (
     FREE_THREADED,
+    LONG_TIMEOUT,
     NOTHING,
-    PATIENCE,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -40,7 +40,7 @@ def test_a_new_runner_has_workers_and_nothing_else(runners: Runners) -> None:
 def test_a_stopped_runner_has_nothing(runners: Runners) -> None:
     runner = runners.start(worker_count=3, resource_pool_size=2)
     runner.run_task(lambda _: None)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert runner.stats() == NOTHING
 
 
@@ -48,7 +48,11 @@ def test_metrics_without_a_task_are_all_zero(runners: Runners) -> None:
     metrics = runners.start().metrics()
     assert isinstance(metrics, Metrics)
     figures = dataclasses.asdict(metrics)
-    figures.pop("average_attach_time")
+    # A worker has come up, with a resource.
+    for figure in ("average_attach_time", "attach", "creation"):
+        figures.pop(figure)
+    for nested in ("execution", "wait", "by_task", "errors", "replaced"):
+        assert set(figures.pop(nested).values()) <= {0}
     assert set(figures.values()) == {0}
 
 
@@ -83,11 +87,11 @@ def test_a_task_is_counted_before_its_outcome_is_seen(runners: Runners) -> None:
 def test_each_end_is_counted_apart(runners: Runners) -> None:
     runner, gate = runners.start(max_queue_size=4, when_full="raise"), Gate()
     runner.queue_task(lambda _: None)
-    runner.submit(break_down).exception(PATIENCE)
+    runner.submit(break_down).exception(LONG_TIMEOUT)
     runner.submit(gate.hold)
     gate.wait_for()
     runner.submit(gate.hold).cancel()
-    runner.options(timeout=0.001).submit(gate.hold).exception(PATIENCE)
+    runner.options(timeout=0.001).submit(gate.hold).exception(LONG_TIMEOUT)
     for _ in range(4):
         runner.submit(gate.hold)
     with pytest.raises(QueueFull):
@@ -106,13 +110,14 @@ def test_each_end_is_counted_apart(runners: Runners) -> None:
     assert metrics.total_tasks_timed_out == 1
     assert metrics.total_tasks_dropped == 4
     assert metrics.total_tasks_refused == 2
+    assert metrics.total_tasks_refused_full == 1
     assert metrics.total_tasks_retried == 0
 
 
 def test_rates_of_success_and_failure_count_from_the_first_task_on(runners: Runners) -> None:
     runner = runners.start()
     for _ in range(3):
-        runner.submit(break_down).exception(PATIENCE)
+        runner.submit(break_down).exception(LONG_TIMEOUT)
     assert (runner.metrics().success_rate, runner.metrics().failure_rate) == (0, 1)
     runner.queue_task(lambda _: None)
     assert (runner.metrics().success_rate, runner.metrics().failure_rate) == (0.25, 0.75)
@@ -157,23 +162,23 @@ def test_waiting_counts_from_the_submit_to_the_start(runners: Runners, gate: Gat
     with pytest.raises(TimeoutError):
         future.result(0.03)
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     metrics = runner.metrics()
-    assert 0.03 <= metrics.max_wait_time < PATIENCE
+    assert 0.03 <= metrics.max_wait_time < LONG_TIMEOUT
     assert 0 <= metrics.min_wait_time < 0.03
     assert metrics.min_wait_time <= metrics.p50_wait_time <= metrics.max_wait_time * 1.01
 
 
 def test_failed_tasks_have_times_too(runners: Runners) -> None:
     runner = runners.start()
-    runner.submit(break_down).exception(PATIENCE)
+    runner.submit(break_down).exception(LONG_TIMEOUT)
     eventually(lambda: runner.metrics().max_execution_time > 0)
 
 
 def test_rates_see_what_happened_lately(runners: Runners) -> None:
     runner = runners.start()
     for future in [runner.submit(lambda _: None) for _ in range(200)]:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     metrics = runner.metrics()
     assert metrics.task_arrival_rate > 0
     assert metrics.task_completion_rate > 0
@@ -182,11 +187,11 @@ def test_rates_see_what_happened_lately(runners: Runners) -> None:
 
 def test_only_tasks_that_return_are_completed(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
-    runner.submit(break_down).exception(PATIENCE)
+    runner.submit(break_down).exception(LONG_TIMEOUT)
     runner.submit(gate.hold)
     gate.wait_for()
     assert runner.submit(gate.hold).cancel()
-    assert runner.options(timeout=0).submit(gate.hold).exception(PATIENCE)
+    assert runner.options(timeout=0).submit(gate.hold).exception(LONG_TIMEOUT)
     assert runner.metrics().task_arrival_rate > 0
     assert runner.metrics().task_completion_rate == 0
     gate.open()
@@ -211,6 +216,56 @@ def test_figures_can_be_read_from_everywhere(runners: Runners, gate: Gate) -> No
 
 
 @pytest.mark.timing
+@pytest.mark.parametrize("verb", ["map", "submit_many", "run_task"])
+def test_a_worker_is_as_busy_as_it_was_at_any_moment(runners: Runners, verb: str) -> None:
+    before_start = time.monotonic()
+    runner = runners.start()
+    started = time.monotonic()
+    eventually(lambda: time.monotonic() - started >= 0.3)
+    looks: list[tuple[float, float, float]] = []
+    began = time.monotonic()
+
+    def look(_resource: Resource, _item: object) -> None:
+        time.sleep(0.01)
+        before = time.monotonic()
+        (worker,) = [worker for worker in runner.workers() if worker.task]
+        looks.append((before, worker.busy_share, time.monotonic()))
+
+    if verb == "run_task":
+        runner.queue_task(lambda _: [runner.run_task(look, item) for item in range(20)])
+    elif verb == "map":
+        # As one batch.
+        list(runner.map(look, range(20), buffersize=20))
+    else:
+        runner.submit_many(look, range(20))[-1].result(LONG_TIMEOUT)
+    assert len(looks) == 20
+    for before, share, after in looks:
+        assert share <= (after - began) / (after - started) + 0.02
+        assert share >= (before - began) / (before - before_start) - 0.1
+
+
+@pytest.mark.stress
+def test_a_task_that_was_not_entered_has_no_time(runners: Runners) -> None:
+    runner = runners.start(worker_count=2)
+    entered: list[int] = []
+
+    def task(_resource: Resource) -> None:
+        entered.append(1)
+        time.sleep(0.0005)
+
+    views = [runner.options(name=f"{limit}", timeout=limit / 10_000) for limit in range(40)]
+    for _ in range(25):
+        futures = [view.submit(task) for view in views]
+        for future in futures:
+            future.exception(LONG_TIMEOUT)
+    runner.stop(LONG_TIMEOUT)
+    metrics = runner.metrics()
+    assert metrics.total_tasks_timed_out > 0
+    assert metrics.execution.count == metrics.wait.count == len(entered)
+    assert sum(row.execution.count for row in metrics.by_task.values()) == len(entered)
+
+
+@pytest.mark.timing
 def test_reading_costs_the_same_after_many_tasks(runners: Runners) -> None:
     runner = runners.start(worker_count=2)
 
@@ -224,7 +279,7 @@ def test_reading_costs_the_same_after_many_tasks(runners: Runners) -> None:
 
     def work(count: int) -> None:
         for future in [runner.submit(lambda _: None) for _ in range(count)]:
-            future.result(PATIENCE)
+            future.result(LONG_TIMEOUT)
 
     work(100)
     before = cost()
@@ -274,7 +329,7 @@ class Load:
 @pytest.mark.usefixtures("fast_switch")
 @pytest.mark.parametrize("thread_bound", [True, False])
 def test_the_books_balance_at_any_moment(
-    runners: Runners, log: LogBook, thread_bound: bool
+    runners: Runners, log: LogCapture, thread_bound: bool
 ) -> None:
     """What is accepted is waiting, running or finished; nothing is ever counted twice or missed.
 

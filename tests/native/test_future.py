@@ -16,11 +16,11 @@ import pytest
 
 from tasker import Future
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -53,7 +53,7 @@ def test_a_task_waits_runs_and_is_done(runners: Runners) -> None:
     assert "state=running" in repr(future)
     assert look(blocker) == (False, True, False)
     second.open()
-    assert future.result(PATIENCE) is None
+    assert future.result(LONG_TIMEOUT) is None
     assert look(future) == (False, True, False)
 
 
@@ -97,16 +97,16 @@ def test_results_and_errors_keep_their_identity(runners: Runners) -> None:
         raise error
 
     good, bad = runner.submit(lambda _: result), runner.submit(fail)
-    assert good.result(PATIENCE) is good.result() is result
+    assert good.result(LONG_TIMEOUT) is good.result() is result
     assert good.exception() is None
-    assert bad.exception(PATIENCE) is bad.exception() is error
+    assert bad.exception(LONG_TIMEOUT) is bad.exception() is error
     with pytest.raises(Broken) as raised:
         bad.result()
     assert raised.value is error
 
 
 def test_the_traceback_leads_to_the_task(runners: Runners) -> None:
-    error = runners.start().submit(break_down).exception(PATIENCE)
+    error = runners.start().submit(break_down).exception(LONG_TIMEOUT)
     assert error is not None
     assert error.__traceback__ is not None
     frames = traceback.extract_tb(error.__traceback__)
@@ -124,7 +124,7 @@ def test_a_wait_that_ends_too_early_leaves_the_task_alone(
         wait(future, timeout)
     assert time.monotonic() - began >= timeout
     gate.open()
-    assert future.result(timeout=PATIENCE) is None
+    assert future.result(timeout=LONG_TIMEOUT) is None
 
 
 def test_a_limit_beyond_all_clocks_is_none(runners: Runners) -> None:
@@ -143,7 +143,7 @@ def test_a_limit_has_to_be_a_number(gate: Gate, runners: Runners, timeout: Any) 
 def test_many_threads_wait_for_one_future(runners: Runners, gate: Gate) -> None:
     future = runners.start().submit(gate.hold_then_return, "done")
     calls = [Call(future.result) for _ in range(8)]
-    calls += [Call(future.result, PATIENCE) for _ in range(8)]
+    calls += [Call(future.result, LONG_TIMEOUT) for _ in range(8)]
     calls[-1].wait_until_blocked()
     gate.open()
     assert [call.result() for call in calls] == ["done"] * 16
@@ -152,7 +152,7 @@ def test_many_threads_wait_for_one_future(runners: Runners, gate: Gate) -> None:
 def test_settling_twice_is_refused(runners: Runners) -> None:
     futures = [settled("set_result", 1), settled("set_exception", Broken()), settled("cancel")]
     futures.append(runners.start().submit(lambda _: 1))
-    futures[-1].result(PATIENCE)
+    futures[-1].result(LONG_TIMEOUT)
     for future in futures:
         with pytest.raises(concurrent.futures.InvalidStateError, match="Future at"):
             future.set_result(2)
@@ -181,7 +181,7 @@ def test_a_task_cannot_be_started_by_hand(runners: Runners, gate: Gate) -> None:
     with pytest.raises(RuntimeError):
         future.set_running_or_notify_cancel()
     gate.open()
-    assert future.result(PATIENCE) == 7
+    assert future.result(LONG_TIMEOUT) == 7
 
 
 def test_a_waiting_task_settled_by_hand_does_not_run(runners: Runners, gate: Gate) -> None:
@@ -210,7 +210,7 @@ def test_a_running_task_settled_by_hand_keeps_that_result(runners: Runners, gate
 
 
 def test_a_task_that_waits_for_a_retry_can_be_settled_by_hand(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     tried, up = threading.Event(), threading.Event()
     attempts: list[int] = []
@@ -228,7 +228,7 @@ def test_a_task_that_waits_for_a_retry_can_be_settled_by_hand(
     runner = runners.start(on_create=create, check_health=is_healthy)
     future = runner.submit(fail)
     try:
-        assert tried.wait(PATIENCE)
+        assert tried.wait(LONG_TIMEOUT)
         future.set_result(None)
     finally:
         up.set()
@@ -244,7 +244,7 @@ def test_only_one_of_many_settles() -> None:
         barrier = threading.Barrier(4)
 
         def settle(i: int, future: Future[int], barrier: threading.Barrier) -> bool:
-            barrier.wait(PATIENCE)
+            barrier.wait(LONG_TIMEOUT)
             try:
                 future.set_result(i)
             except concurrent.futures.InvalidStateError:
@@ -298,7 +298,7 @@ def test_it_can_be_referenced_weakly(runners: Runners, no_collector: None) -> No
     del no_collector
     runner = runners.start()
     future = runner.submit(lambda _: 7)
-    assert future.result(PATIENCE) == 7
+    assert future.result(LONG_TIMEOUT) == 7
     ref = weakref.ref(future)
     assert ref() is future
     del future
@@ -311,7 +311,7 @@ def test_a_future_in_a_cycle_is_collected(runners: Runners) -> None:
 
     thing = Thing()
     future = thing.future = runners.start().submit(lambda _, t: t, thing)
-    assert future.result(PATIENCE) is thing
+    assert future.result(LONG_TIMEOUT) is thing
     ref = weakref.ref(future)
     del future, thing
     eventually(lambda: gc.collect() is not None and ref() is None)
@@ -319,7 +319,7 @@ def test_a_future_in_a_cycle_is_collected(runners: Runners) -> None:
 
 def test_copying_is_refused(runners: Runners) -> None:
     future = runners.start().submit(lambda _: 7)
-    assert future.result(PATIENCE) == 7
+    assert future.result(LONG_TIMEOUT) == 7
     with pytest.raises(TypeError):
         copy.copy(future)
 
@@ -335,7 +335,7 @@ def test_the_standards_private_names_are_there(runners: Runners) -> None:
         assert future._result is None
         assert future._exception is None
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     assert future._state == "FINISHED"
     assert settled("set_result", 7)._result == 7
     assert isinstance(settled("set_exception", Broken())._exception, Broken)
@@ -350,7 +350,7 @@ def test_waits_with_and_without_limits_never_miss_the_end(runners: Runners) -> N
     def client() -> None:
         for i in range(100):
             future = runner.submit(lambda _, x: x, i)
-            assert future.result(PATIENCE if i % 2 else None) == i
+            assert future.result(LONG_TIMEOUT if i % 2 else None) == i
 
     for call in at_once(6, client):
         call.result()

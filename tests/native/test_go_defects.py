@@ -9,10 +9,10 @@ import pytest
 
 from tasker import current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
@@ -21,7 +21,7 @@ from tests.native.support import (
 
 
 @pytest.mark.parametrize("hook", ["on_create", "on_destroy", "check_health", "validate", "reset"])
-def test_a_hook_that_exits_harms_nobody(runners: Runners, log: LogBook, hook: str) -> None:
+def test_a_hook_that_exits_harms_nobody(runners: Runners, log: LogCapture, hook: str) -> None:
     exited: list[str] = []
 
     def enter(name: str) -> None:
@@ -55,7 +55,7 @@ def test_a_hook_that_exits_harms_nobody(runners: Runners, log: LogBook, hook: st
         reset=lambda _: enter("reset"),
         max_retries=0,
     )
-    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     for _ in range(2):
         assert runner.queue_task(lambda _: "alive") == "alive"
     assert exited == [hook]
@@ -74,7 +74,7 @@ def test_retries_of_an_outage_are_not_lost_in_a_full_queue(runners: Runners, gat
     def flaky(_resource: Resource, i: int) -> int:
         if current_context().attempt == 1:
             gate.hold()
-            together.wait(PATIENCE)
+            together.wait(LONG_TIMEOUT)
             raise Broken
         return i
 
@@ -84,8 +84,8 @@ def test_retries_of_an_outage_are_not_lost_in_a_full_queue(runners: Runners, gat
         gate.wait_for()
     waiting = runner.submit(lambda _: "in its turn")
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [0, 1, 2]
-    assert waiting.result(PATIENCE) == "in its turn"
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [0, 1, 2]
+    assert waiting.result(LONG_TIMEOUT) == "in its turn"
     assert runner.metrics().total_tasks_retried == 3
 
 
@@ -105,14 +105,14 @@ def test_the_wait_of_a_retry_does_not_contain_the_attempt_before_it(
     with pytest.raises(TimeoutError):
         future.result(held)
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     metrics = runner.metrics()
     assert metrics.max_wait_time < held / 2 < metrics.max_execution_time
 
 
 @pytest.mark.parametrize("thread_bound", [True, False])
 def test_an_on_destroy_that_fails_after_run_task_is_logged(
-    runners: Runners, log: LogBook, thread_bound: bool
+    runners: Runners, log: LogCapture, thread_bound: bool
 ) -> None:
     def destroy(resource: Resource) -> None:
         runners.factory.destroy(resource)

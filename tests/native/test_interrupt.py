@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from tasker import Context, Future, Runner, current_context
-from tests.native.support import MOMENT, PATIENCE, Call, Gate, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, MOMENT, Call, Gate, Resource, Runners, eventually
 
 BLOCKING: dict[str, Callable[[Runner[Resource], Gate], Any]] = {
     "result": lambda runner, gate: runner.submit(gate.hold).result(),
-    "result with a limit": lambda runner, gate: runner.submit(gate.hold).result(PATIENCE),
+    "result with a limit": lambda runner, gate: runner.submit(gate.hold).result(LONG_TIMEOUT),
     "exception": lambda runner, gate: runner.submit(gate.hold).exception(),
     "queue_task": lambda runner, gate: runner.queue_task(gate.hold),
     "run_task": lambda runner, gate: runner.run_task(gate.hold),
     "map": lambda runner, gate: next(runner.map(gate.hold_then_return, [1])),
     "stop": lambda runner, _: runner.stop(),
-    "stop with a limit": lambda runner, _: runner.stop(PATIENCE),
+    "stop with a limit": lambda runner, _: runner.stop(LONG_TIMEOUT),
     "kill": lambda runner, _: runner.kill(),
     "context": lambda _runner, _gate: Context().wait(),
 }
@@ -61,7 +61,7 @@ def test_a_task_that_runs_is_told(runners: Runners, verb: str) -> None:
     reasons: list[str | None] = []
 
     def obey(_resource: Resource) -> None:
-        current_context().wait(PATIENCE)
+        current_context().wait(LONG_TIMEOUT)
         reasons.append(current_context().reason)
 
     runner = runners.start()
@@ -85,7 +85,7 @@ def test_a_task_that_waits_is_cancelled(
     with interrupted():
         getattr(runner, verb)(lambda _: ran.append(1))
     gate.open()
-    holder.join(PATIENCE)
+    holder.join(LONG_TIMEOUT)
     runner.queue_task(lambda _: None)
     runner.run_task(lambda _: None)
     assert ran == []
@@ -110,7 +110,7 @@ def test_a_future_that_was_only_waited_for_goes_on(runners: Runners, gate: Gate)
     with interrupted():
         future.result()
     gate.open()
-    assert future.result(PATIENCE) == "done"
+    assert future.result(LONG_TIMEOUT) == "done"
 
 
 WAITING: dict[str, Callable[[Runner[Resource], Callable[[Resource], None]], object]] = {
@@ -202,5 +202,5 @@ def test_a_signal_handler_may_use_and_stop_the_runner(runners: Runners, gate: Ga
         eventually(lambda: followers)
     finally:
         signal.signal(signal.SIGALRM, former)
-    assert followers[0].result(PATIENCE) == "follower"
+    assert followers[0].result(LONG_TIMEOUT) == "follower"
     eventually(lambda: runner.state == "stopped")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tasker import Config, Future, Runner
-from tests.native.support import PATIENCE, Call, LogBook, Resource, Runners
+from tests.native.support import LONG_TIMEOUT, Call, LogCapture, Resource, Runners
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGUSR1"), reason="signals are raised as POSIX has them"
@@ -256,7 +256,7 @@ def test_a_time_limit_that_passed_before_does_not_hide_it(runners: Runners) -> N
 
 @pytest.mark.parametrize("handler", [raise_alarm, signal.default_int_handler])
 def test_an_interrupt_in_reset_reaches_the_caller(
-    runners: Runners, log: LogBook, handler: Any
+    runners: Runners, log: LogCapture, handler: Any
 ) -> None:
     ran: list[int] = []
 
@@ -276,7 +276,7 @@ def test_an_interrupt_in_reset_reaches_the_caller(
 
 @pytest.mark.parametrize("handler", [raise_alarm, signal.default_int_handler])
 def test_an_interrupt_in_validate_reaches_the_caller(
-    runners: Runners, log: LogBook, handler: Any
+    runners: Runners, log: LogCapture, handler: Any
 ) -> None:
     asked: list[int] = []
 
@@ -300,7 +300,7 @@ def test_an_interrupt_in_validate_reaches_the_caller(
 @pytest.mark.parametrize("hook", ["is_broken", "check_health"])
 @pytest.mark.parametrize("handler", [raise_alarm, signal.default_int_handler])
 def test_an_interrupt_in_the_judgement_reaches_the_caller(
-    runners: Runners, log: LogBook, handler: Any, hook: str
+    runners: Runners, log: LogCapture, handler: Any, hook: str
 ) -> None:
     def judge(*_arguments: object) -> bool:
         signal.raise_signal(signal.SIGUSR1)
@@ -447,7 +447,7 @@ def test_a_finalizer_may_submit(runners: Runners) -> None:
 
     runner = runners.start()
     runner.queue_task(lambda _resource: collect_careless(call))
-    assert futures[0].result(PATIENCE) == 0
+    assert futures[0].result(LONG_TIMEOUT) == 0
 
 
 def test_a_finalizer_called_by_hand_is_part_of_its_task(runners: Runners) -> None:

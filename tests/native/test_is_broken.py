@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasker import Runner
-from tests.native.support import Broken, LogBook, Resource, Runners
+from tests.native.support import Broken, LogCapture, Resource, Runners
 
 Verb = Callable[[Runner[Resource], Callable[[Resource, int], int]], int]
 
@@ -95,7 +95,7 @@ def test_false_leaves_the_resource_and_the_error_as_they_are(runners: Runners, v
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_raising_replaces_the_resource_and_repeats_nothing(
-    runners: Runners, log: LogBook, verb: Verb
+    runners: Runners, log: LogCapture, verb: Verb
 ) -> None:
     used: list[int] = []
 

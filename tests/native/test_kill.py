@@ -20,12 +20,12 @@ from tasker import (
     current_context,
 )
 from tests.native.support import (
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -38,7 +38,7 @@ from tests.native.support import (
 def obey(_resource: object) -> str | None:
     """A task function that gives up when it is told to."""
     context = current_context()
-    assert context.wait(PATIENCE)
+    assert context.wait(LONG_TIMEOUT)
     return context.reason
 
 
@@ -50,7 +50,7 @@ def test_what_waits_is_settled_before_anything_is_waited_for(runners: Runners, g
     kill = Call(runner.kill)
     for future in waiting:
         with pytest.raises(TaskCancelled, match="killed before the task started"):
-            future.result(PATIENCE)
+            future.result(LONG_TIMEOUT)
         assert not future.cancelled()
     assert running.running()
     eventually(lambda: runner.state == "killed")
@@ -70,8 +70,8 @@ def test_what_runs_is_told_and_may_still_succeed(runners: Runners) -> None:
 
     runner = runners.start()
     future = runner.submit(task)
-    assert started.wait(PATIENCE)
-    assert runner.kill(PATIENCE) == []
+    assert started.wait(LONG_TIMEOUT)
+    assert runner.kill(LONG_TIMEOUT) == []
     assert future.result(0) == "the runner was killed"
 
 
@@ -95,7 +95,7 @@ def test_what_never_ran_is_handed_back_as_it_was_submitted(runners: Runners, gat
     runner.submit(gate.hold)
     gate.wait_for()
     runner.submit(gate.hold_then_return, "result")
-    view = runner.options(priority=Priority.HIGH, once=True, timeout=PATIENCE, name="urgent")
+    view = runner.options(priority=Priority.HIGH, once=True, timeout=LONG_TIMEOUT, name="urgent")
     view.submit(divmod_of, 7, by=2)
     kill = Call(runner.kill)
     gate.open()
@@ -103,7 +103,7 @@ def test_what_never_ran_is_handed_back_as_it_was_submitted(runners: Runners, gat
     assert isinstance(urgent, DroppedTask)
     assert (urgent.fn, urgent.args, urgent.kwargs) == (divmod_of, (7,), {"by": 2})
     assert (urgent.priority, urgent.once) == (Priority.HIGH, True)
-    assert (urgent.timeout, urgent.name) == (PATIENCE, "urgent")
+    assert (urgent.timeout, urgent.name) == (LONG_TIMEOUT, "urgent")
     assert (plain.fn, plain.args, plain.kwargs) == (gate.hold_then_return, ("result",), {})
     assert (plain.priority, plain.once) == (Priority.NORMAL, False)
     assert (plain.timeout, plain.name) == (None, None)
@@ -122,7 +122,7 @@ def test_a_dropped_task_can_be_given_to_another_runner(runners: Runners, gate: G
     eventually(lambda: all(future.done() for future in futures))
     gate.open()
     again = [task.submit_to(other) for task in kill.result()]
-    assert [future.result(PATIENCE) for future in again] == [divmod(i, 2) for i in range(5)]
+    assert [future.result(LONG_TIMEOUT) for future in again] == [divmod(i, 2) for i in range(5)]
 
 
 def test_the_urgent_are_handed_back_first(runners: Runners, gate: Gate) -> None:
@@ -147,7 +147,7 @@ def test_cancelled_and_expired_tasks_are_not_handed_back(runners: Runners, gate:
     runner.submit(gate.hold)
     gate.wait_for()
     runner.submit(gate.hold).cancel()
-    runner.options(timeout=0.001).submit(gate.hold).exception(PATIENCE)
+    runner.options(timeout=0.001).submit(gate.hold).exception(LONG_TIMEOUT)
     kill = Call(runner.kill)
     eventually(lambda: runner.state == "killed")
     gate.open()
@@ -174,7 +174,7 @@ def test_it_strengthens_a_stop(runners: Runners, gate: Gate) -> None:
     stop = Call(runner.stop)
     stop.wait_until_blocked()
     kill = Call(runner.kill)
-    assert isinstance(waiting.exception(PATIENCE), TaskCancelled)
+    assert isinstance(waiting.exception(LONG_TIMEOUT), TaskCancelled)
     gate.open()
     assert len(kill.result()) == 1
     stop.result()
@@ -203,7 +203,7 @@ def test_one_that_takes_too_long_has_the_dropped_tasks_in_its_error(
     assert [task.name for task in raised.value.running] == ["stuck"]
     assert [task.args for task in raised.value.dropped] == [("never",)]
     gate.open()
-    assert runner.kill(PATIENCE) == []
+    assert runner.kill(LONG_TIMEOUT) == []
 
 
 def test_nothing_starts_after_it(runners: Runners, gate: Gate) -> None:
@@ -242,7 +242,9 @@ def test_nothing_is_retried_and_nobody_asked_after_it(runners: Runners, gate: Ga
     assert asked == []
 
 
-def test_a_task_that_waits_for_a_retry_gets_its_last_error(runners: Runners, log: LogBook) -> None:
+def test_a_task_that_waits_for_a_retry_gets_its_last_error(
+    runners: Runners, log: LogCapture
+) -> None:
     tried, killed = threading.Event(), threading.Event()
 
     def create() -> Resource:
@@ -258,8 +260,8 @@ def test_a_task_that_waits_for_a_retry_gets_its_last_error(runners: Runners, log
 
     runner = runners.start(on_create=create, check_health=is_healthy)
     future = runner.submit(fail)
-    assert tried.wait(PATIENCE)
-    assert runner.kill(PATIENCE) == []
+    assert tried.wait(LONG_TIMEOUT)
+    assert runner.kill(LONG_TIMEOUT) == []
     killed.set()
     assert future.exception(0) is error
     log.take()
@@ -302,7 +304,7 @@ def test_a_resource_that_is_being_made_is_destroyed_when_it_comes(
         return runners.factory.create()
 
     runner = runners.start(on_create=create, check_health=is_healthy, max_retries=0)
-    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     gate.wait_for()
     waiting = runner.submit(lambda _: None)
     with pytest.raises(StopTimeout) as raised:
@@ -311,7 +313,7 @@ def test_a_resource_that_is_being_made_is_destroyed_when_it_comes(
     assert len(raised.value.dropped) == 1
     assert isinstance(waiting.exception(0), TaskCancelled)
     gate.open()
-    runner.kill(PATIENCE)
+    runner.kill(LONG_TIMEOUT)
     assert len(runners.factory.made) == 2
     runners.factory.check()
 
@@ -321,16 +323,16 @@ def test_a_task_may_kill_its_own_runner(runners: Runners) -> None:
     handed = threading.Event()
 
     def kill(_resource: Resource) -> tuple[int, bool, str]:
-        assert handed.wait(PATIENCE)
+        assert handed.wait(LONG_TIMEOUT)
         dropped = runner.kill()
         return len(dropped), current_context().cancelled, runner.state
 
     future = runner.submit(kill)
     waiting = runner.submit(lambda _: None)
     handed.set()
-    assert future.result(PATIENCE) == (1, True, "killed")
-    assert isinstance(waiting.exception(PATIENCE), TaskCancelled)
-    runner.stop(PATIENCE)
+    assert future.result(LONG_TIMEOUT) == (1, True, "killed")
+    assert isinstance(waiting.exception(LONG_TIMEOUT), TaskCancelled)
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_a_callback_may_kill_its_own_runner(runners: Runners, gate: Gate) -> None:
@@ -349,7 +351,7 @@ def test_a_callback_may_kill_its_own_runner(runners: Runners, gate: Gate) -> Non
     gate.open()
     eventually(lambda: states == ["killed"])
     assert len(dropped) == 1
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_a_callback_of_a_dropped_task_may_use_the_runner(runners: Runners, gate: Gate) -> None:
@@ -367,7 +369,7 @@ def test_a_callback_of_a_dropped_task_may_use_the_runner(runners: Runners, gate:
         seen.append("went on")
 
     waiting.add_done_callback(look)
-    kill = Call(runner.kill, PATIENCE)
+    kill = Call(runner.kill, LONG_TIMEOUT)
     eventually(lambda: len(seen) >= 2)
     gate.open()
     kill.result()
@@ -391,7 +393,7 @@ def test_a_kill_by_a_task_hands_back_calls_of_run_task_that_wait(
     gate.wait_for()
     waiting = [Call(runner.run_task, give, x) for x in range(3)]
     eventually(lambda: runner.stats().queued_tasks == 3)
-    dropped = runner.submit(lambda _resource: runner.kill()).result(PATIENCE)
+    dropped = runner.submit(lambda _resource: runner.kill()).result(LONG_TIMEOUT)
     assert sorted(task.args for task in dropped) == [(0,), (1,), (2,)]
     for call in waiting:
         assert isinstance(call.error(), TaskCancelled)
@@ -420,7 +422,7 @@ def test_a_kill_by_a_task_hands_back_a_call_whose_resource_is_validated(
     )
     call = Call(call_it)
     gate.wait_for()
-    dropped = runner.submit(lambda _resource: runner.kill()).result(PATIENCE)
+    dropped = runner.submit(lambda _resource: runner.kill()).result(LONG_TIMEOUT)
     assert [task.args for task in dropped] == [(7,)]
     gate.open()
     assert isinstance(call.error(), TaskCancelled)
@@ -430,7 +432,7 @@ def test_a_kill_by_a_task_hands_back_a_call_whose_resource_is_validated(
 
 @pytest.mark.parametrize("thread_bound", [True, False], ids=["bound", "lent"])
 def test_what_a_kill_by_a_task_drops_is_handed_back_once(
-    runners: Runners, log: LogBook, *, thread_bound: bool
+    runners: Runners, log: LogCapture, *, thread_bound: bool
 ) -> None:
     log.overlook("created")
     refusals = itertools.cycle([True, False, True])

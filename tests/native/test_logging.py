@@ -10,10 +10,10 @@ import pytest
 
 from tasker import Config, Future, Runner
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
@@ -57,46 +57,46 @@ def trouble(**fields: Any) -> None:
         runner.queue_task(lambda _: "on another resource")
 
 
-def test_a_failing_hook_is_logged_with_error_and_worker(log: LogBook) -> None:
+def test_a_failing_hook_is_logged_with_error_and_worker(log: LogCapture) -> None:
     trouble()
     records = log.take(4)
     assert [record.getMessage() for record in records] == [
-        "tasker-worker-1: a done-callback failed",
-        "tasker-worker-1: check_health failed",
-        "tasker-worker-1: on_destroy failed",
-        "tasker-worker-1: on_destroy failed",
+        "tasker-1-worker-1: a done-callback failed",
+        "tasker-1-worker-1: check_health failed",
+        "tasker-1-worker-1: on_destroy failed",
+        "tasker-1-worker-1: on_destroy failed",
     ]
     for record in records:
         assert record.name == "tasker"
         assert record.levelno == logging.ERROR
-        assert record.worker == record.threadName == "tasker-worker-1"  # type: ignore[attr-defined]
+        assert record.worker == record.threadName == "tasker-1-worker-1"  # type: ignore[attr-defined]
         assert record.exc_info
         assert record.exc_info[0] is ArithmeticError
         assert record.exc_info[2] is not None
 
 
-def test_another_logger_gets_it_instead(log: LogBook) -> None:
-    mine, book = logging.Logger("mine"), LogBook()
+def test_another_logger_gets_it_instead(log: LogCapture) -> None:
+    mine, book = logging.Logger("mine"), LogCapture()
     mine.addHandler(book)
     trouble(logger=mine)
     assert len(book.rest()) == 4
     assert log.rest() == []
 
 
-def test_no_logger_means_silence(log: LogBook, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_logger_means_silence(log: LogCapture, capfd: pytest.CaptureFixture[str]) -> None:
     trouble(logger=None)
     assert log.rest() == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_logging_that_raises_harms_nobody(log: LogBook) -> None:
+def test_logging_that_raises_harms_nobody(log: LogCapture) -> None:
     logger = Unloggable("broken")
     trouble(logger=logger)
     assert logger.calls == 4
     assert log.rest() == []
 
 
-def test_logging_that_raises_does_not_cost_a_worker(runners: Runners, log: LogBook) -> None:
+def test_logging_that_raises_does_not_cost_a_worker(runners: Runners, log: LogCapture) -> None:
     class Raising(logging.Handler):
         def emit(self, _record: logging.LogRecord) -> None:
             raise SystemExit
@@ -111,7 +111,7 @@ def test_logging_that_raises_does_not_cost_a_worker(runners: Runners, log: LogBo
     assert log.rest() == []
 
 
-def test_a_handler_may_use_the_runner(runners: Runners, log: LogBook) -> None:
+def test_a_handler_may_use_the_runner(runners: Runners, log: LogCapture) -> None:
     class Curious(logging.Handler):
         def emit(self, _record: logging.LogRecord) -> None:
             seen.append((runner.stats().base_workers, runner.submit(lambda _: None)))
@@ -124,11 +124,11 @@ def test_a_handler_may_use_the_runner(runners: Runners, log: LogBook) -> None:
         runner.queue_task(break_down)
     ((workers, future),) = seen
     assert workers == 1
-    assert future.result(PATIENCE) is None
+    assert future.result(LONG_TIMEOUT) is None
     assert log.rest() == []
 
 
-def test_an_error_of_a_task_is_not_logged(runners: Runners, log: LogBook) -> None:
+def test_an_error_of_a_task_is_not_logged(runners: Runners, log: LogCapture) -> None:
     runner = runners.start(check_health=is_healthy, max_retries=1)
     with pytest.raises(Broken):
         runner.queue_task(break_down)
@@ -136,7 +136,7 @@ def test_an_error_of_a_task_is_not_logged(runners: Runners, log: LogBook) -> Non
 
 
 def test_an_outage_is_one_record_at_its_beginning_and_one_at_its_end(runners: Runners) -> None:
-    logger, book, up = logging.Logger("mine"), LogBook(), threading.Event()
+    logger, book, up = logging.Logger("mine"), LogCapture(), threading.Event()
     logger.addHandler(book)
     failures: list[int] = []
 
@@ -150,7 +150,7 @@ def test_an_outage_is_one_record_at_its_beginning_and_one_at_its_end(runners: Ru
         worker_count=2, on_create=create, check_health=is_healthy, max_retries=0, logger=logger
     )
     futures = [runner.submit(break_down) for _ in range(2)]
-    assert all(isinstance(future.exception(PATIENCE), Broken) for future in futures)
+    assert all(isinstance(future.exception(LONG_TIMEOUT), Broken) for future in futures)
     eventually(lambda: len(failures) >= 3)
     up.set()
     assert runner.queue_task(lambda _: "back") == "back"

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import gc
 import itertools
+import math
 import operator
 import threading
 import time
@@ -28,12 +29,12 @@ from tasker import (
 )
 from tests.native.support import (
     FREE_THREADED,
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -81,7 +82,7 @@ def test_results_come_in_order_although_tasks_end_in_any(runners: Runners) -> No
 
     def task(_resource: Resource, x: int) -> int:
         if x == 0:
-            assert second_is_done.wait(PATIENCE)
+            assert second_is_done.wait(LONG_TIMEOUT)
         if x == 1:
             second_is_done.set()
         return x
@@ -573,7 +574,7 @@ def test_each_item_has_a_time_limit_of_its_own(runners: Runners, gate: Gate) -> 
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_items_with_time_limits_are_mapped(runners: Runners, *, ordered: bool) -> None:
-    runner = runners.start(worker_count=3, task_timeout=PATIENCE)
+    runner = runners.start(worker_count=3, task_timeout=LONG_TIMEOUT)
     results = list(runner.map(double, range(300), ordered=ordered))
     assert sorted(results) == list(range(0, 600, 2))
 
@@ -606,7 +607,7 @@ def test_something_more_urgent_comes_between_items(runners: Runners, gate: Gate)
     gate.wait_for()
     urgent = runner.options(priority=Priority.HIGH).submit(lambda _: order.append("urgent"))
     gate.open()
-    urgent.result(PATIENCE)
+    urgent.result(LONG_TIMEOUT)
     assert list(low) == list(range(200))
     assert order.index("urgent") < 50
 
@@ -758,7 +759,7 @@ def test_a_stop_lets_it_finish_what_was_submitted(runners: Runners) -> None:
     runner = runners.start(worker_count=2)
     results = runner.map(double, range(100), buffersize=5)
     assert next(results) == 0
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     with pytest.raises(RunnerStopped):
         list(results)
     with pytest.raises(RunnerStopped):
@@ -779,7 +780,7 @@ def test_kill_answers_and_hands_back_what_did_not_start(
 
     results = runner.map(task, range(100), buffersize=10)
     gate.wait_for()
-    kill = Call(runner.kill, PATIENCE)
+    kill = Call(runner.kill, LONG_TIMEOUT)
     eventually(lambda: runner.stats().queued_tasks == 0)
     gate.open()
     dropped = kill.result()
@@ -790,6 +791,20 @@ def test_kill_answers_and_hands_back_what_did_not_start(
     with pytest.raises(TaskCancelled):
         next(results)
     assert list(results) == []
+
+
+def test_items_are_handed_back_with_the_options_of_their_view(runners: Runners, gate: Gate) -> None:
+    runner = runners.start(task_timeout=60)
+    runner.submit(gate.hold_then_return, None)
+    gate.wait_for()
+    view = runner.options(priority=Priority.HIGH, once=True, timeout=math.inf, name="page")
+    results = view.map(double, range(3))
+    dropped = runner.cancel_queued()
+    gate.open()
+    results.close()
+    asked = [(task.priority, task.once, task.timeout, task.name) for task in dropped]
+    assert asked == [(Priority.HIGH, True, math.inf, "page")] * len(asked)
+    assert asked
 
 
 @pytest.mark.parametrize("buffersize", [4, 4_000])
@@ -810,7 +825,7 @@ def test_no_item_starts_after_a_kill(runners: Runners, buffersize: int) -> None:
 
     call = Call(read)
     eventually(lambda: runner.metrics().total_tasks_completed > 1_000)
-    runner.kill(PATIENCE)
+    runner.kill(LONG_TIMEOUT)
     killed.set()
     call.result()
     assert late == []
@@ -823,11 +838,11 @@ def test_kill_cancels_the_context_of_a_running_item(runners: Runners) -> None:
     def task(_resource: Resource, _x: int) -> bool:
         context = current_context()
         waits.set()
-        return context.wait(PATIENCE)
+        return context.wait(LONG_TIMEOUT)
 
     results = runner.map(task, range(5))
-    assert waits.wait(PATIENCE)
-    runner.kill(PATIENCE)
+    assert waits.wait(LONG_TIMEOUT)
+    runner.kill(LONG_TIMEOUT)
     assert next(results) is True
 
 
@@ -851,7 +866,7 @@ def test_inside_a_task_it_never_stands_still(
 ) -> None:
     runner = runners.start(**fields)
     future = runner.submit(lambda _: list(runner.map(double, range(30), ordered=ordered)))
-    assert sorted(future.result(PATIENCE)) == list(range(0, 60, 2))
+    assert sorted(future.result(LONG_TIMEOUT)) == list(range(0, 60, 2))
 
 
 def test_inside_an_item_it_never_stands_still(runners: Runners) -> None:
@@ -874,11 +889,11 @@ def test_an_inner_item_that_spoils_the_resource_gets_its_own_error(runners: Runn
             list(runner.map(inner, range(3)))
         return resource.number
 
-    assert runner.submit(outer).result(PATIENCE) == 0
+    assert runner.submit(outer).result(LONG_TIMEOUT) == 0
     assert runner.queue_task(lambda resource: resource.number) == 1
 
 
-def test_a_hook_must_not_wait_for_items(runners: Runners, log: LogBook) -> None:
+def test_a_hook_must_not_wait_for_items(runners: Runners, log: LogCapture) -> None:
     errors: list[BaseException] = []
     box: list[Runner[Resource]] = []
 
@@ -896,7 +911,7 @@ def test_a_hook_must_not_wait_for_items(runners: Runners, log: LogBook) -> None:
     log.rest()
 
 
-def test_items_wait_while_no_resource_can_be_made(runners: Runners, log: LogBook) -> None:
+def test_items_wait_while_no_resource_can_be_made(runners: Runners, log: LogCapture) -> None:
     log.overlook("resources can")
     log.overlook("resources cannot")
     trouble = threading.Event()
@@ -915,7 +930,7 @@ def test_items_wait_while_no_resource_can_be_made(runners: Runners, log: LogBook
         return x
 
     call: Call[list[int]] = Call(list, runner.map(task, range(50), buffersize=20))
-    assert trouble.wait(PATIENCE)
+    assert trouble.wait(LONG_TIMEOUT)
     time.sleep(MOMENT)
     trouble.clear()
     assert call.result() == list(range(50))
@@ -933,4 +948,4 @@ def test_it_goes_on_inside_a_task_whose_resource_was_found_bad(runners: Runners,
             runner.queue_task(fail) if how == "queue_task" else list(runner.map(fail, [0]))
         return list(runner.map(lambda _, item: item, range(5)))
 
-    assert runner.submit(outer).result(PATIENCE) == [0, 1, 2, 3, 4]
+    assert runner.submit(outer).result(LONG_TIMEOUT) == [0, 1, 2, 3, 4]

@@ -21,7 +21,7 @@ from tasker import (
     TaskTimeout,
 )
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
@@ -238,7 +238,7 @@ def test_a_stop_ends_an_endless_one(runners: Runners, ordered: bool) -> None:
     runner = runners.start()
     results = runner.map(fail_at_thirds, itertools.count(), ordered=ordered, return_exceptions=True)
     next(results)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     with pytest.raises(RunnerStopped):
         for _ in results:
             pass
@@ -306,7 +306,7 @@ def test_notes_of_retries_and_items_do_not_pile_up(runners: Runners) -> None:
             "tasker gave up after 2 attempts, each on another resource: "
             "raised for the item at index 2"
         ]
-        assert runner.submit(raise_it, error).exception(PATIENCE) is error
+        assert runner.submit(raise_it, error).exception(LONG_TIMEOUT) is error
         assert notes(error) == ["tasker gave up after 2 attempts, each on another resource"]
 
 

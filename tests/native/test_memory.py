@@ -26,7 +26,7 @@ from tasker import (
 )
 from tests.native.support import (
     FREE_THREADED,
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
@@ -84,7 +84,7 @@ def tracked() -> Tracked:
 
 
 VERBS: list[Callable[..., Any]] = [
-    lambda runner, *args, **kwargs: runner.submit(*args, **kwargs).result(PATIENCE),
+    lambda runner, *args, **kwargs: runner.submit(*args, **kwargs).result(LONG_TIMEOUT),
     lambda runner, *args, **kwargs: runner.queue_task(*args, **kwargs),
     lambda runner, *args, **kwargs: runner.run_task(*args, **kwargs),
 ]
@@ -131,7 +131,7 @@ def test_nothing_of_a_retried_task_is_kept(runners: Runners, tracked: Tracked) -
         raise tracked.error(tracked.new())
 
     future = runner.submit(fail, tracked.new())
-    assert isinstance(future.exception(PATIENCE), Broken)
+    assert isinstance(future.exception(LONG_TIMEOUT), Broken)
     del future
     tracked.wait_until_dead(1 + 3 * 2)
 
@@ -140,7 +140,7 @@ def test_the_future_keeps_the_outcome_and_nothing_else(runners: Runners, tracked
     runner = runners.start()
     result = Thing()
     future = runner.submit(tracked.function(lambda _, __: result), tracked.new())
-    assert future.result(PATIENCE) is result
+    assert future.result(LONG_TIMEOUT) is result
     tracked.wait_until_dead(2)
     assert future.result() is result
 
@@ -149,7 +149,7 @@ def test_a_result_dies_with_its_future(runners: Runners, tracked: Tracked) -> No
     runner = runners.start(worker_count=2)
     futures = [runner.submit(lambda _: tracked.new()) for _ in range(20)]
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert len(tracked.alive) == 20
     del future, futures
     tracked.wait_until_dead(20)
@@ -171,7 +171,7 @@ def test_an_expired_task_lets_go_at_once(runners: Runners, tracked: Tracked, gat
     gate.wait_for()
     view = runner.options(timeout=0.02)
     future = view.submit(tracked.function(gate.hold), tracked.new())
-    assert isinstance(future.exception(PATIENCE), TaskTimeout)
+    assert isinstance(future.exception(LONG_TIMEOUT), TaskTimeout)
     tracked.wait_until_dead(2)
 
 
@@ -188,7 +188,7 @@ def test_a_task_settled_by_hand_lets_go_at_once(
 
 def test_a_refused_task_is_not_kept(runners: Runners, tracked: Tracked) -> None:
     runner = runners.start()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     with contextlib.suppress(RunnerStopped):
         runner.submit(tracked.function(print), tracked.new())
         pytest.fail("accepted")
@@ -203,7 +203,7 @@ def test_killed_tasks_live_in_what_the_kill_hands_back_and_nowhere_else(
     gate.wait_for()
     futures = [runner.submit(gate.hold, tracked.new()) for _ in range(5)]
     kill = Call(runner.kill)
-    assert all(isinstance(future.exception(PATIENCE), TaskCancelled) for future in futures)
+    assert all(isinstance(future.exception(LONG_TIMEOUT), TaskCancelled) for future in futures)
     gate.open()
     dropped = kill.result()
     assert len(tracked.alive) == len(dropped) == 5
@@ -223,7 +223,7 @@ def test_callbacks_die_after_they_were_called(
     del callback
     assert len(tracked.alive) == 1
     gate.open()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     tracked.wait_until_dead(1)
 
 
@@ -238,7 +238,7 @@ def test_a_replaced_resource_dies(runners: Runners, tracked: Tracked) -> None:
         raise Broken
 
     for _ in range(3):
-        assert isinstance(runner.submit(fail).exception(PATIENCE), Broken)
+        assert isinstance(runner.submit(fail).exception(LONG_TIMEOUT), Broken)
     runner.queue_task(lambda _: None)
     assert len(tracked.refs) == 4
     eventually(lambda: len(tracked.alive) == 1)
@@ -258,7 +258,7 @@ def test_a_stopped_runner_keeps_nothing_but_its_config(tracked: Tracked) -> None
         tracked.refs.append(weakref.ref(config))
         runner = Runner(config)
         runner.run_task(lambda _: None)
-        runner.stop(PATIENCE)
+        runner.stop(LONG_TIMEOUT)
         return runner
 
     runner = build()
@@ -285,8 +285,8 @@ def test_a_runner_in_a_cycle_with_its_own_tasks_is_collected(runners: Runners) -
     def build() -> weakref.ref[Any]:
         runner: Any = Runner(runners.config())
         runner.last = runner.submit(lambda _: runner)
-        runner.last.result(PATIENCE)
-        runner.stop(PATIENCE)
+        runner.last.result(LONG_TIMEOUT)
+        runner.stop(LONG_TIMEOUT)
         return weakref.ref(runner)
 
     ref = build()
@@ -304,7 +304,7 @@ def test_a_cycle_through_an_error_and_its_future_is_collected(runners: Runners) 
         future = runner.submit(gate.hold_then_raise, error)
         error.future = future
         gate.open()
-        assert future.exception(PATIENCE) is error
+        assert future.exception(LONG_TIMEOUT) is error
         return weakref.ref(error)
 
     ref = build()
@@ -338,10 +338,10 @@ def test_the_collector_may_run_at_any_moment(runners: Runners, gate: Gate) -> No
     gc.set_threshold(1)
     try:
         for i in range(300):
-            future: Any = runner.options(timeout=PATIENCE).submit(lambda _, x: [x], i)
+            future: Any = runner.options(timeout=LONG_TIMEOUT).submit(lambda _, x: [x], i)
             future.myself = future
             future.add_done_callback(lambda f: f)
-            assert future.result(PATIENCE) == [i]
+            assert future.result(LONG_TIMEOUT) == [i]
             runner.submit(gate.hold).cancel()
     finally:
         gc.set_threshold(*thresholds)
@@ -362,18 +362,18 @@ def work(runner: Runner[Resource], count: int) -> None:
     def fail(_resource: Resource) -> None:
         raise ValueError
 
-    urgent, once = runner.options(timeout=PATIENCE, name="urgent"), runner.options(once=True)
+    urgent, once = runner.options(timeout=LONG_TIMEOUT, name="urgent"), runner.options(once=True)
     for i in range(count // 10):
         futures: list[Future[Any]] = [runner.submit(lambda _, x: x, i) for _ in range(5)]
         futures += [urgent.submit(str), once.submit(fail), runner.submit(current_context_of)]
         runner.run_task(lambda _, x: x, i)
         runner.submit(repr).cancel()
         for future in futures:
-            future.exception(PATIENCE)
+            future.exception(LONG_TIMEOUT)
 
 
 def current_context_of(_resource: Resource) -> Context:
-    return current_context().child(timeout=PATIENCE)
+    return current_context().child(timeout=LONG_TIMEOUT)
 
 
 @pytest.mark.stress
@@ -402,7 +402,7 @@ def test_nothing_grows_with_the_number_of_runners(runners: Runners) -> None:
     def round_trips(count: int) -> tuple[int, int]:
         for _ in range(count):
             with Runner(runners.config(worker_count=2, resource_pool_size=1)) as runner:
-                runner.options(timeout=PATIENCE).queue_task(lambda _: None)
+                runner.options(timeout=LONG_TIMEOUT).queue_task(lambda _: None)
                 runner.run_task(lambda _: None)
         runners.factory.made.clear()
         return used("process"), len(list(Path("/proc/self/fd").iterdir()))
@@ -423,21 +423,21 @@ def test_nothing_grows_with_the_number_of_cancelled_tasks_and_contexts(
     runner.submit(gate.hold)
     gate.wait_for()
     survivor = runner.submit(lambda _: "still here")
-    expiring = runner.options(timeout=PATIENCE * 100)
+    expiring = runner.options(timeout=LONG_TIMEOUT * 100)
     root = Context()
 
     def round_trips(count: int) -> int:
         for _ in range(count):
             runner.submit(gate.hold, bytes(10)).cancel()
             expiring.submit(gate.hold).cancel()
-            root.child(timeout=PATIENCE)
+            root.child(timeout=LONG_TIMEOUT)
         return used("process")
 
     before = round_trips(20_000)
     assert round_trips(60_000) - before < 1_500_000
     assert runner.stats().queued_tasks == 1
     gate.open()
-    assert survivor.result(PATIENCE) == "still here"
+    assert survivor.result(LONG_TIMEOUT) == "still here"
 
 
 def test_a_waiting_thread_is_forgotten_when_it_gives_up(runners: Runners, gate: Gate) -> None:

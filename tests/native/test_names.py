@@ -18,7 +18,7 @@ from tasker import (
     _tasker,
     current_context,
 )
-from tests.native.support import Gate, LogBook, Runners
+from tests.native.support import Gate, LogCapture, Runners
 
 NASTY = "a\r\nERROR: all is lost\x1b[2J\u2028\u202eb\x00" + "c" * 5000
 SHOWN = r"a\r\nERROR: all is lost\u{1b}[2J\u{2028}\u{202e}b\u{0}ccc"
@@ -130,7 +130,7 @@ def test_a_failed_creation_names_the_class_of_its_error() -> None:
         Runner(Config(on_create=create, worker_count=1))
 
 
-def test_records_on_creation_begin_with_the_runners_name(runners: Runners, log: LogBook) -> None:
+def test_records_on_creation_begin_with_the_runners_name(runners: Runners, log: LogCapture) -> None:
     works = threading.Event()
     works.set()
 

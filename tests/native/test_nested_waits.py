@@ -11,11 +11,11 @@ import pytest
 
 from tasker import Config, Future, Priority, Runner, TaskTimeout, current_context
 from tests.native.support import (
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Broken,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -51,7 +51,7 @@ def test_the_inner_task_runs_at_once_on_the_same_resource(
         used.append((resource.number, threading.get_ident()))
         return wait(runner, inner)
 
-    assert runner.submit(outer).result(PATIENCE) == "done"
+    assert runner.submit(outer).result(LONG_TIMEOUT) == "done"
     assert len(used) == 2
     assert used[0] == used[1]
     assert runner.metrics().total_tasks_completed == 2
@@ -63,13 +63,13 @@ def test_a_task_submitted_by_somebody_else_is_run_too(runners: Runners) -> None:
     others: list[Future[int]] = []
 
     def outer(_resource: Resource) -> int:
-        assert handed.wait(PATIENCE)
+        assert handed.wait(LONG_TIMEOUT)
         return others[0].result()
 
     future = runner.submit(outer)
     others.append(runner.submit(lambda _: 42))
     handed.set()
-    assert future.result(PATIENCE) == 42
+    assert future.result(LONG_TIMEOUT) == 42
 
 
 def test_it_works_to_any_sensible_depth(runners: Runners) -> None:
@@ -78,7 +78,7 @@ def test_it_works_to_any_sensible_depth(runners: Runners) -> None:
     def down(_resource: Resource, depth: int) -> int:
         return 0 if depth == 0 else 1 + runner.queue_task(down, depth - 1)
 
-    assert runner.submit(down, 50).result(PATIENCE) == 50
+    assert runner.submit(down, 50).result(LONG_TIMEOUT) == 50
 
 
 def test_endless_depth_is_a_recursion_error(runners: Runners) -> None:
@@ -87,7 +87,7 @@ def test_endless_depth_is_a_recursion_error(runners: Runners) -> None:
     def down(_resource: Resource) -> None:
         runner.queue_task(down)
 
-    assert isinstance(runner.submit(down).exception(PATIENCE), RecursionError)
+    assert isinstance(runner.submit(down).exception(LONG_TIMEOUT), RecursionError)
     assert runner.queue_task(lambda _: "alive") == "alive"
 
 
@@ -101,7 +101,7 @@ def test_a_divide_and_conquer_never_stands_still(runners: Runners) -> None:
         halves = [runner.submit(total, half) for half in (numbers[:middle], numbers[middle:])]
         return sum(half.result() for half in halves)
 
-    assert runner.submit(total, list(range(64))).result(PATIENCE) == sum(range(64))
+    assert runner.submit(total, list(range(64))).result(LONG_TIMEOUT) == sum(range(64))
 
 
 def test_the_inner_tasks_error_is_its_own(runners: Runners) -> None:
@@ -190,7 +190,7 @@ def test_a_task_that_has_started_elsewhere_is_waited_for(runners: Runners, gate:
     with pytest.raises(TimeoutError):
         outer.result(MOMENT)
     gate.open()
-    assert outer.result(PATIENCE) == "done"
+    assert outer.result(LONG_TIMEOUT) == "done"
 
 
 def test_a_cancelled_task_is_not_run(runners: Runners) -> None:
@@ -213,7 +213,7 @@ def test_inner_tasks_are_counted_while_they_run(runners: Runners, gate: Gate) ->
     stats = runner.stats()
     assert (stats.queued_tasks, stats.running_tasks) == (0, 2)
     gate.open()
-    outer.result(PATIENCE)
+    outer.result(LONG_TIMEOUT)
 
 
 def test_the_room_in_a_bounded_queue_comes_back(runners: Runners) -> None:
@@ -242,7 +242,7 @@ def test_two_runners_that_wait_for_each_other_end_by_their_limits(runners: Runne
             one.options(timeout=MOMENT).queue_task(lambda _: ran.append("never"))
         return "came back"
 
-    assert one.submit(there).result(PATIENCE) == "came back"
+    assert one.submit(there).result(LONG_TIMEOUT) == "came back"
     assert ran == []
 
 
@@ -256,7 +256,7 @@ def test_a_task_never_runs_on_the_resource_of_another_runner(runners: Runners, i
     def outer(mine: str) -> list[str]:
         return [mine, other.run_task(lambda theirs: getattr(one, inner)(lambda mine: mine)), mine]
 
-    assert one.submit(outer).result(PATIENCE) == ["one", "one", "one"]
+    assert one.submit(outer).result(LONG_TIMEOUT) == ["one", "one", "one"]
     assert one.metrics().total_tasks_completed == 2
     assert other.metrics().total_tasks_completed == 1
 
@@ -270,13 +270,13 @@ def test_check_health_may_ask_the_runner_itself(runners: Runners) -> None:
         return True
 
     own.append(runners.start(check_health=check))
-    assert isinstance(own[0].submit(break_down).exception(PATIENCE), Broken)
+    assert isinstance(own[0].submit(break_down).exception(LONG_TIMEOUT), Broken)
     assert answers == [0]
 
 
 @pytest.mark.parametrize("hook", ["on_create", "on_destroy"])
 def test_a_hook_without_a_resource_never_stands_still(
-    runners: Runners, log: LogBook, hook: str
+    runners: Runners, log: LogCapture, hook: str
 ) -> None:
     own: list[Runner[Resource]] = []
     waited: list[BaseException] = []
@@ -301,8 +301,8 @@ def test_a_hook_without_a_resource_never_stands_still(
 
     fields = {"on_create": create, "on_destroy": destroy, "check_health": is_healthy}
     own.append(runners.start(**fields, max_retries=0))
-    assert isinstance(own[0].submit(break_down).exception(PATIENCE), Broken)
-    assert own[0].submit(lambda _: "alive").result(PATIENCE) == "alive"
+    assert isinstance(own[0].submit(break_down).exception(LONG_TIMEOUT), Broken)
+    assert own[0].submit(lambda _: "alive").result(LONG_TIMEOUT) == "alive"
     assert len(waited) == 1
     assert len(log.take()) == 1
 

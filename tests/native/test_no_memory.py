@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from tasker import Runner
-from tests.native.support import PATIENCE, Call, Gate, Resource, Runners
+from tests.native.support import (
+    LONG_TIMEOUT,
+    Broken,
+    Call,
+    Gate,
+    LogCapture,
+    Resource,
+    Runners,
+    eventually,
+)
 
 memory: Any = pytest.importorskip("_testcapi", reason="no way to have the interpreter run out")
 
@@ -23,6 +32,9 @@ pytestmark = [
     ),
 ]
 
+# More requests for memory than there are between the error of a task and its outcome.
+NOTED = 60
+
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 
 
@@ -31,6 +43,10 @@ def contexts() -> list[contextvars.Context]:
     """More contexts than the interpreter keeps in store, so that another one needs memory."""
     variable.set("set")
     return [contextvars.copy_context() for _ in range(300)]
+
+
+def ignore(_resource: object) -> None:
+    """A task function with a name that is there: that of a builtin is made when it is asked for."""
 
 
 def fails_at(nth: int, call: Callable[[], object]) -> bool:
@@ -50,7 +66,7 @@ def failures(runner: Runner[Resource], contexts: list[contextvars.Context]) -> i
     """How many requests for memory there are in a call. Each of them fails once."""
 
     def call() -> None:
-        runner.run_task(id)
+        runner.run_task(ignore)
 
     for nth in itertools.count():
         # One may have come back.
@@ -77,13 +93,13 @@ def test_a_call_that_fails_leaves_nothing_behind(
             copy_contextvars=copy_contextvars,
             **hooks,
         )
-        runner.run_task(id)
+        runner.run_task(ignore)
         failed = failures(runner, contexts)
         seen = runner.run_task(lambda _: variable.get("not set"))
         assert (seen == "set") is (copy_contextvars or not thread_bound)
         if not thread_bound:
             assert runner.stats().available_resources == 1
-        runner.stop(PATIENCE)
+        runner.stop(LONG_TIMEOUT)
         return failed
 
     # The copy of the context is one of the requests.
@@ -97,11 +113,37 @@ def test_a_call_that_fails_before_it_seeks_a_resource_is_not_counted(
     holder = Call(runner.run_task, gate.hold)
     gate.wait_for()
     # Leaves a future that can be used again: the copy of the context is the first request.
-    runners.start(resource_pool_size=1, thread_bound=False).run_task(id)
+    runners.start(resource_pool_size=1, thread_bound=False).run_task(ignore)
     contexts.extend(contextvars.copy_context() for _ in range(4))
-    assert fails_at(0, lambda: runner.run_task(id))
+    assert fails_at(0, lambda: runner.run_task(ignore))
     assert runner.stats().queued_tasks == 0
     gate.open()
     holder.result()
     assert runner.run_task(lambda _: variable.get()) == "set"
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
+
+
+def test_an_error_is_not_taken_for_unseen_where_no_note_of_it_could_be_made(
+    runners: Runners, log: LogCapture
+) -> None:
+    runner = runners.start()
+
+    def fail(_resource: Resource, nth: int) -> None:
+        memory.set_nomemory(nth, nth + 1)
+        raise Broken
+
+    def look(nth: int) -> None:
+        future = runner.submit(fail, nth)
+        try:
+            eventually(future.done)
+        except MemoryError:
+            # The request that failed was one of this thread's.
+            eventually(future.done)
+        finally:
+            memory.remove_mem_hooks()
+        assert isinstance(future.exception(), (Broken, MemoryError, SystemError))
+
+    for nth in range(NOTED):
+        look(nth)
+    runner.queue_task(id)
+    assert [record.getMessage() for record in log.rest()] == []

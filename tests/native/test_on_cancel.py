@@ -13,11 +13,11 @@ import pytest
 
 from tasker import Config, ConfigError, Context, Runner, TaskTimeout, current_context
 from tests.native.support import (
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Runners,
     eventually,
     worker_threads,
@@ -37,7 +37,7 @@ class Line:
 
     def wait(self, *_anything: object) -> None:
         """A task function: waits for its interrupt, and takes it away."""
-        assert self.interrupted.wait(PATIENCE), "nobody interrupted it"
+        assert self.interrupted.wait(LONG_TIMEOUT), "nobody interrupted it"
         self.interrupted.clear()
 
     def interrupt(self) -> None:
@@ -77,7 +77,7 @@ def test_a_time_limit_interrupts_what_runs_on_a_helper_thread(line: Runner[Line]
     with pytest.raises(TaskTimeout):
         line.options(timeout=LIMIT).queue_task(Line.wait)
     threads = line.queue_task(lambda line: line.interrupts)
-    assert [thread.name for thread in threads] == ["tasker-canceller"]
+    assert [thread.name for thread in threads] == ["tasker-1-canceller"]
 
 
 @pytest.mark.parametrize("end", ["request_cancel", "kill", "context"])
@@ -91,14 +91,14 @@ def test_every_kind_of_cancel_interrupts(line: Runner[Line], end: str) -> None:
         return len(line.interrupts)
 
     future = line.submit(task)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     ends: dict[str, Callable[[], object]] = {
         "request_cancel": future.request_cancel,
         "kill": line.kill,
         "context": contexts[0].cancel,
     }
     ends[end]()
-    assert future.result(PATIENCE) == 1
+    assert future.result(LONG_TIMEOUT) == 1
 
 
 @pytest.mark.parametrize("verb", ["run_task", "queue_task", "submit_many", "map"])
@@ -126,8 +126,8 @@ def test_items_of_a_map_without_a_limit_are_interrupted_by_a_kill(runners: Runne
         return len(line.interrupts)
 
     results = Call(list[int], runner.map(item, range(3)))
-    assert started.wait(PATIENCE)
-    runner.kill(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
+    runner.kill(LONG_TIMEOUT)
     assert results.result() == [0, 0, 1]
 
 
@@ -157,7 +157,7 @@ def test_it_is_called_once_for_each_attempt(line: Runner[Line]) -> None:
         line.wait()
         context.cancel()
         context.cancel("again")
-        assert context.wait(PATIENCE)
+        assert context.wait(LONG_TIMEOUT)
 
     future = line.options(timeout=LIMIT).submit(task)
     with pytest.raises(TaskTimeout):
@@ -186,12 +186,12 @@ def test_a_task_without_the_resource_does_not_interrupt_it(line: Runner[Line]) -
     def bare() -> None:
         context = current_context()
         told.set()
-        assert context.wait(PATIENCE)
+        assert context.wait(LONG_TIMEOUT)
 
     future = line.executor().submit(bare)
-    assert told.wait(PATIENCE)
+    assert told.wait(LONG_TIMEOUT)
     future.request_cancel()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     assert interrupts(line) == 0
 
 
@@ -213,7 +213,7 @@ def test_a_task_is_interrupted_that_was_told_before_it_was_entered(line: Runner[
     gate.open()
     eventually(future.running)
     future.request_cancel()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
 
 
 def test_the_worker_waits_for_a_call_under_way_before_it_goes_on(runners: Runners) -> None:
@@ -222,7 +222,7 @@ def test_the_worker_waits_for_a_call_under_way_before_it_goes_on(runners: Runner
 
     def hook(_: object) -> None:
         called.set()
-        assert release.wait(PATIENCE)
+        assert release.wait(LONG_TIMEOUT)
         order.append("hook")
 
     def note(word: str) -> Callable[[object], bool]:
@@ -245,15 +245,15 @@ def test_the_worker_waits_for_a_call_under_way_before_it_goes_on(runners: Runner
             )
         )
     )
-    first = runner.options(timeout=LIMIT).submit(lambda _: called.wait(PATIENCE))
+    first = runner.options(timeout=LIMIT).submit(lambda _: called.wait(LONG_TIMEOUT))
     second = runner.submit(note("next"))
     with pytest.raises(TaskTimeout):
         first.result()
-    assert called.wait(PATIENCE)
+    assert called.wait(LONG_TIMEOUT)
     time.sleep(MOMENT)
     assert order == []
     release.set()
-    second.result(PATIENCE)
+    second.result(LONG_TIMEOUT)
     runner.stop()
     assert order == ["hook", "reset", "validate", "next", "reset", "destroy"]
 
@@ -272,7 +272,7 @@ def test_a_lent_call_returns_after_the_call_that_is_under_way(runners: Runners) 
     )
     runner = runners.keep(Runner(config))
     with pytest.raises(TaskTimeout):
-        runner.options(timeout=LIMIT).run_task(lambda _: called.wait(PATIENCE))
+        runner.options(timeout=LIMIT).run_task(lambda _: called.wait(LONG_TIMEOUT))
     assert ended == [1]
 
 
@@ -298,7 +298,9 @@ def test_an_interrupted_task_is_followed_by_validate(runners: Runners) -> None:
         runner.stop()
 
 
-def test_an_error_of_it_is_logged_with_the_name_of_the_task(runners: Runners, log: LogBook) -> None:
+def test_an_error_of_it_is_logged_with_the_name_of_the_task(
+    runners: Runners, log: LogCapture
+) -> None:
     def hook(line: Line) -> None:
         line.interrupt()
         raise ValueError
@@ -312,7 +314,7 @@ def test_an_error_of_it_is_logged_with_the_name_of_the_task(runners: Runners, lo
 
 
 @pytest.mark.timing
-def test_one_that_hangs_delays_no_limit_and_no_other_one(runners: Runners, log: LogBook) -> None:
+def test_one_that_hangs_delays_no_limit_and_no_other_one(runners: Runners, log: LogCapture) -> None:
     log.overlook(OVERDUE)
     release = threading.Event()
     hung = threading.Event()
@@ -321,13 +323,13 @@ def test_one_that_hangs_delays_no_limit_and_no_other_one(runners: Runners, log: 
         if not hung.is_set():
             hung.set()
             line.interrupt()
-            assert release.wait(PATIENCE)
+            assert release.wait(LONG_TIMEOUT)
         line.interrupt()
 
     config = lines(on_cancel=hook, worker_count=3, max_worker_count=3)
     runner = runners.keep(Runner(config))
     first = runner.options(timeout=LIMIT, name="hung").submit(Line.wait)
-    assert hung.wait(PATIENCE)
+    assert hung.wait(LONG_TIMEOUT)
     delays = []
     for _ in range(5):
         begin = time.monotonic()
@@ -350,14 +352,14 @@ def test_the_outcome_does_not_wait_for_one_that_hangs(runners: Runners) -> None:
 
     def hook(line: Line) -> None:
         line.interrupt()
-        assert release.wait(PATIENCE)
+        assert release.wait(LONG_TIMEOUT)
 
     runner = runners.keep(Runner(lines(on_cancel=hook, logger=None)))
     started = threading.Event()
     future = runner.submit(begun, started)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     future.request_cancel()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     release.set()
 
 
@@ -366,7 +368,7 @@ def test_helpers_that_are_not_needed_leave_and_the_last_with_the_runner(runners:
 
     def hook(line: Line) -> None:
         line.interrupt()
-        assert release.wait(PATIENCE)
+        assert release.wait(LONG_TIMEOUT)
 
     def helpers() -> int:
         return sum(thread.name == "many-canceller" for thread in worker_threads("many"))
@@ -401,7 +403,7 @@ def test_a_runner_whose_helper_cannot_be_started_is_not_made(
 
 
 def test_without_a_thread_for_the_next_helper_calls_are_made_one_after_the_other(
-    runners: Runners, log: LogBook, monkeypatch: pytest.MonkeyPatch
+    runners: Runners, log: LogCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runners.keep(Runner(lines(worker_count=2)))
     start = threading.Thread.start
@@ -434,9 +436,9 @@ def test_it_may_kill_its_runner_and_ask_for_its_task(runners: Runners) -> None:
     runner = runners.keep(Runner(lines(on_cancel=hook)))
     started = threading.Event()
     future = runner.submit(begun, started)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     future.request_cancel()
-    future.result(PATIENCE)
+    future.result(LONG_TIMEOUT)
     assert isinstance(answers[0], RuntimeError)
 
 
@@ -480,7 +482,7 @@ def test_an_outer_task_is_not_interrupted_while_another_runs_inside_it(
     def outer(resource: Line) -> int:
         def inside(resource: Line) -> bool:
             entered.set()
-            assert told.wait(PATIENCE)
+            assert told.wait(LONG_TIMEOUT)
             return resource.interrupted.wait(MOMENT)
 
         assert not line.run_task(inside)
@@ -488,10 +490,10 @@ def test_an_outer_task_is_not_interrupted_while_another_runs_inside_it(
         return len(resource.interrupts)
 
     future = line.submit(outer)
-    assert entered.wait(PATIENCE)
+    assert entered.wait(LONG_TIMEOUT)
     future.request_cancel()
     told.set()
-    assert future.result(PATIENCE) == 1
+    assert future.result(LONG_TIMEOUT) == 1
 
 
 def test_an_inner_task_begins_after_a_call_under_way_on_the_outer_one(runners: Runners) -> None:
@@ -506,7 +508,7 @@ def test_an_inner_task_begins_after_a_call_under_way_on_the_outer_one(runners: R
     runner = runners.keep(Runner(config))
 
     def outer(_: object) -> None:
-        assert called.wait(PATIENCE)
+        assert called.wait(LONG_TIMEOUT)
         runner.run_task(lambda _: order.append("inner"))
 
     with pytest.raises(TaskTimeout):
@@ -526,15 +528,15 @@ def test_a_kill_does_not_wait_longer_than_it_says_for_one_that_hangs(
     def hook(line: Line) -> None:
         line.interrupt()
         called.set()
-        assert release.wait(PATIENCE)
+        assert release.wait(LONG_TIMEOUT)
 
     runner = runners.keep(Runner(lines(on_cancel=hook, thread_bound=thread_bound, logger=None)))
     started = threading.Event()
     call = Call(runner.run_task, begun, started)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     with pytest.raises(StopTimeout):
         runner.kill(LIMIT)
-    assert called.wait(PATIENCE)
+    assert called.wait(LONG_TIMEOUT)
     release.set()
     call.result()
 
@@ -546,7 +548,7 @@ def test_it_must_be_callable() -> None:
 
 def test_a_runner_without_it_starts_no_helper(runners: Runners) -> None:
     runner = runners.start(name="plain")
-    runner.options(timeout=PATIENCE).queue_task(lambda _: current_context().check())
+    runner.options(timeout=LONG_TIMEOUT).queue_task(lambda _: current_context().check())
     assert not [one for one in worker_threads("plain") if one.name.endswith("-canceller")]
 
 

@@ -8,14 +8,14 @@ import threading
 import pytest
 
 from tasker import Future, Priority, Runner
-from tests.native.support import PATIENCE, Broken, Call, Gate, Resource, Runners, is_healthy
+from tests.native.support import LONG_TIMEOUT, Broken, Call, Gate, Resource, Runners, is_healthy
 
 CLASSES = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 
 
 def finish(futures: list[Future[None]]) -> None:
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
 
 
 def held(runner: Runner[Resource], gate: Gate) -> None:
@@ -108,7 +108,7 @@ def test_a_retry_goes_to_the_front_of_its_own_class(runners: Runners) -> None:
 
     def flaky(_resource: Resource) -> None:
         if next(attempts) == 0:
-            assert everything_waits.wait(PATIENCE)
+            assert everything_waits.wait(LONG_TIMEOUT)
             raise Broken
         order.append("retry")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasker import Config, Context, Future, Runner, RunnerStopped
-from tests.native.support import PATIENCE, Call, Gate, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, Call, Gate, Resource, Runners, eventually
 
 
 class Garbage:
@@ -48,7 +48,9 @@ def settle(_runner: Runner[Resource]) -> None:
 CALLS: dict[str, Callable[[Runner[Resource]], object]] = {
     "submit": lambda runner: runner.submit(lambda _: None),
     "submit and cancel": lambda runner: runner.submit(lambda _: None).cancel(),
-    "submit with a limit": lambda runner: runner.options(timeout=PATIENCE).submit(lambda _: None),
+    "submit with a limit": lambda runner: runner.options(timeout=LONG_TIMEOUT).submit(
+        lambda _: None
+    ),
     "stats": lambda runner: runner.stats(),
     "metrics": lambda runner: runner.metrics(),
     "add_done_callback": call_back,
@@ -91,7 +93,7 @@ def test_a_destructor_may_meet_a_stopped_runner(runners: Runners) -> None:
             Garbage(submit)
 
     Call(work).result()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     Call(work).result()
     gc.collect()
     assert len(refused) >= 50
@@ -108,7 +110,7 @@ def test_an_argument_may_submit_when_it_dies(runners: Runners) -> None:
     for _ in range(5):
         runner.submit(lambda _, __: None, Parting())
     eventually(lambda: len(followers) == 5)
-    assert [future.result(PATIENCE) for future in followers] == ["follower"] * 5
+    assert [future.result(LONG_TIMEOUT) for future in followers] == ["follower"] * 5
 
 
 def test_an_argument_of_a_cancelled_task_may_submit_when_it_dies(
@@ -138,7 +140,7 @@ def test_a_result_nobody_wants_may_submit_when_it_dies(runners: Runners) -> None
 
     runner.submit(lambda _: Parting())
     eventually(lambda: followers)
-    assert followers[0].result(PATIENCE) == "follower"
+    assert followers[0].result(LONG_TIMEOUT) == "follower"
 
 
 def test_a_resource_may_use_the_runner_when_it_dies(runners: Runners) -> None:
@@ -151,7 +153,7 @@ def test_a_resource_may_use_the_runner_when_it_dies(runners: Runners) -> None:
 
     own: list[Runner[Parting]] = []
     own.append(runners.keep(Runner(Config(on_create=Parting, worker_count=1))))
-    own[0].stop(PATIENCE)
+    own[0].stop(LONG_TIMEOUT)
     assert states == ["stopping"]
 
 
@@ -170,7 +172,7 @@ def test_a_weak_reference_may_submit_when_its_object_dies(runners: Runners) -> N
     runner.submit(lambda _, __: None, thing)
     del thing
     eventually(lambda: followers)
-    assert followers[0].result(PATIENCE) == "follower"
+    assert followers[0].result(LONG_TIMEOUT) == "follower"
     assert ref() is None
 
 
@@ -199,6 +201,6 @@ def test_callbacks_and_cancels_may_be_nested_deeply(runners: Runners) -> None:
             future.cancel()
 
     first = runner.submit(lambda _: None)
-    first.result(PATIENCE)
+    first.result(LONG_TIMEOUT)
     first.add_done_callback(again)
     assert depth.value == 100

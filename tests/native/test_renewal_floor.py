@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasker import Config, Runner
-from tests.native.support import MOMENT, PATIENCE, Call, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, MOMENT, Call, Resource, Runners, eventually
 
 TASKS = 4
 
@@ -28,8 +28,8 @@ class Worn:
     def start(self, how: str, **fields: Any) -> Runner[Resource]:
         config = self._runners.config(**getattr(self, how)(), **fields)
         self._runner = self._runners.keep(Runner(config))
-        # The first ones were made before there was a runner to recycle.
-        self._runner.recycle()
+        # The first ones were made before there was a runner to renew them.
+        self._runner.renew()
         return self._runner
 
     def wait_until_quiet(self) -> int:
@@ -39,9 +39,9 @@ class Worn:
             time.sleep(MOMENT)
         return made
 
-    def _recycle(self) -> None:
+    def _renew(self) -> None:
         if self._runner is not None and self._runner.state == "running":
-            self._runner.recycle()
+            self._runner.renew()
 
     def by_age(self) -> dict[str, Any]:
         return {"max_resource_age": 1e-10}
@@ -53,32 +53,30 @@ class Worn:
 
         return {"max_resource_age": 0.01, "validate": validate, "validate_after_idle": 0.0}
 
-    def by_recycling_in_on_create(self) -> dict[str, Any]:
+    def by_renewing_in_on_create(self) -> dict[str, Any]:
         def create() -> Resource:
-            self._recycle()
+            self._renew()
             return self._runners.factory.create()
 
         return {"on_create": create}
 
-    def by_recycling_elsewhere_meanwhile(self) -> dict[str, Any]:
+    def by_renewing_elsewhere_meanwhile(self) -> dict[str, Any]:
         def create() -> Resource:
-            Call(self._recycle).result()
+            Call(self._renew).result()
             return self._runners.factory.create()
 
         return {"on_create": create}
 
-    def by_recycling_in_validate(self) -> dict[str, Any]:
+    def by_renewing_in_validate(self) -> dict[str, Any]:
         def validate(_resource: Resource) -> bool:
-            self._recycle()
+            self._renew()
             return True
 
         return {"validate": validate, "validate_after_idle": 0.0}
 
 
 HOWS = [name for name in vars(Worn) if name.startswith("by_")]
-AT_ONCE = [
-    how for how in HOWS if how.startswith(("by_age", "by_recycling_in_on", "by_recycling_e"))
-]
+AT_ONCE = [how for how in HOWS if how.startswith(("by_age", "by_renewing_in_on", "by_renewing_e"))]
 """Those whose resources are worn as soon as they are made."""
 
 
@@ -92,7 +90,7 @@ def number(resource: Resource, *_anything: object) -> int:
 
 
 def by_submit(runner: Runner[Resource]) -> list[int]:
-    return [future.result(PATIENCE) for future in [runner.submit(number) for _ in range(TASKS)]]
+    return [future.result(LONG_TIMEOUT) for future in [runner.submit(number) for _ in range(TASKS)]]
 
 
 def by_queue_task(runner: Runner[Resource]) -> list[int]:
@@ -158,28 +156,37 @@ def test_a_resource_that_wore_out_while_it_rested_never_serves(
 
 @pytest.mark.parametrize("verb", [by_queue_task, by_run_task, by_map])
 @pytest.mark.parametrize("thread_bound", [True, False], ids=["bound", "lent"])
-def test_a_resource_from_before_a_recycle_never_serves(
+def test_a_resource_from_before_a_renewal_never_serves(
     runners: Runners, verb: Verb, *, thread_bound: bool
 ) -> None:
     runner = runners.start(thread_bound=thread_bound)
     gate = threading.Event()
     if verb is by_run_task:
         # The base worker is not to have the turn to renew: they renew one after the other.
-        runner.submit(lambda _: gate.wait(PATIENCE))
+        runner.submit(lambda _: gate.wait(LONG_TIMEOUT))
         eventually(lambda: runner.stats().running_tasks == 1)
     for _ in range(100):
-        # One that was being made as the last round recycled may serve one task, and is renewed
+        # One that was being made as the last round renewed may serve one task, and is renewed
         # before the next: nothing is being made from then on.
         verb(runner)
         verb(runner)
         made = len(runners.factory.made)
-        runner.recycle()
+        runner.renew()
         assert verb(runner)[0] >= made
     gate.set()
 
 
 @pytest.mark.parametrize("how", AT_ONCE)
-@pytest.mark.parametrize("fields", [{}, {"worker_count": 2}, {"max_worker_count": 2}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"worker_count": 2},
+        {"max_worker_count": 2},
+        {"resource_pool_size": 1},
+        {"resource_pool_size": 1, "thread_bound": False},
+    ],
+)
 def test_resources_are_not_made_in_vain_while_nothing_waits(
     worn: Worn, how: str, fields: dict[str, int]
 ) -> None:
@@ -187,9 +194,27 @@ def test_resources_are_not_made_in_vain_while_nothing_waits(
     assert Call(worn.wait_until_quiet).result() <= 8
 
 
-def test_a_recycle_in_a_hook_of_one_runner_leaves_another_alone(runners: Runners) -> None:
+@pytest.mark.parametrize("how", [how for how in AT_ONCE if "renewing" in how])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"max_worker_count": 2},
+        {"resource_pool_size": 1},
+        {"resource_pool_size": 1, "thread_bound": False},
+    ],
+)
+def test_a_renewal_is_done_in_the_end_although_each_asks_for_the_next(
+    worn: Worn, how: str, fields: dict[str, int]
+) -> None:
+    runner = worn.start(how, **fields)
+    worn.wait_until_quiet()
+    assert runner.renew().result(LONG_TIMEOUT) >= 1
+
+
+def test_a_renewal_in_a_hook_of_one_runner_leaves_another_alone(runners: Runners) -> None:
     other = runners.start()
-    with Runner(Config(on_create=other.recycle, worker_count=1)) as runner:
+    with Runner(Config(on_create=lambda: [other.renew()], worker_count=1)) as runner:
         runner.queue_task(lambda _resource: None)
     assert other.queue_task(number) > 0
     assert runners.factory.made[-1].number == other.queue_task(number)

@@ -21,7 +21,7 @@ from unittest import mock
 import pytest
 
 from tasker import Future, QueueFull, RunnerStopped, ThreadPoolExecutor
-from tests.native.support import PATIENCE, Call, Gate, Runners
+from tests.native.support import LONG_TIMEOUT, Call, Gate, Runners
 
 Standard = concurrent.futures.ThreadPoolExecutor
 StandardFuture = concurrent.futures.Future
@@ -88,11 +88,11 @@ def test_each_task_has_the_span_of_its_call_and_not_of_the_first(executor: Pool)
     tracer = Tracer()
     with tracer.installed():
         tracer.span.name = "first"
-        assert executor.submit(tracer.current).result(PATIENCE) == "first"
+        assert executor.submit(tracer.current).result(LONG_TIMEOUT) == "first"
         tracer.span.name = "second"
-        assert executor.submit(tracer.current).result(PATIENCE) == "second"
+        assert executor.submit(tracer.current).result(LONG_TIMEOUT) == "second"
         del tracer.span.name
-        assert executor.submit(tracer.current).result(PATIENCE) is None
+        assert executor.submit(tracer.current).result(LONG_TIMEOUT) is None
 
 
 def test_arguments_pass_through_it(executor: Pool) -> None:
@@ -147,7 +147,7 @@ def test_it_is_passed_once_by_a_call_in_a_task(executor: Pool) -> None:
 
     with tracer.installed():
         tracer.span.name = "request"
-        assert executor.submit(outer).result(PATIENCE) == "request"
+        assert executor.submit(outer).result(LONG_TIMEOUT) == "request"
     assert tracer.calls == 2
 
 
@@ -179,7 +179,7 @@ with tasker.ThreadPoolExecutor(1) as pool:
     assert calls == [int]
 """
     command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_TIMEOUT)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -253,12 +253,12 @@ def test_callbacks_that_a_wrapper_adds_are_called_with_what_the_caller_gets(
         dropped = executor.submit(int)
         assert dropped.cancel()
         assert dropped.cancelled()
-        assert seen.get(timeout=PATIENCE) is dropped
+        assert seen.get(timeout=LONG_TIMEOUT) is dropped
         gate.open()
-        assert good.result(PATIENCE) == 8
-        assert isinstance(bad.exception(PATIENCE), ValueError)
-        seen.get(timeout=PATIENCE)
-        assert [seen.get(timeout=PATIENCE) for _ in "ab"] == [good, bad]
+        assert good.result(LONG_TIMEOUT) == 8
+        assert isinstance(bad.exception(LONG_TIMEOUT), ValueError)
+        seen.get(timeout=LONG_TIMEOUT)
+        assert [seen.get(timeout=LONG_TIMEOUT) for _ in "ab"] == [good, bad]
 
 
 def test_a_future_that_a_wrapper_keeps_is_what_the_caller_gets(executor: Any, gate: Gate) -> None:
@@ -275,7 +275,7 @@ def test_a_future_that_a_wrapper_keeps_is_what_the_caller_gets(executor: Any, ga
         assert futures[0].running()
         assert not futures[0].cancel()
         gate.open()
-        assert concurrent.futures.wait(futures, PATIENCE).done == set(kept)
+        assert concurrent.futures.wait(futures, LONG_TIMEOUT).done == set(kept)
         assert futures[1].result() == 8
 
 
@@ -287,7 +287,7 @@ def test_an_attribute_that_a_wrapper_sets_is_there(executor: Pool) -> None:
 
     with replaced(submit):
         future: Any = executor.submit(pow, 2, 3)
-        assert (future.request, future.result(PATIENCE)) == ("request", 8)
+        assert (future.request, future.result(LONG_TIMEOUT)) == ("request", 8)
 
 
 def test_a_wrapper_may_give_a_future_of_its_own(executor: Pool) -> None:
@@ -301,13 +301,13 @@ def test_a_wrapper_may_give_a_future_of_its_own(executor: Pool) -> None:
         # Nobody but the callback holds the future of the task.
         future = executor.submit(pow, 2, 3)
         gc.collect()
-        assert future.result(PATIENCE) == [8]
+        assert future.result(LONG_TIMEOUT) == [8]
 
 
 def test_a_wrapper_may_wait_for_the_task(executor: Pool) -> None:
     def submit(pool: Pool, fn: Callable[..., Any], /, *args: Any) -> StandardFuture[Any]:
         future: StandardFuture[Any] = ORIGINAL(pool, fn, *args)
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
         return future
 
     with replaced(submit):
@@ -325,9 +325,9 @@ def test_a_wrapper_may_submit_twice(executor: Pool) -> None:
     with replaced(submit):
         future = executor.submit(ran.release)
         assert isinstance(future, Future)
-        assert future.result(PATIENCE) is None
-        assert ran.acquire(timeout=PATIENCE)
-        assert ran.acquire(timeout=PATIENCE)
+        assert future.result(LONG_TIMEOUT) is None
+        assert ran.acquire(timeout=LONG_TIMEOUT)
+        assert ran.acquire(timeout=LONG_TIMEOUT)
 
 
 def test_a_wrapper_may_submit_nothing(executor: Pool) -> None:
@@ -385,7 +385,7 @@ def test_a_broken_pool_says_so() -> None:
 
     with Tracer().installed(), ThreadPoolExecutor(1, initializer=fail) as pool:
         with pytest.raises(BrokenThreadPool):
-            pool.submit(int).result(PATIENCE)
+            pool.submit(int).result(LONG_TIMEOUT)
         with pytest.raises(BrokenThreadPool, match="initializer failed"):
             pool.submit(int)
 
@@ -399,12 +399,12 @@ def test_nobody_holds_the_standards_lock_while_waiting_for_room(
         running = executor.submit(gate.hold)
         gate.wait_for()
         waiting = executor.submit(int)
-        late = Call(lambda: executor.submit(int).result(PATIENCE))
+        late = Call(lambda: executor.submit(int).result(LONG_TIMEOUT))
         with Standard(1) as other:
-            assert other.submit(pow, 2, 3).result(PATIENCE) == 8
+            assert other.submit(pow, 2, 3).result(LONG_TIMEOUT) == 8
         gate.open()
-        running.result(PATIENCE)
-        waiting.result(PATIENCE)
+        running.result(LONG_TIMEOUT)
+        waiting.result(LONG_TIMEOUT)
         assert late.result() == 0
 
 
@@ -420,7 +420,7 @@ def test_a_full_queue_refuses(runners: Runners, gate: Gate) -> None:
 
 
 def test_the_standard_body_itself_queues(executor: Pool) -> None:
-    assert ORIGINAL(executor, pow, 2, 3).result(PATIENCE) == 8
+    assert ORIGINAL(executor, pow, 2, 3).result(LONG_TIMEOUT) == 8
 
 
 def test_code_that_queues_by_hand_as_the_standard_does_it_works(executor: Any) -> None:
@@ -437,7 +437,7 @@ def test_code_that_queues_by_hand_as_the_standard_does_it_works(executor: Any) -
         executor._work_queue.put(item)
         executor._adjust_thread_count()
         assert not future.running()
-    assert future.result(PATIENCE) == 8
+    assert future.result(LONG_TIMEOUT) == 8
     executor._work_queue.put(None)
 
 

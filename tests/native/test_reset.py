@@ -10,11 +10,11 @@ import pytest
 
 from tasker import Future, current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
@@ -57,7 +57,7 @@ def test_it_runs_after_every_task_where_the_task_ran(
 def test_it_runs_after_a_task_that_failed(runners: Runners) -> None:
     resets = Resets()
     runner = runners.start(reset=resets)
-    assert isinstance(runner.submit(fail).exception(PATIENCE), ValueError)
+    assert isinstance(runner.submit(fail).exception(LONG_TIMEOUT), ValueError)
     eventually(lambda: len(resets.calls) == 1)
 
 
@@ -74,12 +74,12 @@ def test_the_next_task_finds_the_resource_reset(runners: Runners) -> None:
 
     runner = runners.start(reset=clean)
     futures = [runner.submit(leave_a_mess) for _ in range(20)]
-    assert not any(future.result(PATIENCE) for future in futures)
+    assert not any(future.result(LONG_TIMEOUT) for future in futures)
 
 
 def test_the_outcome_does_not_wait_for_it(runners: Runners, gate: Gate) -> None:
     future = runners.start(reset=gate.hold).submit(lambda _: "done")
-    assert future.result(PATIENCE) == "done"
+    assert future.result(LONG_TIMEOUT) == "done"
     gate.wait_for()
     gate.open()
 
@@ -87,7 +87,7 @@ def test_the_outcome_does_not_wait_for_it(runners: Runners, gate: Gate) -> None:
 @EVERYWHERE
 @pytest.mark.parametrize("verb", ["queue_task", "run_task"])
 def test_one_that_raises_has_the_resource_replaced(
-    runners: Runners, log: LogBook, verb: str, thread_bound: bool
+    runners: Runners, log: LogCapture, verb: str, thread_bound: bool
 ) -> None:
     calls: list[int] = []
 
@@ -106,7 +106,7 @@ def test_one_that_raises_has_the_resource_replaced(
     assert record.exc_info[0] is Broken
 
 
-def test_one_that_raises_changes_no_outcome(runners: Runners, log: LogBook) -> None:
+def test_one_that_raises_changes_no_outcome(runners: Runners, log: LogCapture) -> None:
     def reset(_resource: Resource) -> None:
         raise Broken
 
@@ -119,7 +119,7 @@ def test_one_that_raises_changes_no_outcome(runners: Runners, log: LogBook) -> N
 def test_a_bad_resource_is_not_reset(runners: Runners) -> None:
     resets = Resets()
     runner = runners.start(reset=resets, check_health=is_healthy, max_retries=1)
-    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     assert runner.queue_task(lambda resource: resource.number) == 2
     eventually(lambda: [number for number, _ in resets.calls] == [2])
 
@@ -182,7 +182,7 @@ WAITS: list[Callable[[Any], object]] = [
 @pytest.mark.parametrize("verb", ["queue_task", "run_task"])
 @pytest.mark.parametrize("wait", WAITS)
 def test_one_that_uses_its_runner_never_stands_still(
-    runners: Runners, log: LogBook, wait: Callable[[Any], object], verb: str, thread_bound: bool
+    runners: Runners, log: LogCapture, wait: Callable[[Any], object], verb: str, thread_bound: bool
 ) -> None:
     own: list[Any] = []
     done: list[Future[Any]] = []
@@ -198,6 +198,6 @@ def test_one_that_uses_its_runner_never_stands_still(
     own.append(runners.start(reset=reset, thread_bound=thread_bound))
     Call(getattr(own[0], verb), lambda _: None).result()
     eventually(lambda: done)
-    done[0].result(PATIENCE)
-    own[0].stop(PATIENCE)
+    done[0].result(LONG_TIMEOUT)
+    own[0].stop(LONG_TIMEOUT)
     log.rest()

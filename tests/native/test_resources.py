@@ -12,11 +12,11 @@ import pytest
 
 from tasker import Config, Runner, StopTimeout
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Factory,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
@@ -32,7 +32,7 @@ def is_used_at_home(resource: Resource) -> bool:
 def test_every_task_runs_on_its_resources_own_thread(runners: Runners) -> None:
     runner = runners.start(worker_count=3)
     futures = [runner.submit(is_used_at_home) for _ in range(50)]
-    assert all(future.result(PATIENCE) for future in futures)
+    assert all(future.result(LONG_TIMEOUT) for future in futures)
     assert all(runner.run_task(is_used_at_home) for _ in range(5))
 
 
@@ -62,14 +62,14 @@ def test_sqlite_with_its_thread_check_simply_works(tmp_path: object) -> None:
 def test_stop_destroys_every_resource(runners: Runners) -> None:
     runner = runners.start(worker_count=3, resource_pool_size=2)
     runner.run_task(is_used_at_home)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert len(runners.factory.made) == 5
     assert runners.factory.alive == []
 
 
 def test_kill_destroys_every_resource(runners: Runners) -> None:
     runner = runners.start(worker_count=3, resource_pool_size=2)
-    runner.kill(PATIENCE)
+    runner.kill(LONG_TIMEOUT)
     assert len(runners.factory.made) == 5
     assert runners.factory.alive == []
 
@@ -106,7 +106,7 @@ def test_a_bad_resource_is_destroyed_before_the_next_is_made(runners: Runners) -
     assert len({resource.thread for resource in runners.factory.made}) == 1
 
 
-def test_an_on_destroy_that_fails_is_logged_and_the_others_still_run(log: LogBook) -> None:
+def test_an_on_destroy_that_fails_is_logged_and_the_others_still_run(log: LogCapture) -> None:
     gone: list[int] = []
 
     def destroy(number: int) -> None:
@@ -115,7 +115,7 @@ def test_an_on_destroy_that_fails_is_logged_and_the_others_still_run(log: LogBoo
 
     numbers = iter(range(10))
     runner = Runner(Config(on_create=lambda: next(numbers), on_destroy=destroy, worker_count=3))
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert sorted(gone) == [0, 1, 2]
     records = log.take(3)
     assert len(records) == 3
@@ -146,7 +146,7 @@ def test_none_is_a_resource_too(runners: Runners) -> None:
         Runner(Config(on_create=lambda: None, on_destroy=gone.append, worker_count=1))
     )
     assert runner.queue_task(lambda resource: resource is None)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert gone == [None]
 
 
@@ -167,6 +167,6 @@ def test_the_resource_of_a_context_manager_is_left_on_its_thread(runners: Runner
         runner.queue_task(break_down)
     assert runner.queue_task(is_used_at_home)
     assert runner.run_task(is_used_at_home)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert len(factory.made) >= 5
     factory.check()

@@ -11,11 +11,11 @@ import pytest
 
 from tasker import Future, Runner, TaskTimeout, current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
@@ -69,7 +69,7 @@ def test_a_resource_found_bad_is_never_used_again(runners: Runners) -> None:
         return i
 
     futures = [runner.submit(flaky, i) for i in range(60)]
-    assert [future.result(PATIENCE) for future in futures] == list(range(60))
+    assert [future.result(LONG_TIMEOUT) for future in futures] == list(range(60))
     assert len(found_bad) == 40
 
 
@@ -146,7 +146,7 @@ def raise_arithmetic_error(_error: BaseException) -> bool:
 
 @pytest.mark.parametrize("check", [raise_arithmetic_error, lambda _: NoTruth()])
 def test_a_check_that_raises_replaces_the_resource_and_does_not_retry(
-    runners: Runners, log: LogBook, check: Callable[[BaseException], bool]
+    runners: Runners, log: LogCapture, check: Callable[[BaseException], bool]
 ) -> None:
     runner = runners.start(check_health=check)
     flaky = Flaky(failures=1)
@@ -189,7 +189,7 @@ def test_check_health_is_asked_about_every_kind_of_error(
     def fail(_resource: Resource) -> None:
         raise error
 
-    assert runner.submit(fail).exception(PATIENCE) is error
+    assert runner.submit(fail).exception(LONG_TIMEOUT) is error
     assert asked == [error]
 
 
@@ -222,7 +222,7 @@ def test_a_once_task_still_has_its_bad_resource_replaced(runners: Runners) -> No
 def test_workers_outlive_their_resources(runners: Runners) -> None:
     runner = runners.start(worker_count=2, check_health=is_healthy, max_retries=0)
     for _ in range(10):
-        assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+        assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     assert runner.queue_task(lambda _: "ok") == "ok"
     assert runner.stats().active_workers == 2
     assert len({resource.thread for resource in runners.factory.made}) <= 2
@@ -237,8 +237,8 @@ def test_a_backlog_behind_failing_tasks_is_served(runners: Runners) -> None:
         return i
 
     futures = [runner.submit(flaky, i) for i in range(40)]
-    assert [future.result(PATIENCE) for future in futures[::2]] == list(range(0, 40, 2))
-    assert all(isinstance(future.exception(PATIENCE), Broken) for future in futures[1::2])
+    assert [future.result(LONG_TIMEOUT) for future in futures[::2]] == list(range(0, 40, 2))
+    assert all(isinstance(future.exception(LONG_TIMEOUT), Broken) for future in futures[1::2])
 
 
 class Unusual(BaseException):
@@ -247,7 +247,7 @@ class Unusual(BaseException):
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), Unusual()])
 def test_a_replacement_that_fails_is_tried_again(
-    runners: Runners, log: LogBook, error: BaseException
+    runners: Runners, log: LogCapture, error: BaseException
 ) -> None:
     failures = itertools.count()
 
@@ -264,7 +264,7 @@ def test_a_replacement_that_fails_is_tried_again(
     assert record.exc_info[1] is error
 
 
-def test_a_retry_waits_as_a_queued_task(runners: Runners, log: LogBook) -> None:
+def test_a_retry_waits_as_a_queued_task(runners: Runners, log: LogCapture) -> None:
     tried, up = threading.Event(), threading.Event()
 
     def create() -> Resource:
@@ -275,13 +275,13 @@ def test_a_retry_waits_as_a_queued_task(runners: Runners, log: LogBook) -> None:
 
     runner = runners.start(on_create=create, check_health=is_healthy)
     future = runner.submit(Flaky(failures=1))
-    assert tried.wait(PATIENCE)
+    assert tried.wait(LONG_TIMEOUT)
     assert runner.stats().queued_tasks == 1
     assert (future.running(), future.done()) == (True, False)
     assert runner.stats().running_tasks == 0
     assert not future.cancel()
     up.set()
-    assert future.result(PATIENCE) == 2
+    assert future.result(LONG_TIMEOUT) == 2
     assert len(log.take()) == 1
 
 
@@ -292,12 +292,12 @@ def test_every_worker_down_at_once_comes_back(runners: Runners) -> None:
     def all_fail_first(_resource: Resource) -> int:
         attempt = current_context().attempt
         if attempt == 1:
-            together.wait(PATIENCE)
+            together.wait(LONG_TIMEOUT)
             raise Broken
         return attempt
 
     futures = [runner.submit(all_fail_first) for _ in range(4)]
-    assert [future.result(PATIENCE) for future in futures] == [2] * 4
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [2] * 4
     eventually(lambda: len(runners.factory.made) == 8)
 
 
@@ -346,7 +346,7 @@ def test_an_outage_that_meets_all_workers_at_once_costs_one_attempt(
     for _ in range(10):
         outage.strike()
         futures = [runner.submit(outage.use) for _ in range(tasks)]
-        assert {future.result(PATIENCE) for future in futures} <= {1, 2}
+        assert {future.result(LONG_TIMEOUT) for future in futures} <= {1, 2}
     assert runner.metrics().total_tasks_retried >= 10
 
 
@@ -385,13 +385,13 @@ def test_a_retry_waits_for_its_worker_while_others_idle(held: Held, gate: Gate) 
     assert runner.metrics().total_tasks_retried == 1
     assert not future.done()
     gate.open()
-    assert future.result(PATIENCE) == 2
+    assert future.result(LONG_TIMEOUT) == 2
 
 
 def test_a_retry_is_taken_where_a_task_has_ended_well_since(held: Held, gate: Gate) -> None:
     runner, future = held()
     assert runner.queue_task(lambda resource: resource.number) in {0, 1, 2}
-    assert future.result(PATIENCE) == 2
+    assert future.result(LONG_TIMEOUT) == 2
     gate.open()
 
 
@@ -408,7 +408,7 @@ def test_stop_finishes_a_held_retry(held: Held, gate: Gate) -> None:
 def test_kill_gives_a_held_retry_its_last_error(held: Held, gate: Gate) -> None:
     runner, future = held()
     kill = Call(runner.kill)
-    assert isinstance(future.exception(PATIENCE), Broken)
+    assert isinstance(future.exception(LONG_TIMEOUT), Broken)
     gate.open()
     assert kill.result() == []
 
@@ -416,14 +416,14 @@ def test_kill_gives_a_held_retry_its_last_error(held: Held, gate: Gate) -> None:
 def test_a_request_ends_a_held_retry(held: Held, gate: Gate) -> None:
     runner, future = held()
     assert future.request_cancel("not needed")
-    assert isinstance(future.exception(PATIENCE), Broken)
+    assert isinstance(future.exception(LONG_TIMEOUT), Broken)
     assert runner.stats().queued_tasks == 0
     gate.open()
 
 
 def test_a_limit_ends_a_held_retry(held: Held, gate: Gate) -> None:
     runner, future = held(timeout=0.1)
-    assert isinstance(future.exception(PATIENCE), TaskTimeout)
+    assert isinstance(future.exception(LONG_TIMEOUT), TaskTimeout)
     assert runner.stats().queued_tasks == 0
     gate.open()
 

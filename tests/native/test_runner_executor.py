@@ -22,7 +22,7 @@ from tasker import (
     TaskCancelled,
     _executor,
 )
-from tests.native.support import PATIENCE, Broken, Call, Gate, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, Broken, Call, Gate, Resource, Runners, eventually
 
 
 def give(*args: object, **kwargs: object) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -117,8 +117,33 @@ def test_shutdown_waits_for_a_submit_that_waits_for_room(runners: Runners, gate:
 
 def test_shutdown_on_a_worker_does_not_wait_for_itself(runners: Runners) -> None:
     executor = runners.start().executor()
-    executor.submit(executor.shutdown).result(PATIENCE)
+    executor.submit(executor.shutdown).result(LONG_TIMEOUT)
     assert executor._shutdown
+
+
+@pytest.mark.parametrize("given", [1, "yes", 0, None])
+def test_shutdown_takes_any_truth_value(runners: Runners, gate: Gate, given: Any) -> None:
+    executor = runners.start().executor()
+    executor.submit(gate.hold, None)
+    gate.wait_for()
+    waiting, closing = executor.submit(int), Call(executor.shutdown, given, cancel_futures=given)
+    eventually(lambda: executor._shutdown)
+    if given:
+        eventually(waiting.cancelled)
+        closing.wait_until_blocked()
+    else:
+        closing.result()
+        assert not waiting.cancelled()
+    gate.open()
+    closing.result()
+
+
+def test_it_tells_how_many_workers_the_runner_may_have_now(runners: Runners) -> None:
+    runner = runners.start()
+    executor = runner.executor()
+    assert executor._max_workers == 1
+    runner.resize(worker_count=3)
+    assert executor._max_workers == 3
 
 
 def test_it_keeps_its_runner_alive(runners: Runners) -> None:
@@ -128,7 +153,7 @@ def test_it_keeps_its_runner_alive(runners: Runners) -> None:
     assert executor.submit(int).result() == 0
     kept = gone()
     assert kept is not None
-    kept.stop(PATIENCE)
+    kept.stop(LONG_TIMEOUT)
 
 
 def test_it_obeys_the_bound_of_the_queue(runners: Runners, gate: Gate) -> None:
@@ -146,7 +171,7 @@ def test_it_obeys_the_bound_of_the_queue(runners: Runners, gate: Gate) -> None:
 def test_a_stopped_runner_refuses_its_calls(runners: Runners) -> None:
     runner = runners.start()
     executor = runner.executor()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert executor._shutdown
     with pytest.raises(RunnerStopped, match="cannot schedule new futures after shutdown"):
         executor.submit(int)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Factory,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
@@ -47,7 +47,7 @@ def test_workers_are_hired_for_what_waits_when_the_last_one_asleep_wakes_up(
         together = threading.Barrier(tasks)
 
         def meet(*_: object, together: threading.Barrier = together) -> None:
-            together.wait(PATIENCE)
+            together.wait(LONG_TIMEOUT)
 
         def asubmit_all(meet: Callable[..., None] = meet) -> None:
             async def gather() -> None:
@@ -58,10 +58,10 @@ def test_workers_are_hired_for_what_waits_when_the_last_one_asleep_wakes_up(
         match verb:
             case "submit":
                 for future in [runner.submit(meet) for _ in range(tasks)]:
-                    future.result(PATIENCE)
+                    future.result(LONG_TIMEOUT)
             case "submit_many":
                 for future in runner.submit_many(meet, range(tasks)):
-                    future.result(PATIENCE)
+                    future.result(LONG_TIMEOUT)
             case "asubmit":
                 asubmit_all()
             case _:
@@ -75,7 +75,7 @@ def test_a_run_task_inside_a_task_keeps_nobody_from_being_hired(
     runner = runners.start(max_worker_count=2, burst_interval=OFTEN, thread_bound=thread_bound)
     runner.submit(lambda _: runner.run_task(gate.hold))
     gate.wait_for()
-    assert runner.submit(lambda _: "served").result(PATIENCE) == "served"
+    assert runner.submit(lambda _: "served").result(LONG_TIMEOUT) == "served"
 
 
 def test_without_leave_nobody_is_hired(runners: Runners, gate: Gate) -> None:
@@ -106,7 +106,7 @@ def test_the_limit_holds_for_those_still_being_equipped(runners: Runners, gate: 
     gate.wait_for(3)
     gate.open()
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert len(runners.factory.made) == 3
 
 
@@ -116,7 +116,7 @@ def test_an_idle_burst_worker_leaves_and_base_workers_stay(runners: Runners, gat
     gate.wait_for(4)
     gate.open()
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     eventually(lambda: runner.stats().burst_workers == 0)
     eventually(lambda: len(runners.factory.alive) == 1)
     assert runner.stats().base_workers == runner.stats().active_workers == 1
@@ -131,7 +131,7 @@ def test_a_busy_burst_worker_stays(runners: Runners, gate: Gate) -> None:
         futures[0].result(5 * OFTEN)
     assert runner.stats().burst_workers == 1
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [0, 1]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [0, 1]
 
 
 def test_burst_workers_end_with_the_runner(runners: Runners, gate: Gate) -> None:
@@ -150,7 +150,7 @@ def test_burst_workers_end_with_the_runner(runners: Runners, gate: Gate) -> None
 def test_failing_tasks_are_no_reason_to_grow(runners: Runners) -> None:
     runner = runners.start(max_worker_count=4, burst_interval=OFTEN, check_health=is_healthy)
     for _ in range(20):
-        assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+        assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     runner.queue_task(lambda _: None)
     eventually(lambda: runner.stats().burst_workers == 0 or runner.stats().queued_tasks == 0)
     assert runner.stats().active_workers <= 4
@@ -169,7 +169,7 @@ def test_run_task_is_no_reason_to_grow(runners: Runners, gate: Gate) -> None:
 
 
 def test_a_burst_worker_that_cannot_be_equipped_costs_no_task(
-    runners: Runners, log: LogBook, gate: Gate
+    runners: Runners, log: LogCapture, gate: Gate
 ) -> None:
     def create() -> Resource:
         if runners.factory.made:
@@ -180,11 +180,11 @@ def test_a_burst_worker_that_cannot_be_equipped_costs_no_task(
     futures = [runner.submit(gate.hold_then_return, i) for i in range(5)]
     log.take()
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == list(range(5))
+    assert [future.result(LONG_TIMEOUT) for future in futures] == list(range(5))
 
 
 def test_a_thread_that_cannot_start_costs_no_task(
-    runners: Runners, log: LogBook, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    runners: Runners, log: LogCapture, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runners.start(max_worker_count=2, burst_interval=OFTEN)
     runner.submit(gate.hold)
@@ -201,15 +201,15 @@ def test_a_thread_that_cannot_start_costs_no_task(
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     future = runner.submit(lambda _: "served")
-    assert refused.wait(PATIENCE)
+    assert refused.wait(LONG_TIMEOUT)
     monkeypatch.undo()
-    assert future.result(PATIENCE) == "served"
+    assert future.result(LONG_TIMEOUT) == "served"
     assert runner.stats().burst_workers == 1
     log.rest()
 
 
 def test_threads_that_cannot_start_are_logged_once(
-    runners: Runners, log: LogBook, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    runners: Runners, log: LogCapture, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = runners.start(max_worker_count=2, burst_interval=0.001)
     runner.submit(gate.hold)
@@ -227,11 +227,11 @@ def test_threads_that_cannot_start_are_logged_once(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     future = runner.submit(lambda _: "served")
     for _ in range(5):
-        assert tried.acquire(timeout=PATIENCE)
+        assert tried.acquire(timeout=LONG_TIMEOUT)
     (record,) = log.take()
     assert "no thread could be started" in record.getMessage()
     monkeypatch.undo()
-    assert future.result(PATIENCE) == "served"
+    assert future.result(LONG_TIMEOUT) == "served"
     gate.open()
 
 
@@ -242,7 +242,7 @@ def test_it_does_not_flap(runners: Runners) -> None:
     end = time.monotonic() + 0.7
     while time.monotonic() < end:
         for future in [runner.submit(lambda _: time.sleep(0.005)) for _ in range(12)]:
-            future.result(PATIENCE)
+            future.result(LONG_TIMEOUT)
     assert len(factory.made) <= 6
 
 
@@ -254,8 +254,8 @@ def test_every_task_runs_once_while_workers_come_and_go(runners: Runners) -> Non
     for i in range(600):
         futures.append(runner.submit(lambda _, i: (time.sleep(0.001), ran.append(i)), i))
         if i % 50 == 0:
-            futures[-1].result(PATIENCE)
+            futures[-1].result(LONG_TIMEOUT)
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert sorted(ran) == list(range(600))
     eventually(lambda: runner.stats().active_workers == 1)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tasker import ResourceCreationError, Runner, StopTimeout
-from tests.native.support import FREE_THREADED, PATIENCE, Call, Gate, Runners
+from tests.native.support import FREE_THREADED, LONG_TIMEOUT, Call, Gate, Runners
 
 HERE = Path(__file__).name
 LATE_STOPS = str(Path(__file__).parents[1] / "lifecycle" / "late_stops.py")
@@ -65,7 +65,7 @@ def test_a_caller_that_has_left_is_shown_no_more(runners: Runners, gate: Gate) -
     runner.submit(gate.hold)
     gate.wait_for()
     (task,) = running(runner).running
-    assert task.worker == "tasker-worker-1"
+    assert task.worker == "tasker-1-worker-1"
 
 
 @with_the_gil
@@ -176,7 +176,7 @@ def test_a_start_that_hangs_names_nobody_who_is_ready(runners: Runners, gate: Ga
 def test_stops_that_run_out_of_time_do_so_in_time_whatever_is_collected(count: int) -> None:
     program = [sys.executable, "-X", "faulthandler", LATE_STOPS, str(count)]
     ended = subprocess.run(
-        program, capture_output=True, text=True, timeout=PATIENCE * count / 500, check=False
+        program, capture_output=True, text=True, timeout=LONG_TIMEOUT * count / 500, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith(f"done {count} ")

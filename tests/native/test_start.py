@@ -11,17 +11,17 @@ import pytest
 
 from tasker import Config, ConfigError, Context, ResourceCreationError, Runner, RunnerStopped
 from tests.native.support import (
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Call,
     Factory,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
     eventually,
-    worker_threads,
+    runner_threads,
 )
 
 
@@ -64,7 +64,7 @@ def test_a_subclass_may_extend_how_it_is_made(runners: Runners) -> None:
             super().__init__(config, timeout=timeout)
             self.served = self.queue_task(lambda resource: resource.number)
 
-    labelled = Labelled(runners.config(), "a label", timeout=PATIENCE)
+    labelled = Labelled(runners.config(), "a label", timeout=LONG_TIMEOUT)
     runners.keep(labelled)
     assert (labelled.label, labelled.queue_task(lambda _: 7)) == ("a label", 7)
     small = Small(runners.config())
@@ -74,12 +74,12 @@ def test_a_subclass_may_extend_how_it_is_made(runners: Runners) -> None:
 
 def test_resources_are_made_at_the_same_time(runners: Runners) -> None:
     barrier = threading.Barrier(4)
-    runners.keep(Runner(Config(on_create=lambda: barrier.wait(PATIENCE), worker_count=4)))
+    runners.keep(Runner(Config(on_create=lambda: barrier.wait(LONG_TIMEOUT), worker_count=4)))
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError("db down"), Unusual("odd")])
 def test_a_failed_creation_is_the_cause_of_the_constructors_error(
-    log: LogBook, error: BaseException
+    log: LogCapture, error: BaseException
 ) -> None:
     def create() -> None:
         raise error
@@ -96,7 +96,7 @@ def test_when_one_creation_fails_the_others_are_destroyed() -> None:
     three_are_made = threading.Barrier(4)
 
     def create() -> object:
-        if three_are_made.wait(PATIENCE) == 0:
+        if three_are_made.wait(LONG_TIMEOUT) == 0:
             raise ConnectionRefusedError
         return factory.create()
 
@@ -104,7 +104,7 @@ def test_when_one_creation_fails_the_others_are_destroyed() -> None:
         start(factory, 4, on_create=create)
     assert len(factory.made) <= 3
     factory.check()
-    assert worker_threads() == []
+    assert runner_threads() == []
 
 
 def test_a_hung_creation_is_abandoned_and_destroyed_when_it_returns() -> None:
@@ -119,15 +119,15 @@ def test_a_hung_creation_is_abandoned_and_destroyed_when_it_returns() -> None:
     with pytest.raises(ResourceCreationError, match=r"not all created within 0\.05 s"):
         Runner(Config(on_create=create, on_destroy=factory.destroy, worker_count=2), timeout=0.05)
     gate.open()
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
     assert len(factory.made) == 2
     factory.check()
 
 
 def test_the_time_limit_is_no_minimum(runners: Runners) -> None:
     began = time.monotonic()
-    runners.keep(Runner(runners.config(), timeout=PATIENCE))
-    assert time.monotonic() - began < PATIENCE / 2
+    runners.keep(Runner(runners.config(), timeout=LONG_TIMEOUT))
+    assert time.monotonic() - began < LONG_TIMEOUT / 2
 
 
 def test_a_thread_that_cannot_start_is_a_failed_creation(
@@ -150,7 +150,7 @@ def test_a_thread_that_cannot_start_is_a_failed_creation(
         start(factory, 4)
     assert str(raised.value.__cause__) == "can't start new thread"
     factory.check()
-    assert worker_threads() == []
+    assert runner_threads() == []
 
 
 def test_ctrl_c_during_the_start_leaves_nothing_behind() -> None:
@@ -169,7 +169,7 @@ def test_ctrl_c_during_the_start_leaves_nothing_behind() -> None:
         start(factory, 2, on_create=create)
     interrupter.result()
     gate.open()
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
     factory.check()
 
 
@@ -202,11 +202,11 @@ def test_ctrl_c_while_a_failed_start_is_cleaned_up_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt):
         start(factory, 2, on_create=create)
     gate.open()
-    eventually(lambda: worker_threads() == [])
+    eventually(lambda: runner_threads() == [])
     factory.check()
 
 
-def test_destroying_what_a_failed_start_left_may_fail_too(log: LogBook) -> None:
+def test_destroying_what_a_failed_start_left_may_fail_too(log: LogCapture) -> None:
     made = threading.Event()
     is_first = threading.Semaphore(1)
 
@@ -214,7 +214,7 @@ def test_destroying_what_a_failed_start_left_may_fail_too(log: LogBook) -> None:
         if is_first.acquire(blocking=False):
             made.set()
             return "resource"
-        assert made.wait(PATIENCE)
+        assert made.wait(LONG_TIMEOUT)
         raise ConnectionRefusedError
 
     def destroy(_resource: str) -> None:
@@ -246,7 +246,7 @@ def test_an_already_cancelled_context_starts_a_runner_that_ends(runners: Runners
     runner = runners.start(context=context)
     with pytest.raises(RunnerStopped):
         runner.submit(print)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert runner.state == "stopped"
 
 
@@ -255,7 +255,7 @@ def test_runners_come_and_go_on_many_threads() -> None:
     def storm() -> None:
         for _ in range(20):
             with Runner(Config(on_create=object, worker_count=2)) as runner:
-                assert runner.submit(lambda _: 1).result(PATIENCE) == 1
+                assert runner.submit(lambda _: 1).result(LONG_TIMEOUT) == 1
 
     for call in at_once(4, storm):
         call.result()

@@ -20,12 +20,12 @@ from tasker import (
     TaskCancelled,
 )
 from tests.native.support import (
+    LONG_TIMEOUT,
     MOMENT,
-    PATIENCE,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -46,6 +46,27 @@ def test_it_finishes_what_was_accepted(runners: Runners, gate: Gate) -> None:
     stop.result()
     assert [future.result(0) for future in futures] == [0, 1, 2, 3, 4]
     assert runner.state == "stopped"
+
+
+def test_all_who_stop_wait_for_the_threads(
+    runners: Runners, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = runners.start()
+    delete = threading.Thread._delete  # type: ignore[attr-defined]
+
+    def linger(thread: threading.Thread) -> None:
+        if thread.name.startswith(f"{runner.name}-"):
+            gate.hold()
+        delete(thread)
+
+    monkeypatch.setattr(threading.Thread, "_delete", linger)
+    stops = [Call(runner.stop) for _ in range(3)]
+    gate.wait_for()
+    for stop in stops:
+        stop.wait_until_blocked()
+    gate.open()
+    for stop in stops:
+        stop.result()
 
 
 def test_it_refuses_from_its_beginning_on(runners: Runners, gate: Gate) -> None:
@@ -103,7 +124,7 @@ def test_it_waits_for_a_resource_that_is_being_made_and_serves_with_it(
         return runners.factory.create()
 
     runner = runners.start(on_create=create, check_health=is_healthy, max_retries=0)
-    assert isinstance(runner.submit(break_down).exception(PATIENCE), Broken)
+    assert isinstance(runner.submit(break_down).exception(LONG_TIMEOUT), Broken)
     gate.wait_for()
     waiting = runner.submit(lambda resource: resource.number)
     stop = Call(runner.stop)
@@ -149,7 +170,7 @@ def test_one_that_takes_too_long_raises_in_time_and_names_what_runs(
     assert isinstance(raised.value, TimeoutError)
     (task,) = raised.value.running
     assert (task.name, task.worker) == ("backup", "app-worker-1")
-    assert MOMENT <= task.age < PATIENCE
+    assert MOMENT <= task.age < LONG_TIMEOUT
     assert '"backup" (' in str(raised.value)
     assert raised.value.dropped == []
     assert runner.state == "stopping"
@@ -165,7 +186,7 @@ def test_a_limit_of_nothing_begins_the_shutdown(
     with pytest.raises(StopTimeout):
         runner.stop(timeout)
     gate.open()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_after_a_stop_that_timed_out_kill_works(runners: Runners, gate: Gate) -> None:
@@ -176,7 +197,7 @@ def test_after_a_stop_that_timed_out_kill_works(runners: Runners, gate: Gate) ->
     with pytest.raises(StopTimeout):
         runner.stop(timeout=0)
     kill = Call(runner.kill)
-    waiting.exception(PATIENCE)
+    waiting.exception(LONG_TIMEOUT)
     gate.open()
     assert [task.fn for task in kill.result()] == [gate.hold]
     assert running.result(0) is None
@@ -197,12 +218,12 @@ def test_a_task_may_stop_its_own_runner(runners: Runners) -> None:
 
     def stop(_resource: Resource) -> str:
         runner.stop()
-        runner.stop(timeout=PATIENCE)
+        runner.stop(timeout=LONG_TIMEOUT)
         return runner.state
 
     future = runner.submit(stop)
-    assert future.result(PATIENCE) == "stopping"
-    runner.stop(PATIENCE)
+    assert future.result(LONG_TIMEOUT) == "stopping"
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_a_task_that_stops_its_runner_does_not_stop_what_waits(runners: Runners) -> None:
@@ -210,13 +231,13 @@ def test_a_task_that_stops_its_runner_does_not_stop_what_waits(runners: Runners)
     handed = threading.Event()
 
     def stop(_resource: Resource) -> None:
-        assert handed.wait(PATIENCE)
+        assert handed.wait(LONG_TIMEOUT)
         runner.stop()
 
     runner.submit(stop)
     waiting = runner.submit(lambda _: "served")
     handed.set()
-    assert waiting.result(PATIENCE) == "served"
+    assert waiting.result(LONG_TIMEOUT) == "served"
 
 
 def test_a_task_in_the_callers_thread_may_stop_its_runner(runners: Runners) -> None:
@@ -227,7 +248,7 @@ def test_a_task_in_the_callers_thread_may_stop_its_runner(runners: Runners) -> N
         return runner.state
 
     assert runner.run_task(stop) == "stopping"
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_a_callback_may_stop_its_own_runner(runners: Runners, gate: Gate) -> None:
@@ -242,7 +263,7 @@ def test_a_callback_may_stop_its_own_runner(runners: Runners, gate: Gate) -> Non
     future.add_done_callback(stop)
     gate.open()
     eventually(lambda: states == ["stopping"])
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
 
 
 @pytest.mark.parametrize("hook", ["on_destroy", "check_health"])
@@ -259,7 +280,7 @@ def test_a_hook_may_stop_its_own_runner(runners: Runners, hook: str) -> None:
     own.append(runners.start(**fields))
     with pytest.raises(Broken):
         own[0].queue_task(break_down)
-    own[0].stop(PATIENCE)
+    own[0].stop(LONG_TIMEOUT)
 
 
 @pytest.mark.parametrize("verb", ["stop", "kill"])
@@ -269,7 +290,7 @@ def test_one_that_a_hook_holds_up_says_where(runners: Runners, gate: Gate, verb:
         runners.factory.destroy(resource)
 
     runner = runners.start(on_destroy=close)
-    with pytest.raises(StopTimeout, match=r"tasker-worker-1 is still ending, at File ") as raised:
+    with pytest.raises(StopTimeout, match=r"tasker-1-worker-1 is still ending, at File ") as raised:
         getattr(runner, verb)(MOMENT)
     assert raised.value.running == ()
 
@@ -283,7 +304,7 @@ def test_a_hook_may_have_its_runner_stopped_in_a_task_of_another(runners: Runner
 
     own.append(runners.start(reset=reset))
     own[0].queue_task(lambda _: None)
-    own[0].stop(PATIENCE)
+    own[0].stop(LONG_TIMEOUT)
 
 
 def test_ctrl_c_ends_the_wait_and_the_shutdown_goes_on(runners: Runners, gate: Gate) -> None:
@@ -295,8 +316,8 @@ def test_ctrl_c_ends_the_wait_and_the_shutdown_goes_on(runners: Runners, gate: G
         runner.stop()
     assert runner.state == "stopping"
     gate.open()
-    assert future.result(PATIENCE) == "done"
-    runner.stop(PATIENCE)
+    assert future.result(LONG_TIMEOUT) == "done"
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_leaving_the_with_block_stops(runners: Runners) -> None:
@@ -336,7 +357,7 @@ def test_a_cancelled_config_context_stops_gracefully(runners: Runners, gate: Gat
     with pytest.raises(RunnerStopped):
         runner.submit(gate.hold)
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [0, 1, 2, 3]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [0, 1, 2, 3]
     eventually(lambda: runner.state == "stopped")
     runners.factory.check()
 
@@ -358,14 +379,14 @@ def test_a_config_context_with_a_deadline_stops_at_it(runners: Runners) -> None:
 def test_one_context_may_stop_many_runners_and_outlive_them(runners: Runners) -> None:
     context = Context()
     first = runners.start(context=context)
-    first.stop(PATIENCE)
+    first.stop(LONG_TIMEOUT)
     others = [runners.start(context=context, name=f"app{i}") for i in range(3)]
     context.cancel()
     eventually(lambda: all(runner.state == "stopped" for runner in others))
 
 
 def test_while_no_resource_can_be_made_the_last_worker_settles_what_waits(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     tried = threading.Event()
 
@@ -377,9 +398,9 @@ def test_while_no_resource_can_be_made_the_last_worker_settles_what_waits(
 
     runner = runners.start(on_create=create, check_health=is_healthy, max_retries=1)
     failed = runner.submit(break_down)
-    assert tried.wait(PATIENCE)
+    assert tried.wait(LONG_TIMEOUT)
     waiting = [runner.submit(lambda _: None) for _ in range(3)]
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     for future in [failed, *waiting]:
         error = future.exception(0)
         assert isinstance(error, ResourceCreationError)
@@ -405,7 +426,7 @@ def test_what_is_accepted_while_it_ends_is_settled(
     for turn in range(10):
         runner, fed = runners.start(worker_count=2, name=f"app{turn}"), threading.Event()
         feeders = [Call(feed, runner, fed) for _ in range(3)]
-        assert fed.wait(PATIENCE)
+        assert fed.wait(LONG_TIMEOUT)
         end(runner)
         assert all(future.done() for feeder in feeders for future in feeder.result())
 
@@ -428,7 +449,7 @@ def test_every_run_task_returns_while_it_ends(
         runner = runners.start(worker_count=2, thread_bound=thread_bound, name=f"app{turn}")
         fed = threading.Event()
         callers = [Call(call, runner, fed) for _ in range(4)]
-        assert fed.wait(PATIENCE)
+        assert fed.wait(LONG_TIMEOUT)
         end(runner)
         for caller in callers:
             caller.result()

@@ -14,7 +14,7 @@ import pytest
 
 from tasker import Priority, Results, Runner, TaskCancelled, current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
@@ -63,12 +63,12 @@ def test_no_item_runs_on_a_resource_that_an_item_found_bad(
     assert numbers == [0] * (TURN + 1) + [1] * (ITEMS - TURN - 1)
 
 
-def test_no_item_runs_on_a_resource_from_before_a_recycle(runners: Runners, gate: Gate) -> None:
+def test_no_item_runs_on_a_resource_from_before_a_renewal(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
 
     def task(resource: Resource, x: int) -> int:
         if x == TURN:
-            runner.recycle()
+            runner.renew()
         return resource.number
 
     results = at_work(runner, gate, task)
@@ -198,7 +198,7 @@ def test_a_close_from_the_input_cancels_at_once_what_has_not_started(
 
     def source() -> Any:
         yield from range(9)
-        runner_is_held.wait(PATIENCE)
+        runner_is_held.wait(LONG_TIMEOUT)
         box[0].close()
         assert runner.stats().queued_tasks == 0
         yield 9
@@ -228,7 +228,7 @@ def test_an_item_that_was_told_to_end_is_the_last_of_its_stride(
         assert context is not None
         if x == TURN:
             Call(runner.kill)
-            assert context.wait(PATIENCE)
+            assert context.wait(LONG_TIMEOUT)
         states.append(context.cancelled)
 
     results = at_work(runner, gate, task)

@@ -19,7 +19,7 @@ from tasker import (
     Submitter,
     current_context,
 )
-from tests.native.support import PATIENCE, Resource, Runners
+from tests.native.support import LONG_TIMEOUT, Resource, Runners
 
 VERBS = [
     "queue_task",
@@ -42,7 +42,7 @@ def test_submit_gives_a_future_of_what_the_function_returns(runners: Runners) ->
     runner = runners.start()
     future = runner.submit(echo, 1, "two", three=3)
     assert type(future) is Future
-    assert future.result(PATIENCE) == (runners.factory.made[0], (1, "two"), {"three": 3})
+    assert future.result(LONG_TIMEOUT) == (runners.factory.made[0], (1, "two"), {"three": 3})
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -65,7 +65,7 @@ def test_blocking_verbs_raise_what_the_function_raises(runners: Runners, verb: s
 def test_the_function_is_positional_only(runners: Runners, verb: str) -> None:
     outcome = getattr(runners.start(), verb)(echo, fn=1, self=2, resource_=3)
     if isinstance(outcome, Future):
-        outcome = outcome.result(PATIENCE)
+        outcome = outcome.result(LONG_TIMEOUT)
     assert outcome[2] == {"fn": 1, "self": 2, "resource_": 3}
 
 
@@ -120,7 +120,7 @@ def test_methods_of_builtin_resources_are_tasks(runners: Runners) -> None:
         worker_count=2,
     )
     runner = runners.keep(Runner(config))
-    cursor = runner.submit(sqlite3.Connection.execute, "select 6 * ?", (7,)).result(PATIENCE)
+    cursor = runner.submit(sqlite3.Connection.execute, "select 6 * ?", (7,)).result(LONG_TIMEOUT)
     assert isinstance(cursor, sqlite3.Cursor)
     rows = runner.run_task(lambda connection: connection.execute("select 1").fetchall())
     assert rows == [(1,)]
@@ -131,13 +131,13 @@ def test_wrong_arguments_are_the_tasks_own_error(runners: Runners) -> None:
     no_arguments: Callable[..., None] = lambda _resource: None  # noqa: E731
     future = runner.submit(no_arguments, "one too many")
     with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
 
 
 @pytest.mark.parametrize("verb", ["submit", *VERBS])
 def test_a_stopped_runner_refuses_in_the_words_of_the_standard(runners: Runners, verb: str) -> None:
     runner = runners.start()
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     with pytest.raises(
         RunnerStopped, match=r"^cannot schedule new futures after shutdown"
     ) as error:
@@ -150,7 +150,7 @@ def test_a_stopped_runner_refuses_in_the_words_of_the_standard(runners: Runners,
 def test_views_have_the_verbs(runners: Runners) -> None:
     view = runners.start().options(name="echo")
     assert isinstance(view, Submitter)
-    assert view.submit(echo, 1, a=2).result(PATIENCE)[1:] == ((1,), {"a": 2})
+    assert view.submit(echo, 1, a=2).result(LONG_TIMEOUT)[1:] == ((1,), {"a": 2})
     assert view.queue_task(echo, 1, a=2)[1:] == ((1,), {"a": 2})
     assert view.run_task(echo, 1, a=2)[1:] == ((1,), {"a": 2})
     assert list(view.map(lambda _, x: x + 1, [1, 2])) == [2, 3]
@@ -199,12 +199,12 @@ def test_many_tasks_all_run_once(runners: Runners) -> None:
     ran: list[int] = []
     futures = [runner.submit(lambda _, i: ran.append(i), i) for i in range(2000)]
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert sorted(ran) == list(range(2000))
 
 
 def test_idle_workers_all_take_part(runners: Runners) -> None:
     runner = runners.start(worker_count=8)
     barrier = threading.Barrier(8)
-    futures = [runner.submit(lambda _: barrier.wait(PATIENCE)) for _ in range(8)]
-    assert sorted(future.result(PATIENCE) for future in futures) == list(range(8))
+    futures = [runner.submit(lambda _: barrier.wait(LONG_TIMEOUT)) for _ in range(8)]
+    assert sorted(future.result(LONG_TIMEOUT) for future in futures) == list(range(8))

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 
 from tasker import Future, Priority, QueueFull, RunnerStopped, TaskTimeout
-from tests.native.support import MOMENT, PATIENCE, Call, Gate, Resource, Runners, eventually
+from tests.native.support import LONG_TIMEOUT, MOMENT, Call, Gate, Resource, Runners, eventually
 
 
 def double(_resource: Resource, x: int) -> int:
@@ -29,7 +29,7 @@ def test_each_item_is_a_task_in_the_order_of_the_input(runners: Runners) -> None
 
     futures = runner.submit_many(task, iter(range(500)))
     assert all(type(future) is Future for future in futures)
-    assert [future.result(PATIENCE) for future in futures] == list(range(0, 1000, 2))
+    assert [future.result(LONG_TIMEOUT) for future in futures] == list(range(0, 1000, 2))
     assert order == list(range(500))
     assert runner.metrics().total_tasks_completed == 500
     assert runner.submit_many(double, []) == []
@@ -39,7 +39,7 @@ def test_it_reaches_all_workers(runners: Runners, gate: Gate) -> None:
     futures = runners.start(worker_count=4).submit_many(gate.hold_then_return, range(4))
     gate.wait_for(4)
     gate.open()
-    assert [future.result(PATIENCE) for future in futures] == [0, 1, 2, 3]
+    assert [future.result(LONG_TIMEOUT) for future in futures] == [0, 1, 2, 3]
 
 
 def test_a_view_submits_with_its_options(runners: Runners, gate: Gate) -> None:
@@ -50,7 +50,7 @@ def test_a_view_submits_with_its_options(runners: Runners, gate: Gate) -> None:
     assert runner.stats().priority_tasks == 3
     for future in futures:
         with pytest.raises(TaskTimeout):
-            future.result(PATIENCE)
+            future.result(LONG_TIMEOUT)
 
 
 def test_what_cannot_be_submitted_is_refused(runners: Runners) -> None:
@@ -67,7 +67,7 @@ def test_what_cannot_be_submitted_is_refused(runners: Runners) -> None:
     with pytest.raises(OSError, match="unplugged"):
         runner.submit_many(double, failing())
     assert runner.metrics().total_tasks_arrived == 0
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     with pytest.raises(RunnerStopped):
         runner.submit_many(double, [1])
 
@@ -81,7 +81,7 @@ def test_a_full_queue_refuses_items_in_their_futures(runners: Runners, gate: Gat
     for future in futures[3:]:
         assert isinstance(future.exception(), QueueFull)
     gate.open()
-    assert [future.result(PATIENCE) for future in futures[:3]] == [0, 2, 4]
+    assert [future.result(LONG_TIMEOUT) for future in futures[:3]] == [0, 2, 4]
     assert runner.metrics().total_tasks_refused == 2
 
 
@@ -91,7 +91,7 @@ def test_it_waits_for_room(runners: Runners, gate: Gate) -> None:
     gate.wait_for()
     call.wait_until_blocked()
     gate.open()
-    assert [future.result(PATIENCE) for future in call.result()] == list(range(10))
+    assert [future.result(LONG_TIMEOUT) for future in call.result()] == list(range(10))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
@@ -120,11 +120,11 @@ def test_a_stop_meanwhile_refuses_the_rest_in_their_futures(runners: Runners, ga
     call: Call[list[Future[int]]] = Call(runner.submit_many, gate.hold_then_return, range(10))
     gate.wait_for()
     call.wait_until_blocked()
-    stop = Call(runner.stop, PATIENCE)
+    stop = Call(runner.stop, LONG_TIMEOUT)
     futures = call.result()
     gate.open()
     stop.result()
-    errors = [future.exception(PATIENCE) for future in futures]
+    errors = [future.exception(LONG_TIMEOUT) for future in futures]
     accepted = sum(error is None for error in errors)
     assert accepted == 3
     assert all(isinstance(error, RunnerStopped) for error in errors[accepted:])
@@ -141,7 +141,7 @@ def test_a_loop_is_not_blocked(runners: Runners, gate: Gate) -> None:
     futures = asyncio.run(main())
     assert [type(future.exception()) for future in futures[1:]] == [QueueFull] * 2
     gate.open()
-    assert futures[0].result(PATIENCE) == 0
+    assert futures[0].result(LONG_TIMEOUT) == 0
 
 
 def test_each_task_runs_in_a_fresh_copy_of_the_context(runners: Runners) -> None:
@@ -154,7 +154,7 @@ def test_each_task_runs_in_a_fresh_copy_of_the_context(runners: Runners) -> None
         return found
 
     futures = runners.start().submit_many(task, range(100))
-    assert {future.result(PATIENCE) for future in futures} == {-1}
+    assert {future.result(LONG_TIMEOUT) for future in futures} == {-1}
     var.reset(token)
 
 
@@ -164,7 +164,7 @@ def test_more_items_than_room_inside_a_task(runners: Runners) -> None:
     def outer(_resource: Resource) -> list[object]:
         return [future.exception() for future in runner.submit_many(double, range(4))]
 
-    errors = runner.submit(outer).result(PATIENCE)
+    errors = runner.submit(outer).result(LONG_TIMEOUT)
     assert errors[:2] == [None, None]
     assert [type(error) for error in errors[2:]] == [QueueFull] * 2
 

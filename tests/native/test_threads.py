@@ -17,16 +17,17 @@ import pytest
 
 from tasker import Config, ResourceCreationError, Runner, ThreadPoolExecutor
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     break_down,
     eventually,
     is_healthy,
+    runner_threads,
     worker_threads,
 )
 
@@ -99,7 +100,7 @@ def test_a_trace_function_sees_the_tasks(runners: Runners) -> None:
     finally:
         threading.settrace(None)
     runner.queue_task(own_name)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert "own_name" in seen
 
 
@@ -135,8 +136,8 @@ def test_a_worker_that_was_idle_for_a_while_still_serves(runners: Runners) -> No
     runner = runners.start(worker_count=2, resource_pool_size=1)
     assert runner.queue_task(own_name)
     time.sleep(0.3)
-    assert runner.queue_task(own_name).startswith("tasker-worker")
-    assert runner.run_task(own_name) == "tasker-reserved-3"
+    assert runner.queue_task(own_name).startswith("tasker-1-worker")
+    assert runner.run_task(own_name) == "tasker-1-reserved-3"
     assert runner.stats().active_workers == 2
 
 
@@ -144,7 +145,7 @@ def test_threads_end_with_their_runner(runners: Runners) -> None:
     runner = runners.start(worker_count=4, resource_pool_size=2)
     threads = worker_threads()
     assert len(threads) == 6
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert not any(thread.is_alive() for thread in threads)
 
 
@@ -169,7 +170,7 @@ def test_threads_start_where_others_have_replaced_the_event(
         __slots__ = ("more",)
 
     monkeypatch.setattr(threading, "Event", Event)
-    assert runners.start().submit(count_up).result(PATIENCE) == 1
+    assert runners.start().submit(count_up).result(LONG_TIMEOUT) == 1
 
 
 # ---- threads that end before they come up, and starts that are interrupted
@@ -204,7 +205,7 @@ def test_a_worker_whose_thread_does_not_come_up_is_a_failed_start(spoiled: Spoil
         Runner(Config(on_create=object, worker_count=3, name="lost"))
     assert isinstance(raised.value.__cause__, RuntimeError)
     assert "lost-worker-2 ended before it began" in str(raised.value.__cause__)
-    eventually(lambda: not worker_threads("lost"))
+    eventually(lambda: not runner_threads("lost"))
 
 
 def test_a_thread_that_ends_before_it_is_listed_is_a_failed_start(
@@ -221,7 +222,7 @@ def test_a_thread_that_ends_before_it_is_listed_is_a_failed_start(
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     with pytest.raises(ResourceCreationError, match="thread could not be started"):
         Runner(Config(on_create=object, worker_count=3, name="lost"))
-    eventually(lambda: not worker_threads("lost"))
+    eventually(lambda: not runner_threads("lost"))
 
 
 def test_a_profile_function_that_raises_is_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,12 +238,12 @@ def test_a_profile_function_that_raises_is_a_failed_start(monkeypatch: pytest.Mo
             Runner(Config(on_create=object, worker_count=2, name="lost"))
     finally:
         threading.setprofile(None)
-    eventually(lambda: not worker_threads("lost"))
+    eventually(lambda: not runner_threads("lost"))
 
 
 def test_a_start_in_a_coroutine_whose_thread_does_not_come_up_fails(spoiled: Spoiled) -> None:
     async def start() -> None:
-        await asyncio.wait_for(Runner.start(Config(on_create=object, worker_count=1)), PATIENCE)
+        await asyncio.wait_for(Runner.start(Config(on_create=object, worker_count=1)), LONG_TIMEOUT)
 
     spoiled.words.add("tasker")
     with pytest.raises(RuntimeError, match="ended before it began"):
@@ -252,12 +253,12 @@ def test_a_start_in_a_coroutine_whose_thread_does_not_come_up_fails(spoiled: Spo
 def test_a_keeper_that_does_not_come_up_is_an_error_of_who_needs_it(
     runners: Runners, spoiled: Spoiled
 ) -> None:
-    runner = runners.start()
+    runner = runners.start(logger=None)
     spoiled.words.add("keeper")
-    with pytest.raises(RuntimeError, match="tasker-keeper ended before it began"):
-        runner.options(timeout=PATIENCE).submit(own_name)
+    with pytest.raises(RuntimeError, match="tasker-1-keeper ended before it began"):
+        runner.options(timeout=LONG_TIMEOUT).submit(own_name)
     spoiled.words.clear()
-    assert runner.options(timeout=PATIENCE).queue_task(own_name) == "tasker-worker-1"
+    assert runner.options(timeout=LONG_TIMEOUT).queue_task(own_name) == "tasker-1-worker-1"
 
 
 def test_a_start_that_fails_for_its_keeper_leaves_no_other_thread_behind(spoiled: Spoiled) -> None:
@@ -274,20 +275,35 @@ def test_a_start_that_fails_for_its_keeper_leaves_no_other_thread_behind(spoiled
     eventually(lambda: not any("lost" in thread.name for thread in threading.enumerate()))
 
 
+def test_a_keeper_that_does_not_come_up_for_the_log_fails_no_start(
+    runners: Runners, spoiled: Spoiled, log: LogCapture
+) -> None:
+    spoiled.words.add("keeper")
+    runner = runners.start()
+    (record,) = log.take()
+    assert record.getMessage() == "tasker-1: the start of the thread that looks at it failed"
+    assert record.exc_info
+    assert runner.queue_task(own_name) == "tasker-1-worker-1"
+    spoiled.words.clear()
+    # Who needs it later has it started.
+    assert runner.options(timeout=LONG_TIMEOUT).queue_task(own_name) == "tasker-1-worker-1"
+    assert "tasker-1-keeper" in {thread.name for thread in runner_threads()}
+
+
 def test_a_worker_takes_over_for_one_that_does_not_come_up(
-    runners: Runners, spoiled: Spoiled, log: LogBook
+    runners: Runners, spoiled: Spoiled, log: LogCapture
 ) -> None:
     runner = runners.start()
     spoiled.words.add("reserved")
-    assert runner.run_task(own_name) == "tasker-worker-1"
-    assert runner.run_task(own_name) == "tasker-worker-1"
+    assert runner.run_task(own_name) == "tasker-1-worker-1"
+    assert runner.run_task(own_name) == "tasker-1-worker-1"
     # Once, for nothing has changed in between.
     (record,) = log.take()
     assert "no thread could be started" in record.getMessage()
 
 
 def test_a_caller_waits_for_a_loan_until_a_worker_comes_up(
-    runners: Runners, spoiled: Spoiled, log: LogBook
+    runners: Runners, spoiled: Spoiled, log: LogCapture
 ) -> None:
     runner = runners.start(thread_bound=False, resource_pool_size=0)
     spoiled.words.add("temporary")
@@ -298,16 +314,16 @@ def test_a_caller_waits_for_a_loan_until_a_worker_comes_up(
 
 
 def test_a_stand_in_that_does_not_come_up_leaves_its_place(
-    runners: Runners, spoiled: Spoiled, gate: Gate, log: LogBook
+    runners: Runners, spoiled: Spoiled, gate: Gate, log: LogCapture
 ) -> None:
     runner = runners.start(max_worker_count=2, burst_interval=3600)
     spoiled.words.add("worker-")
     late = runner.options(timeout=0.01).submit(gate.hold)
     gate.wait_for()
-    assert isinstance(late.exception(PATIENCE), TimeoutError)
+    assert isinstance(late.exception(LONG_TIMEOUT), TimeoutError)
     log.take()
     gate.open()
-    assert runner.queue_task(own_name) == "tasker-worker-1"
+    assert runner.queue_task(own_name) == "tasker-1-worker-1"
     eventually(lambda: runner.stats().active_workers == 1)
 
 
@@ -317,7 +333,7 @@ def test_a_pool_whose_thread_does_not_come_up_says_so(spoiled: Spoiled) -> None:
         with pytest.raises(RuntimeError, match="ended before it began"):
             pool.submit(pow, 2, 3)
         spoiled.words.clear()
-        assert pool.submit(pow, 2, 3).result(PATIENCE) == 8
+        assert pool.submit(pow, 2, 3).result(LONG_TIMEOUT) == 8
 
 
 @pytest.fixture
@@ -346,7 +362,7 @@ def test_an_interrupted_start_leaves_no_name_behind(
     interrupt(before)
     with pytest.raises(KeyboardInterrupt):
         Runner(Config(on_create=object, worker_count=1, name="lost"))
-    eventually(lambda: not worker_threads("lost"))
+    eventually(lambda: not runner_threads("lost"))
 
 
 def test_a_wrapped_start_reads_an_empty_context(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,8 +378,8 @@ def test_a_wrapped_start_reads_an_empty_context(monkeypatch: pytest.MonkeyPatch)
     variable.set("the caller's")
     config = Config(on_create=object, worker_count=1, max_worker_count=2)
     with Runner(config) as runner, ThreadPoolExecutor(1) as pool:
-        runner.options(timeout=PATIENCE).run_task(lambda _: None)
-        pool.submit(id, 7).result(PATIENCE)
+        runner.options(timeout=LONG_TIMEOUT).run_task(lambda _: None)
+        pool.submit(id, 7).result(LONG_TIMEOUT)
     asyncio.run(start_and_stop(config))
     assert seen == {"empty"}
 

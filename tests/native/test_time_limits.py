@@ -11,11 +11,11 @@ import pytest
 
 from tasker import Future, Runner, TaskTimeout, current_context
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     at_once,
@@ -32,7 +32,7 @@ OVERDUE = "outlived its time limit"
 def obey(_resource: object) -> str | None:
     """A task function that gives up when it is told to."""
     context = current_context()
-    assert context.wait(PATIENCE)
+    assert context.wait(LONG_TIMEOUT)
     return context.reason
 
 
@@ -41,7 +41,7 @@ def overdue(runner: Runner[Resource], gate: Gate) -> None:
     future = runner.options(timeout=LIMIT).submit(gate.hold)
     gate.wait_for()
     with pytest.raises(TaskTimeout):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
 
 
 def test_a_task_that_does_not_start_in_time_never_starts(runners: Runners, gate: Gate) -> None:
@@ -51,7 +51,7 @@ def test_a_task_that_does_not_start_in_time_never_starts(runners: Runners, gate:
     ran: list[int] = []
     future = runner.options(timeout=LIMIT, name="late").submit(lambda _: ran.append(1))
     with pytest.raises(TaskTimeout, match=r"late did not start within its time limit of 0\.05 s"):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert isinstance(future.exception(), TimeoutError)
     assert runner.stats().queued_tasks == 0
     gate.open()
@@ -61,13 +61,13 @@ def test_a_task_that_does_not_start_in_time_never_starts(runners: Runners, gate:
 
 
 def test_a_task_that_runs_too_long_gives_its_future_up_at_once(
-    runners: Runners, log: LogBook, gate: Gate
+    runners: Runners, log: LogCapture, gate: Gate
 ) -> None:
     log.overlook(OVERDUE)
     runner = runners.start()
     future = runner.options(timeout=LIMIT, name="slow").submit(gate.hold_then_return, "late")
     with pytest.raises(TaskTimeout, match=r"slow did not finish within its time limit of 0\.05 s"):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert not future.cancelled()
     gate.open()
     runner.queue_task(lambda _: None)
@@ -75,7 +75,7 @@ def test_a_task_that_runs_too_long_gives_its_future_up_at_once(
     assert runner.metrics().total_tasks_timed_out == 1
 
 
-def test_a_task_that_runs_too_long_is_told(runners: Runners, log: LogBook) -> None:
+def test_a_task_that_runs_too_long_is_told(runners: Runners, log: LogCapture) -> None:
     log.overlook(OVERDUE)
     seen = list[str | None]()
     runner = runners.start()
@@ -93,19 +93,19 @@ def test_a_limit_of_zero_never_starts(runners: Runners, gate: Gate, worker: str)
         gate.wait_for()
     ran: list[int] = []
     future = runner.options(timeout=0).submit(lambda _: ran.append(1))
-    assert isinstance(future.exception(PATIENCE), TaskTimeout)
+    assert isinstance(future.exception(LONG_TIMEOUT), TaskTimeout)
     gate.open()
     runner.queue_task(lambda _: None)
     assert ran == []
 
 
 def test_a_limit_that_is_kept_changes_nothing(runners: Runners) -> None:
-    runner = runners.start(task_timeout=PATIENCE)
+    runner = runners.start(task_timeout=LONG_TIMEOUT)
     assert [runner.queue_task(lambda _, i: i, i) for i in range(50)] == list(range(50))
     assert runner.metrics().total_tasks_timed_out == 0
 
 
-def test_the_default_limit_holds_for_every_verb(runners: Runners, log: LogBook) -> None:
+def test_the_default_limit_holds_for_every_verb(runners: Runners, log: LogCapture) -> None:
     log.overlook(OVERDUE)
     runner = runners.start(task_timeout=LIMIT)
     for call in (
@@ -118,16 +118,16 @@ def test_the_default_limit_holds_for_every_verb(runners: Runners, log: LogBook) 
     ):
         with pytest.raises(TaskTimeout):
             call(obey)
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
 
 
 def test_a_views_limit_goes_before_the_default(runners: Runners, gate: Gate) -> None:
     runner = runners.start(task_timeout=LIMIT)
-    future = runner.options(timeout=PATIENCE).submit(gate.hold_then_return, "done")
+    future = runner.options(timeout=LONG_TIMEOUT).submit(gate.hold_then_return, "done")
     with pytest.raises(TimeoutError):
         future.result(2 * LIMIT)
     gate.open()
-    assert future.result(PATIENCE) == "done"
+    assert future.result(LONG_TIMEOUT) == "done"
 
 
 def test_limits_end_in_the_order_they_fall_due(runners: Runners, gate: Gate) -> None:
@@ -149,29 +149,29 @@ def test_a_task_knows_its_deadline(runners: Runners) -> None:
     runner = runners.start()
     assert runner.queue_task(look) == (None, None)
     before = time.monotonic()
-    deadline, remaining = runner.options(timeout=PATIENCE).queue_task(look)
+    deadline, remaining = runner.options(timeout=LONG_TIMEOUT).queue_task(look)
     after = time.monotonic()
     assert deadline is not None
     assert remaining is not None
-    assert before + PATIENCE - 0.1 <= deadline <= after + PATIENCE + 0.1
-    assert 0 < remaining <= PATIENCE
+    assert before + LONG_TIMEOUT - 0.1 <= deadline <= after + LONG_TIMEOUT + 0.1
+    assert 0 < remaining <= LONG_TIMEOUT
 
 
 def test_waiting_counts(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
     runner.submit(gate.hold)
     gate.wait_for()
-    future = runner.options(timeout=PATIENCE).submit(lambda _: current_context().remaining())
+    future = runner.options(timeout=LONG_TIMEOUT).submit(lambda _: current_context().remaining())
     with pytest.raises(TimeoutError):
         future.result(LIMIT)
     gate.open()
-    remaining = future.result(PATIENCE)
+    remaining = future.result(LONG_TIMEOUT)
     assert remaining is not None
-    assert remaining < PATIENCE - LIMIT
+    assert remaining < LONG_TIMEOUT - LIMIT
 
 
 def test_an_overdue_task_is_counted_until_its_function_returns(
-    runners: Runners, log: LogBook, gate: Gate
+    runners: Runners, log: LogCapture, gate: Gate
 ) -> None:
     log.overlook(OVERDUE)
     runner = runners.start()
@@ -185,7 +185,7 @@ def test_an_overdue_task_is_counted_until_its_function_returns(
 
 
 def test_workers_with_a_resource_are_counted_among_the_active_ones(
-    runners: Runners, log: LogBook, gate: Gate
+    runners: Runners, log: LogCapture, gate: Gate
 ) -> None:
     log.overlook(OVERDUE)
     runner = runners.start(worker_count=2)
@@ -200,19 +200,21 @@ def test_workers_with_a_resource_are_counted_among_the_active_ones(
 def test_with_a_slot_free_a_stand_in_takes_the_place_of_an_overdue_worker(
     runners: Runners, gate: Gate
 ) -> None:
-    runner = runners.start(max_worker_count=2, burst_interval=PATIENCE)
+    runner = runners.start(max_worker_count=2, burst_interval=LONG_TIMEOUT)
     overdue(runner, gate)
     assert runner.queue_task(lambda resource: resource.number) == 1
     assert runner.stats().base_workers == 1
     gate.open()
     eventually(lambda: len(runners.factory.alive) == 1)
-    eventually(lambda: len(worker_threads("tasker-worker")) == 1)
+    eventually(lambda: len(worker_threads("tasker-1-worker")) == 1)
     assert runner.stats().base_workers == 1
     assert runner.queue_task(lambda _: "alive") == "alive"
 
 
-def test_stand_ins_keep_to_the_limit_of_workers(runners: Runners, log: LogBook, gate: Gate) -> None:
-    runner = runners.start(max_worker_count=3, burst_interval=PATIENCE)
+def test_stand_ins_keep_to_the_limit_of_workers(
+    runners: Runners, log: LogCapture, gate: Gate
+) -> None:
+    runner = runners.start(max_worker_count=3, burst_interval=LONG_TIMEOUT)
     overdue(runner, gate)
     eventually(lambda: len(runners.factory.alive) == 2)
     overdue(runner, gate)
@@ -224,23 +226,23 @@ def test_stand_ins_keep_to_the_limit_of_workers(runners: Runners, log: LogBook, 
     waiting = runner.submit(lambda _: "served")
     assert not waiting.done()
     gate.open()
-    assert waiting.result(PATIENCE) == "served"
+    assert waiting.result(LONG_TIMEOUT) == "served"
     eventually(lambda: len(runners.factory.alive) == 1)
     assert runner.stats().base_workers == 1
 
 
-def test_without_a_slot_there_is_one_warning(runners: Runners, log: LogBook, gate: Gate) -> None:
+def test_without_a_slot_there_is_one_warning(runners: Runners, log: LogCapture, gate: Gate) -> None:
     runner = runners.start()
     overdue(runner, gate)
     (record,) = log.take()
     assert record.levelname == "WARNING"
-    assert "tasker-worker-1" in record.getMessage()
+    assert "tasker-1-worker-1" in record.getMessage()
     assert "max_worker_count" in record.getMessage()
     gate.open()
 
 
 def test_a_limit_ends_the_wait_for_a_resource_and_names_its_cause(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     up = threading.Event()
 
@@ -263,7 +265,7 @@ def test_a_limit_ends_the_wait_for_a_resource_and_names_its_cause(
     assert len(log.take()) == 1
 
 
-def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogBook) -> None:
+def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogCapture) -> None:
     up = threading.Event()
     attempts: list[int] = []
 
@@ -286,7 +288,7 @@ def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogBook) -> No
 
 
 def test_a_slow_check_health_does_not_hold_the_limit_back(
-    runners: Runners, log: LogBook, gate: Gate
+    runners: Runners, log: LogCapture, gate: Gate
 ) -> None:
     log.overlook(OVERDUE)
 
@@ -306,7 +308,7 @@ def test_a_slow_check_health_does_not_hold_the_limit_back(
 
 
 def test_a_result_that_comes_too_late_dies(
-    runners: Runners, log: LogBook, no_collector: None
+    runners: Runners, log: LogCapture, no_collector: None
 ) -> None:
     log.overlook(OVERDUE)
     del no_collector
@@ -325,12 +327,12 @@ def test_a_result_that_comes_too_late_dies(
 
     future = runner.options(timeout=LIMIT).submit(slow)
     with pytest.raises(TaskTimeout):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     gate.open()
     eventually(lambda: refs[0]() is None)
 
 
-def test_stop_waits_for_an_overdue_task(runners: Runners, log: LogBook, gate: Gate) -> None:
+def test_stop_waits_for_an_overdue_task(runners: Runners, log: LogCapture, gate: Gate) -> None:
     log.overlook(OVERDUE)
     runner = runners.start()
     overdue(runner, gate)
@@ -347,7 +349,7 @@ def test_limits_hold_while_the_runner_stops(runners: Runners, gate: Gate) -> Non
     future = runner.options(timeout=LIMIT).submit(gate.hold)
     stop = Call(runner.stop)
     with pytest.raises(TaskTimeout):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     gate.open()
     stop.result()
 
@@ -366,7 +368,7 @@ def test_a_callback_that_waits_does_not_stop_the_clock(runners: Runners, gate: G
 
     runner.options(timeout=LIMIT).submit(gate.hold).add_done_callback(wait)
     other = runner.options(timeout=2 * LIMIT).submit(gate.hold)
-    assert isinstance(other.exception(PATIENCE), TaskTimeout)
+    assert isinstance(other.exception(LONG_TIMEOUT), TaskTimeout)
     assert ["must not wait" in str(error) for error in errors] == [True]
     assert runner.stats().queued_tasks == 0
 
@@ -397,7 +399,7 @@ def test_every_limited_call_ends_soon_after_its_limit(
 
 @pytest.mark.stress
 @pytest.mark.usefixtures("fast_switch")
-def test_limits_and_results_in_a_race_give_one_outcome(runners: Runners, log: LogBook) -> None:
+def test_limits_and_results_in_a_race_give_one_outcome(runners: Runners, log: LogCapture) -> None:
     log.overlook(OVERDUE)
     runner = runners.start(worker_count=3, max_worker_count=6)
 
@@ -407,14 +409,14 @@ def test_limits_and_results_in_a_race_give_one_outcome(runners: Runners, log: Lo
             limit = (i % 10) / 5_000
             future = runner.options(timeout=limit).submit(lambda _, t: time.sleep(t), limit / 2)
             try:
-                future.result(PATIENCE)
+                future.result(LONG_TIMEOUT)
                 results += 1
             except TaskTimeout:
                 timeouts += 1
         return results, timeouts
 
     outcomes = [call.result() for call in at_once(4, client)]
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     metrics = runner.metrics()
     assert metrics.total_tasks_completed == sum(results for results, _ in outcomes)
     assert metrics.total_tasks_timed_out == sum(timeouts for _, timeouts in outcomes)

@@ -21,11 +21,11 @@ from tasker import (
     current_context,
 )
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     eventually,
@@ -45,14 +45,14 @@ def settled(runner: Runner[Any], future: Future[Any]) -> None:
     runner.queue_task(lambda _: None)
 
 
-def texts(log: LogBook) -> list[str]:
+def texts(log: LogCapture) -> list[str]:
     return [record.getMessage() for record in log.rest()]
 
 
 # ---- what is logged
 
 
-def test_a_task_that_is_submitted_and_forgotten(runners: Runners, log: LogBook) -> None:
+def test_a_task_that_is_submitted_and_forgotten(runners: Runners, log: LogCapture) -> None:
     runner = runners.start(name="pg")
     runner.submit(fail)
     (record,) = log.take()
@@ -66,16 +66,16 @@ def test_a_task_that_is_submitted_and_forgotten(runners: Runners, log: LogBook) 
     assert traceback.tb_frame.f_code is fail.__code__
 
 
-def test_a_future_that_was_kept_and_dropped(runners: Runners, log: LogBook) -> None:
+def test_a_future_that_was_kept_and_dropped(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
     future = runner.submit(fail)
     settled(runner, future)
     assert log.rest() == []
     del future
-    assert texts(log) == ["task 'fail' of 'tasker' failed and nobody looked"]
+    assert texts(log) == ["task 'fail' of 'tasker-1' failed and nobody looked"]
 
 
-def test_each_of_many(runners: Runners, log: LogBook) -> None:
+def test_each_of_many(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
     futures = runner.submit_many(fail, range(3))
     settled(runner, futures[2])
@@ -85,13 +85,13 @@ def test_each_of_many(runners: Runners, log: LogBook) -> None:
     assert len(log.take(2)) == 2
 
 
-def test_a_view_and_its_name(runners: Runners, log: LogBook) -> None:
+def test_a_view_and_its_name(runners: Runners, log: LogCapture) -> None:
     runners.start().options(name="it's\na name").submit(fail)
     (record,) = log.take()
-    assert record.getMessage() == r"task 'it's\na name' of 'tasker' failed and nobody looked"
+    assert record.getMessage() == r"task 'it's\na name' of 'tasker-1' failed and nobody looked"
 
 
-def test_a_callable_without_a_name(runners: Runners, log: LogBook) -> None:
+def test_a_callable_without_a_name(runners: Runners, log: LogCapture) -> None:
     class Nameless:
         def __getattr__(self, name: str) -> Any:
             raise SystemError(name)
@@ -105,7 +105,7 @@ def test_a_callable_without_a_name(runners: Runners, log: LogBook) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), StopIteration(), Broken()])
-def test_an_error_of_any_kind(runners: Runners, log: LogBook, error: BaseException) -> None:
+def test_an_error_of_any_kind(runners: Runners, log: LogCapture, error: BaseException) -> None:
     def task(_resource: object) -> None:
         raise error
 
@@ -114,7 +114,7 @@ def test_an_error_of_any_kind(runners: Runners, log: LogBook, error: BaseExcepti
 
 
 def test_the_last_error_of_a_task_that_waits_for_a_retry_when_killed(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     gate, first = Gate(), threading.Event()
 
@@ -141,7 +141,7 @@ def test_the_last_error_of_a_task_that_waits_for_a_retry_when_killed(
 
 
 def test_a_future_in_a_cycle_is_logged_whole_by_the_collector(
-    runners: Runners, log: LogBook, no_collector: None
+    runners: Runners, log: LogCapture, no_collector: None
 ) -> None:
     del no_collector
     runner = runners.start()
@@ -169,7 +169,7 @@ def test_a_future_in_a_cycle_is_logged_whole_by_the_collector(
     assert log.rest() == []
 
 
-def test_one_error_of_several_tasks_is_logged_for_each(runners: Runners, log: LogBook) -> None:
+def test_one_error_of_several_tasks_is_logged_for_each(runners: Runners, log: LogCapture) -> None:
     error = ArithmeticError("ready-made")
 
     def task(_resource: object) -> None:
@@ -181,7 +181,7 @@ def test_one_error_of_several_tasks_is_logged_for_each(runners: Runners, log: Lo
     assert len(log.take(3)) == 3
 
 
-def test_while_another_exception_is_on_its_way(runners: Runners, log: LogBook) -> None:
+def test_while_another_exception_is_on_its_way(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
 
     def let_go_while_raising() -> None:
@@ -206,11 +206,11 @@ def ask_by_callback(future: Future[Any]) -> None:
 
 
 def ask_by_wait(future: Future[Any]) -> None:
-    concurrent.futures.wait([future], timeout=PATIENCE)
+    concurrent.futures.wait([future], timeout=LONG_TIMEOUT)
 
 
 def ask_by_as_completed(future: Future[Any]) -> None:
-    assert list(concurrent.futures.as_completed([future], timeout=PATIENCE)) == [future]
+    assert list(concurrent.futures.as_completed([future], timeout=LONG_TIMEOUT)) == [future]
 
 
 def ask_by_await(future: Future[Any]) -> None:
@@ -231,11 +231,11 @@ def ask_by_wrapping(future: Future[Any]) -> None:
 
 def ask_by_result(future: Future[Any]) -> None:
     with pytest.raises(ArithmeticError):
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
 
 
 def ask_by_exception(future: Future[Any]) -> None:
-    assert isinstance(future.exception(PATIENCE), ArithmeticError)
+    assert isinstance(future.exception(LONG_TIMEOUT), ArithmeticError)
 
 
 ASK = pytest.mark.parametrize(
@@ -254,7 +254,7 @@ ASK = pytest.mark.parametrize(
 
 @ASK
 def test_an_error_that_was_asked_for_is_not_logged(
-    runners: Runners, log: LogBook, ask: Ask
+    runners: Runners, log: LogCapture, ask: Ask
 ) -> None:
     runner = runners.start()
     future = runner.submit(fail)
@@ -267,7 +267,7 @@ def test_an_error_that_was_asked_for_is_not_logged(
 
 @ASK
 def test_nor_one_that_was_asked_for_while_the_task_ran(
-    runners: Runners, log: LogBook, ask: Ask
+    runners: Runners, log: LogCapture, ask: Ask
 ) -> None:
     runner, gate = runners.start(), Gate()
     future = runner.submit(gate.hold_then_raise, ArithmeticError())
@@ -285,7 +285,7 @@ def test_nor_one_that_was_asked_for_while_the_task_ran(
     assert log.rest() == []
 
 
-def test_nor_one_whose_future_was_asked_too_early(runners: Runners, log: LogBook) -> None:
+def test_nor_one_whose_future_was_asked_too_early(runners: Runners, log: LogCapture) -> None:
     runner, gate = runners.start(), Gate()
     future = runner.submit(gate.hold_then_raise, ArithmeticError())
     with pytest.raises(TimeoutError):
@@ -296,7 +296,7 @@ def test_nor_one_whose_future_was_asked_too_early(runners: Runners, log: LogBook
     assert log.rest() == []
 
 
-def test_looking_whether_it_is_done_is_not_asking(runners: Runners, log: LogBook) -> None:
+def test_looking_whether_it_is_done_is_not_asking(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
     future = runner.submit(fail)
     settled(runner, future)
@@ -308,10 +308,10 @@ def test_looking_whether_it_is_done_is_not_asking(runners: Runners, log: LogBook
     assert len(log.take()) == 1
 
 
-def test_asking_for_one_does_not_ask_for_its_equal(runners: Runners, log: LogBook) -> None:
+def test_asking_for_one_does_not_ask_for_its_equal(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
     asked, forgotten = runner.submit_many(fail, range(2))
-    assert asked.exception(PATIENCE) is not None
+    assert asked.exception(LONG_TIMEOUT) is not None
     settled(runner, forgotten)
     del forgotten
     assert len(log.take()) == 1
@@ -320,14 +320,14 @@ def test_asking_for_one_does_not_ask_for_its_equal(runners: Runners, log: LogBoo
 # ---- what is not logged
 
 
-def test_success_is_not_logged(runners: Runners, log: LogBook) -> None:
+def test_success_is_not_logged(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
     runner.submit(lambda _: ArithmeticError("a value"))
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     assert log.rest() == []
 
 
-def test_what_the_runner_itself_says_is_not_logged(runners: Runners, log: LogBook) -> None:
+def test_what_the_runner_itself_says_is_not_logged(runners: Runners, log: LogCapture) -> None:
     runner, gate = runners.start(), Gate()
     running = runner.submit(gate.hold)
     gate.wait_for()
@@ -345,17 +345,17 @@ def test_what_the_runner_itself_says_is_not_logged(runners: Runners, log: LogBoo
     assert log.rest() == []
 
 
-def test_a_task_that_heeds_its_context_is_not_logged(runners: Runners, log: LogBook) -> None:
+def test_a_task_that_heeds_its_context_is_not_logged(runners: Runners, log: LogCapture) -> None:
     runner, started = runners.start(), threading.Event()
 
     def task(_resource: object) -> None:
         context = current_context()
         started.set()
-        context.wait(PATIENCE)
+        context.wait(LONG_TIMEOUT)
         context.check()
 
     future = runner.submit(task)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     assert future.request_cancel()
     settled(runner, future)
     del future
@@ -372,18 +372,18 @@ def request_cancel(_runner: Runner[Any], future: Future[Any]) -> None:
 
 @pytest.mark.parametrize("end", [kill, request_cancel])
 def test_what_a_task_raises_that_was_told_to_end_is_not_logged(
-    runners: Runners, log: LogBook, end: Callable[[Runner[Any], Future[Any]], None]
+    runners: Runners, log: LogCapture, end: Callable[[Runner[Any], Future[Any]], None]
 ) -> None:
     started, interrupted = threading.Event(), threading.Event()
 
     def query(_resource: object) -> None:
         started.set()
-        assert interrupted.wait(PATIENCE)
+        assert interrupted.wait(LONG_TIMEOUT)
         raise ArithmeticError("interrupted")
 
     runner = runners.start(on_cancel=lambda _: interrupted.set())
     future = runner.submit(query)
-    assert started.wait(PATIENCE)
+    assert started.wait(LONG_TIMEOUT)
     end(runner, future)
     eventually(future.done)
     runner.stop()
@@ -393,7 +393,7 @@ def test_what_a_task_raises_that_was_told_to_end_is_not_logged(
 
 @pytest.mark.timing
 def test_a_time_limit_is_not_logged_whatever_the_function_raises(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     runner = runners.start(max_worker_count=2)
     gate = Gate()
@@ -405,7 +405,7 @@ def test_a_time_limit_is_not_logged_whatever_the_function_raises(
     assert log.rest() == []
 
 
-def test_calls_that_wait_are_not_logged(runners: Runners, log: LogBook) -> None:
+def test_calls_that_wait_are_not_logged(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
 
     def nested(_resource: object) -> None:
@@ -425,7 +425,7 @@ def test_calls_that_wait_are_not_logged(runners: Runners, log: LogBook) -> None:
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
 def test_items_of_a_map_are_not_logged(
-    runners: Runners, log: LogBook, timeout: float | None
+    runners: Runners, log: LogCapture, timeout: float | None
 ) -> None:
     runner = runners.start(check_health=is_healthy, max_retries=1)
 
@@ -434,13 +434,13 @@ def test_items_of_a_map_are_not_logged(
 
     with pytest.raises(ArithmeticError):
         list(runner.options(timeout=timeout).map(task, range(20)))
-    runner.stop(PATIENCE)
+    runner.stop(LONG_TIMEOUT)
     gc.collect()
     assert log.rest() == []
 
 
 def test_executors_are_not_logged(
-    runners: Runners, log: LogBook, caplog: pytest.LogCaptureFixture
+    runners: Runners, log: LogCapture, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = runners.start()
     with runner.executor() as executor:
@@ -452,7 +452,7 @@ def test_executors_are_not_logged(
     assert caplog.records == []
 
 
-def test_asubmit_leaves_it_to_asyncio(runners: Runners, log: LogBook) -> None:
+def test_asubmit_leaves_it_to_asyncio(runners: Runners, log: LogCapture) -> None:
     runner = runners.start()
     reports: list[str] = []
 
@@ -469,7 +469,7 @@ def test_asubmit_leaves_it_to_asyncio(runners: Runners, log: LogBook) -> None:
     assert log.rest() == []
 
 
-def test_futures_settled_by_hand_are_not_logged(runners: Runners, log: LogBook) -> None:
+def test_futures_settled_by_hand_are_not_logged(runners: Runners, log: LogCapture) -> None:
     runner, gate = runners.start(), Gate()
     mine: Future[None] = Future()
     mine.set_exception(ArithmeticError())
@@ -482,7 +482,7 @@ def test_futures_settled_by_hand_are_not_logged(runners: Runners, log: LogBook) 
     assert log.rest() == []
 
 
-def test_no_logger_means_silence(capfd: pytest.CaptureFixture[str], log: LogBook) -> None:
+def test_no_logger_means_silence(capfd: pytest.CaptureFixture[str], log: LogCapture) -> None:
     with Runner(Config(on_create=object, worker_count=1, logger=None)) as runner:
         runner.submit(fail)
     gc.collect()
@@ -493,8 +493,8 @@ def test_no_logger_means_silence(capfd: pytest.CaptureFixture[str], log: LogBook
 # ---- the logging
 
 
-def test_a_logger_of_its_own_gets_it(runners: Runners, log: LogBook) -> None:
-    mine, book = logging.Logger("mine"), LogBook()
+def test_a_logger_of_its_own_gets_it(runners: Runners, log: LogCapture) -> None:
+    mine, book = logging.Logger("mine"), LogCapture()
     mine.addHandler(book)
     runners.start(logger=mine).submit(fail)
     assert len(book.take()) == 1
@@ -530,9 +530,9 @@ def test_a_handler_may_use_the_runner(runners: Runners) -> None:
     logger.addHandler(Curious())
     runner = runners.start(logger=logger)
     runner.submit(fail)
-    workers, future = seen.get(timeout=PATIENCE)
+    workers, future = seen.get(timeout=LONG_TIMEOUT)
     assert workers == 1
-    assert future.result(PATIENCE) == "more"
+    assert future.result(LONG_TIMEOUT) == "more"
 
 
 def test_no_caller_waits_for_the_logging(runners: Runners) -> None:
@@ -546,7 +546,7 @@ def test_no_caller_waits_for_the_logging(runners: Runners) -> None:
     runner = runners.start(logger=logger)
     first, second = runner.submit(lambda _: "there"), runner.submit(fail)
     del second
-    assert first.result(PATIENCE) == "there"
+    assert first.result(LONG_TIMEOUT) == "there"
     gate.wait_for()
     gate.open()
 
@@ -568,5 +568,5 @@ def test_what_was_logged_is_not_kept(runners: Runners, no_collector: None) -> No
     mine, written = logging.Logger("mine"), threading.Event()
     mine.addFilter(lambda _: written.set())  # type: ignore[arg-type, return-value]
     runners.start(logger=mine).submit(task)
-    assert written.wait(PATIENCE)
+    assert written.wait(LONG_TIMEOUT)
     eventually(lambda: not alive)

@@ -8,9 +8,9 @@ import pytest
 
 from tasker import ResourceCreationError, TaskTimeout
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Gate,
-    LogBook,
+    LogCapture,
     Resource,
     Runners,
     eventually,
@@ -53,7 +53,7 @@ def test_a_resource_that_was_idle_is_asked_for(
 
 def test_one_that_was_idle_for_less_is_not_asked_for(runners: Runners) -> None:
     link = Link()
-    runner = runners.start(validate=link, validate_after_idle=PATIENCE)
+    runner = runners.start(validate=link, validate_after_idle=LONG_TIMEOUT)
     assert [runner.queue_task(number) for _ in range(5)] == [0] * 5
     assert link.asked == []
 
@@ -65,7 +65,7 @@ def test_after_no_rest_at_all_means_before_every_task(runners: Runners, gate: Ga
     gate.wait_for()
     gate.open()
     for future in futures:
-        future.result(PATIENCE)
+        future.result(LONG_TIMEOUT)
     assert link.asked == [0] * 6
 
 
@@ -95,7 +95,7 @@ def test_it_runs_where_the_task_will(runners: Runners, verb: str) -> None:
 
 
 def test_one_that_raises_is_logged_and_the_resource_replaced(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     def validate(resource: Resource) -> bool:
         if resource.number == 0:
@@ -116,18 +116,18 @@ def test_every_stale_resource_is_replaced_in_one_pass(runners: Runners) -> None:
     barrier = threading.Barrier(3)
 
     def together(resource: Resource) -> int:
-        barrier.wait(PATIENCE)
+        barrier.wait(LONG_TIMEOUT)
         return resource.number
 
-    first = {f.result(PATIENCE) for f in [runner.submit(together) for _ in range(3)]}
+    first = {f.result(LONG_TIMEOUT) for f in [runner.submit(together) for _ in range(3)]}
     assert len(first) == 3
     link.dead |= first
-    second = {f.result(PATIENCE) for f in [runner.submit(together) for _ in range(3)]}
+    second = {f.result(LONG_TIMEOUT) for f in [runner.submit(together) for _ in range(3)]}
     assert second.isdisjoint(first)
 
 
 def test_the_task_of_a_dead_resource_is_not_lost_while_none_can_be_made(
-    runners: Runners, log: LogBook
+    runners: Runners, log: LogCapture
 ) -> None:
     link, up, tried = Link(), threading.Event(), threading.Event()
 
@@ -140,10 +140,10 @@ def test_the_task_of_a_dead_resource_is_not_lost_while_none_can_be_made(
     runner = runners.start(on_create=create, validate=link, validate_after_idle=0)
     link.dead.add(0)
     future = runner.submit(number)
-    assert tried.wait(PATIENCE)
+    assert tried.wait(LONG_TIMEOUT)
     assert not future.done()
     up.set()
-    assert future.result(PATIENCE) == 1
+    assert future.result(LONG_TIMEOUT) == 1
     log.take()
 
 
@@ -151,7 +151,7 @@ def test_the_task_of_a_dead_resource_is_not_lost_while_none_can_be_made(
 @pytest.mark.parametrize("resource_pool_size", [None, 0])
 @pytest.mark.parametrize("verb", ["queue_task", "run_task"])
 def test_where_it_refuses_every_new_resource_they_are_made_with_pauses(
-    runners: Runners, log: LogBook, verb: str, thread_bound: bool, resource_pool_size: int | None
+    runners: Runners, log: LogCapture, verb: str, thread_bound: bool, resource_pool_size: int | None
 ) -> None:
     up = threading.Event()
     runner = runners.start(
@@ -169,10 +169,10 @@ def test_where_it_refuses_every_new_resource_they_are_made_with_pauses(
     assert getattr(runner, verb)(number) > 0
 
 
-def test_where_it_refuses_every_new_resource_a_stop_ends(runners: Runners, log: LogBook) -> None:
+def test_where_it_refuses_every_new_resource_a_stop_ends(runners: Runners, log: LogCapture) -> None:
     runner = runners.start(validate=lambda _: False, validate_after_idle=0)
     future = runner.submit(number)
-    runner.stop(timeout=PATIENCE)
+    runner.stop(timeout=LONG_TIMEOUT)
     assert isinstance(future.exception(), ResourceCreationError)
     log.rest()
 
@@ -188,5 +188,5 @@ def test_one_that_takes_long_keeps_no_other_worker_asleep(runners: Runners, gate
     runner = runners.start(worker_count=2, validate=validate, validate_after_idle=0)
     future = runner.submit(number)
     gate.wait_for(1)
-    assert future.result(PATIENCE) in {0, 1}
+    assert future.result(LONG_TIMEOUT) in {0, 1}
     gate.open()

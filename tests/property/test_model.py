@@ -30,7 +30,7 @@ from tasker import (
     current_context,
 )
 from tests.native.support import (
-    PATIENCE,
+    LONG_TIMEOUT,
     Broken,
     Call,
     Factory,
@@ -60,7 +60,7 @@ class Task:
         self.used.append(resource.number)
         assert current_context().attempt == len(self.used)
         self.begun.release()
-        error = self.outcomes.get(timeout=PATIENCE)
+        error = self.outcomes.get(timeout=LONG_TIMEOUT)
         if error is not None:
             raise error
         return self
@@ -109,7 +109,9 @@ class RunnerModel(RuleBasedStateMachine):
             self.waiting.remove(task)
             self.running.append(task)
             task.attempts += 1
-            assert task.begun.acquire(timeout=PATIENCE), "a free worker took another task, or none"
+            assert task.begun.acquire(timeout=LONG_TIMEOUT), (
+                "a free worker took another task, or none"
+            )
 
     # ---- what is done to it
 
@@ -154,7 +156,7 @@ class RunnerModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def succeed(self, data: st.DataObject) -> None:
         task = self.end_attempt(data)
-        assert task.future.result(PATIENCE) is task
+        assert task.future.result(LONG_TIMEOUT) is task
         self.counts["completed"] += 1
         self.staff()
 
@@ -163,7 +165,7 @@ class RunnerModel(RuleBasedStateMachine):
     def fail(self, data: st.DataObject) -> None:
         error = ValueError()
         task = self.end_attempt(data, error)
-        assert task.future.exception(PATIENCE) is error
+        assert task.future.exception(LONG_TIMEOUT) is error
         self.counts["failed"] += 1
         self.staff()
 
@@ -177,7 +179,7 @@ class RunnerModel(RuleBasedStateMachine):
             self.counts["retried"] += 1
             self.waiting.insert(0, task)
         else:
-            assert task.future.exception(PATIENCE) is error
+            assert task.future.exception(LONG_TIMEOUT) is error
             self.counts["failed"] += 1
         self.staff()
 
@@ -187,6 +189,28 @@ class RunnerModel(RuleBasedStateMachine):
         self.ended.append(task)
         task.outcomes.put(error)
         return task
+
+    @rule(workers=st.integers(1, 3), room=st.integers(0, 1))
+    def resize(self, workers: int, room: int) -> None:
+        if self.state != "running":
+            with pytest.raises(RunnerStopped):
+                self.runner.resize(worker_count=workers)
+            return
+        # Which of the busy workers is to leave the model cannot know.
+        self.workers = max(workers, len(self.running))
+        self.runner.resize(worker_count=self.workers, max_worker_count=self.workers + room)
+        eventually(lambda: self.runner.stats().base_workers == self.workers)
+        eventually(lambda: len(self.factory.alive) == self.workers)
+        self.staff()
+
+    @precondition(lambda self: self.state == "running")
+    @rule()
+    def renew(self) -> None:
+        # The renewal before is over when the last old resource is gone; another is about to come.
+        eventually(lambda: len(self.factory.alive) >= self.workers)
+        renewal = self.runner.renew()
+        if not self.running:
+            assert renewal.result(LONG_TIMEOUT) >= self.workers
 
     @precondition(lambda self: self.state == "running")
     @rule()
@@ -202,7 +226,7 @@ class RunnerModel(RuleBasedStateMachine):
         self.state = "killed"
         for task in self.waiting:
             expected = TaskCancelled if task.attempts == 0 else Broken
-            assert isinstance(task.future.exception(PATIENCE), expected)
+            assert isinstance(task.future.exception(LONG_TIMEOUT), expected)
         fresh = [task for task in self.waiting if task.attempts == 0]
         self.counts["dropped"] += len(fresh)
         self.counts["failed"] += len(self.waiting) - len(fresh)
@@ -240,9 +264,9 @@ class RunnerModel(RuleBasedStateMachine):
         while self.running:
             task = self.running.pop()
             task.outcomes.put(None)
-            task.future.result(PATIENCE)
+            task.future.result(LONG_TIMEOUT)
             self.staff()
-        self.runner.stop(PATIENCE)
+        self.runner.stop(LONG_TIMEOUT)
         if self.ending is not None:
             dropped = self.ending.result()
             if self.state == "killed":

@@ -59,7 +59,7 @@ def test_notebook_runs_cell_by_cell_and_again(tmp_path: Path) -> None:
 
     page = RECIPES / "notebooks.md"
     blocks = blocks_in(page, RUN)
-    # The whole notebook twice, without the stop in between: as somebody runs a cell again.
+    # The whole notebook twice, without the stop in between: as a reader runs a cell again.
     notebook = v4.new_notebook(cells=[v4.new_code_cell(text) for text in blocks[:-1] + blocks])
     place = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=60, resources=place).execute()

@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 use support::{End, Orders, Runner, Seat, Task, eventually, lock, workers};
-use tasker::engine::Settings;
+use tasker::engine::EngineSettings;
 use tasker::engine::clock::Tick;
-use tasker::engine::queue::lanes::Class;
-use tasker::engine::resource::care::Policy;
-use tasker::engine::task::{EXPRESS, ONCE};
+use tasker::engine::metrics::events::EventKind;
+use tasker::engine::resource::usage::ResourcePolicy;
+use tasker::engine::task::priority::Priority;
+use tasker::engine::task::{ONCE, RESERVED};
 
 /// A small generator, good enough to mix things up: xorshift64*.
 #[derive(Debug, Clone)]
@@ -83,7 +84,7 @@ struct Plan {
     tasks: u64,
     /// Ends after so many accepted tasks, or when all are done.
     end_after: Option<usize>,
-    settings: Settings,
+    settings: EngineSettings,
 }
 
 impl Plan {
@@ -101,19 +102,19 @@ impl Plan {
             producers,
             tasks,
             end_after: dice.chance(70).then(|| dice.pick(0, producers * tasks)),
-            settings: Settings {
+            settings: EngineSettings {
                 max_worker_count: worker_count + dice.pick(0, 2),
                 max_queue_size: dice.chance(50).then(|| dice.pick(1, 20)),
                 burst_interval: 500_000,
                 idle_timeout: 1_000_000,
-                hold: [Tick::MAX, 200_000, 20_000][dice.pick(0, 2)],
-                care: Policy {
+                retry_hold: [Tick::MAX, 200_000, 20_000][dice.pick(0, 2)],
+                policy: ResourcePolicy {
                     validate_after: dice.chance(30).then_some(1),
                     resets: dice.chance(30),
                     max_tasks: dice.chance(30).then(|| 1 + dice.roll(20)),
                     max_age: dice.chance(20).then(|| 1_000_000 + dice.roll(3_000_000)),
                 },
-                reserve_limit: dice.pick(1, 3),
+                reserve_limit: Some(dice.pick(1, 3)),
                 reserve_at_start: dice.pick(0, 1),
                 keep_reserved: dice.chance(50),
                 thread_bound: dice.chance(60),
@@ -175,18 +176,18 @@ impl Scene {
         depth: u64,
     ) -> impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + use<> {
         let (scene, bad) = (Arc::downgrade(self), self.plan.bad);
-        move |desk, task| {
+        move |session, task| {
             let mut dice = Dice::new(seed ^ ((task.attempts() as u64) << 40));
             if let Some(scene) = Weak::upgrade(&scene) {
                 assert!(!scene.over.load(Ordering::SeqCst), "no task runs after the end");
                 if depth < 2 && dice.chance(10) {
-                    scene.inside(desk, dice.roll(u64::MAX), depth + 1);
+                    scene.inside(session, dice.roll(u64::MAX), depth + 1);
                 }
             }
             match dice.roll(20) {
                 0..3 => thread::yield_now(),
                 3 => {
-                    let clock = &desk.engine().clock;
+                    let clock = &session.engine.clock;
                     let until = clock.now() + dice.roll(1_500_000);
                     while clock.now() < until {
                         std::hint::spin_loop();
@@ -201,12 +202,12 @@ impl Scene {
         }
     }
 
-    /// Submits a task from inside another one, and runs it there unless somebody was quicker.
-    fn inside(self: &Arc<Self>, desk: &Seat<'_>, seed: u64, depth: u64) {
-        let task = Task::new(Class::Low, 0, self.work(seed, depth));
+    /// Submits a task from inside another one, and runs it there unless a worker was quicker.
+    fn inside(self: &Arc<Self>, session: &Seat<'_>, seed: u64, depth: u64) {
+        let task = Task::new(Priority::Low, 0, self.work(seed, depth));
         if self.runner.try_submit_task(&task) {
             self.accepted.fetch_add(1, Ordering::SeqCst);
-            desk.serve_inside((), &task, true);
+            session.serve_inside((), &task, true);
         }
     }
 
@@ -214,15 +215,16 @@ impl Scene {
         let mut dice = Dice::new(seed);
         let mut pending = Vec::new();
         for _ in 0..self.plan.tasks {
-            let class = Class::ALL[dice.pick(0, 2)];
+            let priority = Priority::ALL[dice.pick(0, 2)];
             let once = if dice.chance(20) { ONCE } else { 0 };
             let accepted = match dice.roll(10) {
                 0 => {
-                    let task = Task::new(class, EXPRESS | once, self.work(dice.roll(u64::MAX), 0));
+                    let task =
+                        Task::new(priority, RESERVED | once, self.work(dice.roll(u64::MAX), 0));
                     self.runner.run_task(&task)
                 }
                 kind => {
-                    let task = Task::new(class, once, self.work(dice.roll(u64::MAX), 0));
+                    let task = Task::new(priority, once, self.work(dice.roll(u64::MAX), 0));
                     let accepted = if kind < 4 {
                         self.runner.try_submit_task(&task)
                     } else {
@@ -246,23 +248,30 @@ impl Scene {
     /// Looks at the gauges all the time: none is ever negative, which would make it huge.
     fn watch(&self) {
         let most = 10 * (self.plan.producers * self.plan.tasks + 10);
+        let mut dice = Dice::new(self.plan.seed ^ 0x5eed);
         let mut seen = 0;
         while !self.over.load(Ordering::SeqCst) {
             let stats = self.runner.stats();
-            for gauge in [stats.queued, stats.urgent, stats.running, stats.overdue] {
+            for gauge in [stats.queued, stats.high, stats.running, stats.overdue] {
                 assert!(gauge < most, "{stats:?}");
             }
-            let heads = stats.heads;
+            let counts = stats.workers;
             let settings = &self.plan.settings;
-            assert!(heads.main <= settings.max_worker_count, "{stats:?}");
-            assert!(heads.base <= settings.worker_count, "{stats:?}");
-            assert!(heads.express <= settings.reserve_limit, "{stats:?}");
+            assert!(counts.main <= settings.max_worker_count, "{stats:?}");
+            assert!(counts.base_slots <= settings.worker_count, "{stats:?}");
+            assert!(Some(counts.reserved) <= settings.reserve_limit, "{stats:?}");
             let metrics = self.runner.engine.metrics();
-            let ended = metrics.completed + metrics.failed + metrics.cancelled;
+            let ended = metrics[EventKind::Completed]
+                + metrics[EventKind::Failed]
+                + metrics[EventKind::Cancelled];
             assert!(ended >= seen, "counters only grow");
-            // Not while nothing goes on: then workers would be replaced for as long as the end waits for all to be back.
+            // Not while nothing goes on: then workers would be replaced for as long as the end
+            // waits for all to be back.
             if ended > seen && ended.is_multiple_of(3) {
-                self.runner.engine.recycle();
+                self.runner.engine.renew_all((), None);
+                let workers = dice.pick(1, settings.worker_count as u64);
+                let max = dice.pick(workers as u64, settings.max_worker_count as u64);
+                self.runner.resize(Some(workers), Some(max));
             }
             seen = ended;
             thread::park_timeout(Duration::from_micros(500));
@@ -279,9 +288,9 @@ impl Scene {
                 let stats = self.runner.stats();
                 let settled = (stats.queued, stats.running, stats.overdue) == (0, 0, 0);
                 settled && {
-                    let heads = stats.heads;
-                    (heads.base, heads.burst) == (self.plan.settings.worker_count, 0)
-                        && heads.equipped == heads.main
+                    let counts = stats.workers;
+                    (counts.base, counts.burst) == (self.runner.engine.limits().workers(), 0)
+                        && counts.main_with_resource == counts.main
                 }
             });
         }
@@ -358,13 +367,13 @@ fn restarts_cost_a_task_no_more_attempts_than_there_were() {
         let mut dice = Dice::new(!seed);
         let worker_count = dice.pick(2, 8);
         // For ever: nobody is to need it.
-        let settings = Settings {
+        let settings = EngineSettings {
             worker_count,
             max_worker_count: worker_count + dice.pick(0, 2),
-            hold: Tick::MAX,
+            retry_hold: Tick::MAX,
             ..settings
         };
-        let recycles = dice.chance(30);
+        let renews = dice.chance(30);
         let server = Arc::new(Server::default());
         let [creator, validator, tidier] = [(); 3].map(|()| Arc::clone(&server));
         let orders = Orders {
@@ -385,14 +394,15 @@ fn restarts_cost_a_task_no_more_attempts_than_there_were() {
                 scope.spawn(move || {
                     let mut dice = Dice::new(seed ^ (producer << 8));
                     for number in 0..tasks {
-                        let (class, is_express) = (Class::ALL[dice.pick(0, 2)], dice.chance(30));
-                        let flags = if is_express { EXPRESS } else { 0 };
+                        let (priority, is_reserved) =
+                            (Priority::ALL[dice.pick(0, 2)], dice.chance(30));
+                        let flags = if is_reserved { RESERVED } else { 0 };
                         let server = Arc::clone(server);
-                        let task = Task::new(class, flags, move |desk, _| {
-                            let alive = server.answers(desk.resource().id);
+                        let task = Task::new(priority, flags, move |session, _| {
+                            let alive = server.answers(session.resource().id);
                             if alive { End::Value(number) } else { End::Bad("cut off") }
                         });
-                        let run = if is_express { Runner::run_task } else { Runner::submit_task };
+                        let run = if is_reserved { Runner::run_task } else { Runner::submit_task };
                         assert!(run(runner, &task), "open");
                         if dice.chance(50) {
                             task.outcome();
@@ -405,20 +415,20 @@ fn restarts_cost_a_task_no_more_attempts_than_there_were() {
                 let due = producers * tasks * restart / (RESTARTS + 1);
                 eventually("it is time for a restart", || done.load(Ordering::SeqCst) >= due);
                 server.restarts.fetch_add(1, Ordering::SeqCst);
-                if recycles {
-                    runner.engine.recycle();
+                if renews {
+                    runner.engine.renew_all((), None);
                 }
             }
         });
         runner.finish();
         let metrics = runner.engine.metrics();
-        assert_eq!(metrics.failed, 0, "{metrics:?}");
+        assert_eq!(metrics[EventKind::Failed], 0, "{metrics:?}");
         drop(named);
     }
 }
 
 #[test]
-fn each_producer_finds_its_order_kept_within_a_class() {
+fn each_producer_finds_its_order_kept_within_a_priority() {
     for seed in rounds(10) {
         let named = Seed(seed);
         let runner = Runner::new(workers(1), Orders::default());
@@ -430,10 +440,10 @@ fn each_producer_finds_its_order_kept_within_a_class() {
                 scope.spawn(move || {
                     let mut dice = Dice::new(seed ^ (producer << 8));
                     for number in 0..count {
-                        let class = Class::ALL[dice.pick(0, 2)];
+                        let priority = Priority::ALL[dice.pick(0, 2)];
                         let order = Arc::clone(order);
-                        runner.submit(class, move |_, task| {
-                            lock(&order).push((producer, class, number, task.attempts()));
+                        runner.submit(priority, move |_, task| {
+                            lock(&order).push((producer, priority, number, task.attempts()));
                             End::Value(number)
                         });
                     }
@@ -444,8 +454,8 @@ fn each_producer_finds_its_order_kept_within_a_class() {
         let order = lock(&order);
         assert_eq!(order.len() as u64, 3 * count);
         for producer in 0..3 {
-            for class in Class::ALL {
-                let own = order.iter().filter(|one| (one.0, one.1) == (producer, class));
+            for priority in Priority::ALL {
+                let own = order.iter().filter(|one| (one.0, one.1) == (producer, priority));
                 assert!(own.is_sorted_by_key(|one| one.2));
             }
         }
@@ -465,7 +475,7 @@ fn a_flood_of_cancels_loses_nothing_that_lives() {
                 scope.spawn(move || {
                     let mut dice = Dice::new(seed ^ (producer << 8));
                     for _ in 0..count {
-                        let task = Task::new(Class::Normal, 0, |_, _| End::Value(1));
+                        let task = Task::new(Priority::Normal, 0, |_, _| End::Value(1));
                         if !runner.submit_task(&task) {
                             break;
                         }
@@ -476,7 +486,7 @@ fn a_flood_of_cancels_loses_nothing_that_lives() {
                 });
             }
             let half = if seed % 3 == 0 { count * 2 } else { count };
-            eventually("half is accepted", || runner.engine.metrics().arrived >= half);
+            eventually("half is accepted", || runner.engine.metrics()[EventKind::Arrived] >= half);
             if seed % 2 == 0 { runner.kill() } else { runner.stop() }
         });
         runner.finish();
@@ -496,7 +506,7 @@ fn a_panic_under_load_answers_everybody() {
                     let mut dice = Dice::new(seed ^ (producer << 8));
                     loop {
                         let planted = dice.roll(200) == 0;
-                        let task = Task::new(Class::Normal, 0, move |_, _| {
+                        let task = Task::new(Priority::Normal, 0, move |_, _| {
                             assert!(!planted, "planted");
                             End::Value(1)
                         });

@@ -12,6 +12,14 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar, assert_type
 
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExporter
+from opentelemetry.trace import get_tracer_provider
+from prometheus_client import REGISTRY, Metric
+from rich.console import Console
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
 import tasker
 from tasker import (
     CancelHandle,
@@ -19,6 +27,7 @@ from tasker import (
     ConfigError,
     Context,
     DroppedTask,
+    Finding,
     Future,
     Metrics,
     Priority,
@@ -38,12 +47,20 @@ from tasker import (
     TaskCancelled,
     TaskContext,
     TaskerError,
+    TaskEvent,
+    TaskMetrics,
     TaskRunner,
     TaskTimeout,
     ThreadPoolExecutor,
+    Timing,
+    WorkerInfo,
     current_context,
     runners,
 )
+from tasker.dashboard import Serving, asgi_app, serve
+from tasker.live import Live
+from tasker.opentelemetry import Instrumentation, exporting, instrument
+from tasker.prometheus import RUN_BUCKETS, RunnerCollector
 from tasker.testing import InlineRunner, InlineSubmitter
 from tasker.testing.plugin import InlineRunnerFactory
 
@@ -66,6 +83,30 @@ class Client:
     @classmethod
     def make(cls) -> "Client":
         return cls()
+
+
+def tell(event: TaskEvent) -> None:
+    kind: Literal[
+        "arrived",
+        "completed",
+        "failed",
+        "retried",
+        "refused",
+        "cancelled",
+        "dropped",
+        "timed_out",
+    ] = event.kind
+    print(kind)
+    assert_type(event.runner, str)
+    assert_type(event.task_id, int)
+    assert_type(event.name, str)
+    assert_type(event.priority, Priority)
+    assert_type(event.attempt, int)
+    assert_type(event.worker, str | None)
+    assert_type(event.submitted, float)
+    assert_type(event.started, float | None)
+    assert_type(event.ended, float | None)
+    assert_type(event.error, BaseException | None)
 
 
 def connect() -> sqlite3.Connection:
@@ -96,7 +137,6 @@ config = Config(
     max_retries=0,
     resource_pool_size=1,
     logger=logging.getLogger("app"),
-    collector=None,
     max_queue_size=100,
     when_full="raise",
     task_timeout=2.5,
@@ -104,6 +144,7 @@ config = Config(
     validate_after_idle=30,
     reset=sqlite3.Connection.rollback,
     on_cancel=sqlite3.Connection.interrupt,
+    on_event=tell,
     max_tasks_per_resource=None,
     max_resource_age=None,
     idle_timeout=10,
@@ -232,6 +273,11 @@ assert_type(runner.state, Literal["running", "stopping", "killed", "stopped"])
 assert_type(runner.stop(), None)
 assert_type(runner.stop(timeout=1), None)
 assert_type(runner.stop(1.5), None)
+assert_type(runner.renew(), Future[int])
+assert_type(runner.resize(worker_count=2), None)
+assert_type(runner.resize(worker_count=2, max_worker_count=4), None)
+assert_type(runner.worker_count, int)
+assert_type(runner.max_worker_count, int)
 assert_type(runner.cancel_queued(), list[DroppedTask])
 assert_type(runner.cancel_queued(reason="not needed any more"), list[DroppedTask])
 assert_type(runner.kill(timeout=None), list[DroppedTask])
@@ -452,6 +498,25 @@ assert_type(current.remaining(), float | None)
 
 # --- Figures ---
 
+finding = runner.diagnose()[0]
+assert_type(runner.diagnose(), tuple[Finding, ...])
+assert_type(finding.code, str)
+assert_type(finding.severity, Literal["info", "warning", "critical"])
+assert_type(finding.text, str)
+assert_type(finding.since, float)
+assert_type(finding.figures, dict[str, float])
+worker = runner.workers(stacks=True)[0]
+assert_type(runner.workers(), tuple[WorkerInfo, ...])
+assert_type(worker.name, str)
+assert_type(worker.native_id, int | None)
+assert_type(worker.kind, Literal["base", "burst", "reserved", "temporary"])
+assert_type(worker.state, Literal["starting", "idle", "busy", "equipping"])
+assert_type(worker.task, RunningTask | None)
+assert_type(worker.tasks_done, int)
+assert_type(worker.busy_seconds, float)
+assert_type(worker.busy_share, float)
+assert_type(worker.resource_generation, int)
+assert_type(worker.resource_age, float | None)
 stats = runner.stats()
 assert_type(stats, Stats)
 assert_type(stats.base_workers, int)
@@ -460,11 +525,23 @@ assert_type(stats.burst_workers, int)
 assert_type(stats.starting_workers, int)
 assert_type(stats.queued_tasks, int)
 assert_type(stats.priority_tasks, int)
+assert_type(stats.oldest_wait, float)
 assert_type(stats.running_tasks, int)
 assert_type(stats.overdue_tasks, int)
 assert_type(stats.available_resources, int)
+assert_type(stats.busy_share, float)
+assert_type(stats.creation_failing_for, float)
 metrics = runner.metrics()
+assert_type(metrics.wait, Timing)
+assert_type(metrics.creation.count, int)
+assert_type(metrics.creation.p99, float)
+assert_type(metrics.by_task, dict[str, TaskMetrics])
+assert_type(metrics.by_task["name"].execution, Timing)
+assert_type(metrics.errors, dict[str, int])
+assert_type(metrics.replaced, dict[str, int])
+assert_type(metrics.total_creations_failed, int)
 assert_type(metrics, Metrics)
+assert_type(metrics.total_tasks_refused_full, int)
 assert_type(metrics.average_execution_time, float)
 assert_type(metrics.min_execution_time, float)
 assert_type(metrics.max_execution_time, float)
@@ -605,9 +682,13 @@ assert_type(inline.submitted[0].submit_to(inline), Future[Any])
 assert_type(inline.submitted[0].submit_to(runner), Future[Any])
 assert_type(inline.stop(), None)
 assert_type(inline.kill(), list[DroppedTask])
-assert_type(inline.recycle(), None)
+assert_type(inline.renew(), Future[int])
+assert_type(inline.resize(max_worker_count=4), None)
+assert_type(inline.worker_count, int)
 assert_type(inline.stats(), Stats)
 assert_type(inline.metrics(), Metrics)
+assert_type(inline.diagnose(), tuple[Finding, ...])
+assert_type(inline.workers(stacks=True), tuple[WorkerInfo, ...])
 as_submitted: SubmittedTask = inline.kill()[0]
 with inline as entered_inline:
     assert_type(entered_inline, InlineRunner[sqlite3.Connection])
@@ -629,3 +710,47 @@ def makes(inline_runner: InlineRunnerFactory) -> None:
     assert_type(inline_runner(config, manual=True), InlineRunner[sqlite3.Connection])
     simple: Callable[[Config[sqlite3.Connection]], InlineRunner[sqlite3.Connection]] = inline_runner
     takes(simple(config))
+
+
+# --- tasker.prometheus ---
+
+assert_type(RUN_BUCKETS, tuple[float, ...])
+RunnerCollector()
+collector = RunnerCollector(runner, by_task=50, wait_buckets=[1, 2.5], run_buckets=RUN_BUCKETS)
+assert_type(collector.describe(), list[Metric])
+assert_type(collector.collect(), Iterator[Metric])
+REGISTRY.register(collector)
+
+
+# --- tasker.live ---
+
+with Live(runner, refresh_per_second=0.5, console=Console()) as live:
+    assert_type(live, Live)
+Live().start()
+
+
+# --- tasker.dashboard ---
+
+with serve(runner, port=8100) as page:
+    assert_type(page, Serving)
+    assert_type(page.url, str)
+    assert_type(page.close(), None)
+Mount("/tasker", asgi_app(runner, allowed_hosts=["example.org"]))
+assert_type(asgi_app(), ASGIApp)
+
+
+# --- tasker.opentelemetry ---
+
+with instrument() as instrumentation:
+    assert_type(instrumentation, Instrumentation)
+    assert_type(instrumentation.uninstrument(), None)
+instrument(
+    runner,
+    meter_provider=get_meter_provider(),
+    tracer_provider=get_tracer_provider(),
+    spans="each",
+    record_times=True,
+    record_exceptions=True,
+    as_connection_pool=True,
+)
+assert_type(exporting(ConsoleMetricExporter(), runner), MetricExporter)

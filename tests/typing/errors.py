@@ -14,6 +14,10 @@ from tasker import (
     ThreadPoolExecutor,
     current_context,
 )
+from tasker.dashboard import asgi_app, serve
+from tasker.live import Live
+from tasker.opentelemetry import exporting, instrument
+from tasker.prometheus import RunnerCollector
 from tasker.testing import InlineRunner
 
 
@@ -55,7 +59,7 @@ Config(on_create=len, worker_count=1)  # error
 Config(connect, worker_count=1)  # error
 Config(on_create=connect, worker_count=1, workers=2)  # error
 Config(on_create=connect, worker_count=1, when_full="wait")  # error
-Config(on_create=connect, worker_count=1, name=None)  # error
+Config(on_create=connect, worker_count=1, name=7)  # error
 Config(on_create=connect, worker_count=1, burst_interval=None)  # error
 Config(on_create=connect, worker_count=1, context="parent")  # error
 Config(on_create=connect, worker_count=1, logger="tasker")  # error
@@ -70,6 +74,7 @@ config_of_clients: Config[Client] = Config(on_create=connect, worker_count=1)  #
 Config[sqlite3.Connection](on_create=connect, on_destroy=close_client, worker_count=1)  # error
 Config[sqlite3.Connection](on_create=connect, reset=Client.get, worker_count=1)  # error
 Config[sqlite3.Connection](on_create=connect, on_cancel=Client.get, worker_count=1)  # error
+Config[sqlite3.Connection](on_create=connect, on_event=Client.get, worker_count=1)  # error
 
 # Config.from_context_manager
 Config.from_context_manager(Client, worker_count=1)  # error
@@ -291,3 +296,30 @@ inline.fail_next("broken")  # error
 inline.fail_next(ValueError(), 2)  # error
 inline.resource = connect()  # error
 inline.run_next(2)  # error
+
+# tasker.prometheus
+RunnerCollector("db")  # error
+RunnerCollector(runner, by_task="all")  # error
+RunnerCollector(runner, wait_buckets=5)  # error
+RunnerCollector([runner])  # error
+
+# tasker.live
+Live("db")  # error
+Live(runner, 4)  # error
+Live(refresh_per_second="2")  # error
+Live(console="stdout")  # error
+
+# tasker.dashboard
+serve("db")  # error
+serve(runner, 8100)  # error
+serve(port="8100")  # error
+asgi_app(runner, allowed_hosts=8100)  # error
+asgi_app([runner])  # error
+
+# tasker.opentelemetry
+instrument("db")  # error
+instrument([runner])  # error
+instrument(runner, spans="all")  # error
+instrument(runner, meter_provider=runner)  # error
+instrument(runner, True)  # error
+exporting(runner)  # error

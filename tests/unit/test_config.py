@@ -21,7 +21,7 @@ import pytest
 
 from tasker import Config, ConfigError, Context
 from tasker._checks import MAX_COUNT
-from tasker._config import Settings
+from tasker._config import ConfigFields
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -53,7 +53,6 @@ def test_defaults() -> None:
         "max_retries": 3,
         "resource_pool_size": None,
         "logger": logging.getLogger("tasker"),
-        "collector": None,
         "max_queue_size": None,
         "when_full": "block",
         "task_timeout": None,
@@ -61,12 +60,13 @@ def test_defaults() -> None:
         "validate_after_idle": 30.0,
         "reset": None,
         "on_cancel": None,
+        "on_event": None,
         "max_tasks_per_resource": None,
         "max_resource_age": None,
         "idle_timeout": 30.0,
         "thread_bound": True,
         "copy_contextvars": True,
-        "name": "tasker",
+        "name": None,
     }
 
 
@@ -125,6 +125,7 @@ def test_defaults() -> None:
         ("validate_after_idle", NAN, "at least 0"),
         ("reset", 1, "callable or None"),
         ("on_cancel", 1, "callable or None"),
+        ("on_event", 1, "callable or None"),
         ("max_tasks_per_resource", 0, "at least 1"),
         ("max_tasks_per_resource", "1", "an int or None"),
         ("max_resource_age", 0, "more than 0"),
@@ -134,9 +135,8 @@ def test_defaults() -> None:
         ("thread_bound", 1, "a bool"),
         ("thread_bound", None, "a bool"),
         ("copy_contextvars", "yes", "a bool"),
-        ("name", "", "a non-empty str"),
-        ("name", None, "a non-empty str"),
-        ("name", b"tasker", "a non-empty str"),
+        ("name", "", "a non-empty str or None"),
+        ("name", b"tasker", "a non-empty str or None"),
         ("name", "\udfff", "without surrogates"),
     ],
 )
@@ -319,7 +319,7 @@ class Hostile:
         raise ZeroDivisionError
 
 
-CHECKED = sorted({field.name for field in dataclasses.fields(Config)} - {"collector"})
+CHECKED = sorted(field.name for field in dataclasses.fields(Config))
 
 
 # Made in the test: pytest looks at parameters itself.
@@ -340,11 +340,6 @@ def test_errors_name_the_field_whatever_the_value_does(field: str, kind: str) ->
     assert len(str(caught.value)) < 400
 
 
-def test_a_field_that_comes_later_is_refused_rather_than_ignored() -> None:
-    with pytest.raises(NotImplementedError, match=r"^collector is not implemented yet"):
-        make(collector=object())
-
-
 @pytest.mark.parametrize(
     ("hook", "given"),
     [
@@ -355,7 +350,7 @@ def test_a_field_that_comes_later_is_refused_rather_than_ignored() -> None:
         ("is_broken", lambda _resource, _error, *, driver: driver),
         *(
             (hook, given)
-            for hook in ("on_destroy", "validate", "reset", "on_cancel")
+            for hook in ("on_destroy", "validate", "reset", "on_cancel", "on_event")
             for given in (lambda: True, lambda _resource, _other: True)
         ),
     ],
@@ -392,7 +387,7 @@ class Annotated:
     ],
 )
 def test_a_hook_whose_signature_fits_or_is_not_known_is_taken(given: Any) -> None:
-    hooks = ["check_health", "on_destroy", "validate", "reset", "on_cancel"]
+    hooks = ["check_health", "on_destroy", "validate", "reset", "on_cancel", "on_event"]
     for hook in ["is_broken"] if given is BaseException.with_traceback else hooks:
         assert getattr(make(**{hook: given}), hook) is given
 
@@ -536,7 +531,7 @@ def test_a_failed_enter_leaves_nothing_behind() -> None:
 
 def test_configs_from_context_managers_take_all_other_fields_and_can_be_varied() -> None:
     fields = {field.name for field in dataclasses.fields(Config)}
-    assert set(Settings.__annotations__) == fields - {"on_create", "on_destroy"}
+    assert set(ConfigFields.__annotations__) == fields - {"on_create", "on_destroy"}
 
     class Closable:
         def close(self) -> None:

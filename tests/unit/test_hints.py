@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from tasker import Config, Runner
-from tasker._hints import FIELDS
+from tasker._hints import FIELD_SYNONYMS
+from tasker._options import Options
+from tasker.testing import InlineRunner
 
 FIELD_NAMES = {field.name for field in dataclasses.fields(Config)}
 
@@ -22,7 +24,7 @@ def runner() -> Iterator[Runner[object]]:
         yield made
 
 
-@pytest.mark.parametrize(("name", "meant"), sorted(FIELDS.items()))
+@pytest.mark.parametrize(("name", "meant"), sorted(FIELD_SYNONYMS.items()))
 def test_a_config_says_which_field_is_meant(name: str, meant: str) -> None:
     assert name not in FIELD_NAMES
     assert meant in FIELD_NAMES
@@ -41,6 +43,22 @@ def test_a_config_from_a_context_manager_says_it_as_well() -> None:
     make: Any = Config.from_context_manager
     with pytest.raises(TypeError, match="did you mean 'worker_count'"):
         make(object, max_workers=1)
+
+
+@pytest.mark.parametrize("kind", [Runner, InlineRunner])
+def test_options_say_which_there_are(kind: Any) -> None:
+    beginning = r"^options\(\) got an unexpected keyword argument "
+    with kind(Config(on_create=object, worker_count=1)) as runner:
+        with pytest.raises(
+            TypeError, match=f"{beginning}'retries'; there are priority, once, timeout and name$"
+        ):
+            runner.options(retries=1)
+        for strange, meant in (("time_out", "timeout"), ("task_name", "name")):
+            with pytest.raises(
+                TypeError, match=rf"{beginning}'{strange}'; did you mean '{meant}'\?$"
+            ):
+                runner.options(**{strange: 1})
+    assert list(inspect.signature(kind.options).parameters)[1:] == list(Options._fields)
 
 
 def test_a_slip_of_the_pen_is_told_as_well() -> None:
@@ -89,6 +107,24 @@ def test_a_runner_says_that_settings_belong_into_its_config(
         "(config, *, timeout=None)",
         "(config: 'Config[R]', *, timeout: 'float | None' = None) -> 'None'",
     }
+
+
+def test_a_start_in_asyncio_says_so_as_well() -> None:
+    make: Any = Runner.start
+    config = Config(on_create=object, worker_count=1)
+    for name, meant in [("on_create", "on_create"), ("on_craete", "on_create")]:
+        message = (
+            f"Runner.start() got an unexpected keyword argument '{name}'; "
+            f"did you mean Runner.start(Config({meant}=...))?"
+        )
+        for args in ((), (config,)):
+            with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+                make(*args, **{name: object})
+    with pytest.raises(TypeError, match=r"argument 'zzz'$"):
+        make(config, timeout=1, zzz=1)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'config'"):
+        make()
+    assert list(inspect.signature(Runner.start).parameters) == ["config", "timeout"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasker import ConfigError, Priority, Runner, RunnerBroken, Submitter
+from tasker import Config, ConfigError, Priority, Runner, RunnerBroken
 
 
 class FakeRunner:
@@ -36,10 +36,6 @@ class FakeRunner:
 
     def _let_go(self) -> None:
         self._call("let_go")
-
-    def _submitter(self, *options: Any) -> str:
-        self._call(*options)
-        return "view"
 
     def __repr__(self) -> str:
         return Runner.__repr__(self)  # type: ignore[arg-type]
@@ -74,20 +70,14 @@ def options(runner: Any, **chosen: Any) -> Any:
     return Runner.options(runner, **chosen)
 
 
-def test_options_left_out_are_those_of_a_plain_submit() -> None:
-    runner = FakeRunner()
-    assert options(runner) == "view"
-    assert runner.calls == [(Submitter, Priority.NORMAL, False, None, None)]
-
-
 def test_options_are_handed_on() -> None:
-    runner = FakeRunner()
-    options(runner, priority=Priority.HIGH, once=True, timeout=0, name="urgent")
-    options(runner, priority=Priority.LOW, timeout=-1)
-    assert runner.calls == [
-        (Submitter, Priority.HIGH, True, 0, "urgent"),
-        (Submitter, Priority.LOW, False, 0, None),
-    ]
+    with Runner(Config(on_create=object, worker_count=1, name="app")) as runner:
+        assert repr(options(runner)) == "<Submitter of runner 'app'>"
+        urgent = options(runner, priority=Priority.HIGH, once=True, timeout=0, name="urgent")
+        chosen = "priority=HIGH, once=True, timeout=0, name='urgent'"
+        assert repr(urgent) == f"<Submitter of runner 'app': {chosen}>"
+        patient = options(runner, priority=Priority.LOW, timeout=-1)
+        assert repr(patient) == "<Submitter of runner 'app': priority=LOW, timeout=0>"
 
 
 @pytest.mark.parametrize(

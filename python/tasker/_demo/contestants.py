@@ -16,13 +16,13 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 from tasker import Config, Priority, Runner
-from tasker._demo.job import NETWORK, PATIENCE, WORKERS, Index, Page, fetch
+from tasker._demo.job import NETWORK, TIME_LIMIT, WORKERS, Index, Page, fetch
 
 if TYPE_CHECKING:
-    from tasker._demo.job import Job
+    from tasker._demo.job import CrawlJob
 
 
-def with_tasker(job: Job) -> None:
+def with_tasker(job: CrawlJob) -> None:
     """With two runners, one that owns connections and one that owns the index."""
     # begin
     pages = Config(
@@ -40,7 +40,7 @@ def with_tasker(job: Job) -> None:
     # end
 
 
-def with_a_pool(job: Job) -> None:
+def with_a_pool(job: CrawlJob) -> None:
     """With the standard pool, as its documentation would have you write it."""
     # begin
     local = threading.local()
@@ -65,8 +65,8 @@ def with_a_pool(job: Job) -> None:
     # end
 
 
-def with_care(job: Job) -> None:
-    """With standard pools, by somebody who must lose nothing."""
+def with_care(job: CrawlJob) -> None:
+    """With standard pools, written so that nothing is lost."""
     # begin
     local = threading.local()
     opened: set[HTTPConnection] = set()
@@ -89,7 +89,7 @@ def with_care(job: Job) -> None:
                 opened.discard(broken)
 
     def load(number: int) -> Page:
-        give_up = time.monotonic() + PATIENCE
+        give_up = time.monotonic() + TIME_LIMIT
         pause = 0.05
         while True:
             try:

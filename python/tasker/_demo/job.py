@@ -1,7 +1,7 @@
 """What the demo's contestants share: the server to crawl, the index to fill, and the surprises.
 
-Each contestant gets a `Job` with a server of its own, which is killed once it has served half of
-the pages, and started again a second later. After a quarter of them an urgent request comes in.
+Each contestant gets a `CrawlJob` with a server of its own, which is killed once it has served half
+of the pages, and started again a second later. After a quarter of them an urgent request comes in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORKERS = 8
 """Threads that fetch, for every contestant."""
 OUTAGE = 1.0
 """Seconds between the server's end and its next start."""
-PATIENCE = 60.0
+TIME_LIMIT = 60.0
 """Seconds after which the demo gives up on a part of itself."""
 NETWORK = (OSError, HTTPException)
 """What a request raises when its connection is of no use any more."""
@@ -99,7 +99,7 @@ def has_full_text(connection: sqlite3.Connection) -> bool:
     return "fts5" in str(tables.fetchone())
 
 
-class Job:
+class CrawlJob:
     """One contestant's task, and what is measured of it."""
 
     def __init__(self, folder: Path, pages: int) -> None:
@@ -119,7 +119,7 @@ class Job:
 
     def connect(self) -> HTTPConnection:
         """Opens a connection to the server, now and not with the first request."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=TIME_LIMIT)
         connection.connect()
         return connection
 
@@ -131,7 +131,7 @@ class Job:
         """Has an urgent request made in the middle of the crawl, from a thread of its own."""
 
         def urgent() -> None:
-            self._quarter.wait(PATIENCE)
+            self._quarter.wait(TIME_LIMIT)
             begin = time.monotonic()
             try:
                 ask(self.numbers[-1])
@@ -161,14 +161,14 @@ class Job:
     def finish(self) -> None:
         """Waits for the surprises."""
         for thread in self._threads:
-            thread.join(PATIENCE)
-        self._restarted.wait(PATIENCE)
+            thread.join(TIME_LIMIT)
+        self._restarted.wait(TIME_LIMIT)
 
     def close(self) -> None:
         """Ends the server, also one that is just being started again."""
         self._closed.set()
         self._end(self._server)
-        self._threads[0].join(PATIENCE)
+        self._threads[0].join(TIME_LIMIT)
         self._end(self._server)
 
     def _serve(self, *arguments: str) -> subprocess.Popen[str]:

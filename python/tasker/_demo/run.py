@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasker._demo.contestants import CONTESTANTS, lines
-from tasker._demo.job import OUTAGE, WORKERS, Job, has_full_text, search, stored
+from tasker._demo.job import OUTAGE, WORKERS, CrawlJob, has_full_text, search, stored
 from tasker._demo.server import DROP_EVERY
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SEARCHES = ("thread lock", "socket timeout", "directory path")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CrawlOutcome:
     """What became of one contestant; the names of the fields are the table's columns."""
 
     lost: int
@@ -55,10 +55,10 @@ def run(*, pages: int, seed: int | None) -> int:
         f"{DROP_EVERY}th request. After {pages // 2:,} pages it is killed, and started again "
         f"{OUTAGE:.0f} s later. After {pages // 4:,} an urgent request comes in.\n"
     )
-    # The order is nobody's advantage.
+    # The order is no contestant's advantage.
     order = random.Random(seed).sample(list(CONTESTANTS), len(CONTESTANTS))
     with tempfile.TemporaryDirectory(prefix="tasker-demo-") as folder:
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, CrawlOutcome] = {}
         with what_is_logged():
             for name in order:
                 say(f"  {name} ...")
@@ -78,28 +78,42 @@ def run(*, pages: int, seed: int | None) -> int:
     return verdict(outcomes, found)
 
 
-def measure(name: str, folder: Path, pages: int) -> Outcome:
+def measure(name: str, folder: Path, pages: int) -> CrawlOutcome:
     """Has one contestant do the job on a fresh server."""
-    contestant: Callable[[Job], None] = CONTESTANTS[name]
-    with closing(Job(folder, pages)) as job:
+    contestant: Callable[[CrawlJob], None] = CONTESTANTS[name]
+    looked_at = live() if name == OURS else contextlib.nullcontext()
+    with closing(CrawlJob(folder, pages)) as job:
         begin = time.monotonic()
-        contestant(job)
+        with looked_at:
+            contestant(job)
         seconds = time.monotonic() - begin
         job.finish()
         wait = float("inf") if job.urgent_wait is None else job.urgent_wait
         lost = len(job.numbers) - stored(job.path)
-        return Outcome(lost, lines(contestant), job.left_open(), wait, seconds)
+        return CrawlOutcome(lost, lines(contestant), job.left_open(), wait, seconds)
+
+
+def live() -> contextlib.AbstractContextManager[object]:
+    """Shows the runners while they work: where there is a terminal, and what draws in it."""
+    if not sys.stdout.isatty():
+        return contextlib.nullcontext()
+    try:
+        # It needs a library that is no requirement of the package.
+        from tasker.live import Live  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return contextlib.nullcontext()
+    return Live()
 
 
 @contextlib.contextmanager
 def what_is_logged() -> Iterator[None]:
     """Shows what the package and the standard pool log, a line each, and no tracebacks."""
 
-    class Lines(logging.Handler):
+    class LineHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             say(f"    log: {record.levelname} {record.getMessage()}")
 
-    handler = Lines()
+    handler = LineHandler()
     loggers = [logging.getLogger(name) for name in ("tasker", "concurrent.futures")]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -115,7 +129,7 @@ def what_is_logged() -> Iterator[None]:
             logger.propagate = propagate
 
 
-def table(outcomes: dict[str, Outcome]) -> list[str]:
+def table(outcomes: dict[str, CrawlOutcome]) -> list[str]:
     """Draws the comparison; its last line is for honesty."""
     head = ["", "lost", "lines", "left open", "urgent wait", "seconds"]
     rows = [head]
@@ -131,7 +145,7 @@ def table(outcomes: dict[str, Outcome]) -> list[str]:
     return [*drawn, "", not_better(outcomes)]
 
 
-def not_better(outcomes: dict[str, Outcome]) -> str:
+def not_better(outcomes: dict[str, CrawlOutcome]) -> str:
     """Says in which columns another contestant did as well as ours."""
     ours = outcomes[OURS]
     others = [outcome for name, outcome in outcomes.items() if name != OURS]
@@ -146,7 +160,7 @@ def not_better(outcomes: dict[str, Outcome]) -> str:
     return f"what tasker does not do better here: {'; '.join(equal) or 'nothing'}"
 
 
-def verdict(outcomes: dict[str, Outcome], found: list[tuple[str, int, str]]) -> int:
+def verdict(outcomes: dict[str, CrawlOutcome], found: list[tuple[str, int, str]]) -> int:
     """Says whether the demo has shown what it promises; the exit status."""
     ours, careful = outcomes[OURS], outcomes[CAREFUL]
     wrong = []

@@ -46,7 +46,7 @@ class Site(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int, served: list[bytes], marks: set[int]) -> None:
-        super().__init__(("127.0.0.1", port), Answer)
+        super().__init__(("127.0.0.1", port), PageHandler)
         self.pages = served
         self.marks = marks
         """After so many answers it says so."""
@@ -60,7 +60,7 @@ class Site(ThreadingHTTPServer):
         """A client that went away in the middle is part of the plot."""
 
 
-class Answer(BaseHTTPRequestHandler):
+class PageHandler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     server: Site  # pyright: ignore[reportIncompatibleVariableOverride]

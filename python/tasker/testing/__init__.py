@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasker.testing._inline import InlineRunner
-    from tasker.testing._verbs import InlineSubmitter
+    from tasker.testing._inline import InlineRunner, InlineSubmitter
 
 __all__ = ["InlineRunner", "InlineSubmitter"]
 
@@ -19,9 +18,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from tasker.testing import _inline, _verbs  # noqa: PLC0415
+    from tasker.testing import _inline  # noqa: PLC0415
 
-    return {"InlineRunner": _inline.InlineRunner, "InlineSubmitter": _verbs.InlineSubmitter}[name]
+    return getattr(_inline, name)
 
 
 def __dir__() -> list[str]:

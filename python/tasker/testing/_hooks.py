@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Hooks:
+class HookCaller:
     """Calls hooks as a worker's thread does, and logs what they raise."""
 
     def __init__(self, logger: logging.Logger | None, runner: str) -> None:
@@ -29,8 +29,8 @@ class Hooks:
         """The name of the worker that it stands for."""
         self._runner = runner
         self._logger = logger
-        self._home = contextvars.Context()
-        self._is_home: list[bool] = []
+        self._own_context = contextvars.Context()
+        self._is_own: list[bool] = []
 
     def call(self, hook: Callable[[], T]) -> T:
         """Calls a hook.
@@ -38,28 +38,28 @@ class Hooks:
         Args:
             hook: What to call.
         """
-        return self.at_home(partial(_tasker._call_outside_tasks, hook))
+        return self.in_own_context(partial(_tasker._call_outside_tasks, hook))
 
-    def at_home(self, function: Callable[[], T]) -> T:
+    def in_own_context(self, function: Callable[[], T]) -> T:
         """Calls a function in the runner's own context variables.
 
         Args:
             function: What to call.
         """
-        if self._is_home and self._is_home[-1]:
+        if self._is_own and self._is_own[-1]:
             return function()
         # A context cannot be entered twice.
-        home = self._home.copy() if any(self._is_home) else self._home
-        return self._within(home, function, is_home=True)
+        own = self._own_context.copy() if any(self._is_own) else self._own_context
+        return self._within(own, function, is_own=True)
 
-    def away(self, context: contextvars.Context, function: Callable[[], T]) -> T:
+    def in_task_context(self, context: contextvars.Context, function: Callable[[], T]) -> T:
         """Calls a function in the context variables of a task.
 
         Args:
             context: These.
             function: What to call.
         """
-        return self._within(context, function, is_home=False)
+        return self._within(context, function, is_own=False)
 
     def failed(self, what: str, fault: BaseException) -> None:
         """Logs that a hook failed.
@@ -68,7 +68,17 @@ class Hooks:
             what: Which.
             fault: What it raised.
         """
-        self._say(logging.ERROR, f"{self.worker}: {what} failed", fault)
+        self._log(logging.ERROR, f"{self.worker}: {what} failed", fault)
+
+    def event_failed(self, times: int, fault: BaseException) -> None:
+        """Logs that `on_event` failed.
+
+        Args:
+            times: How often by now.
+            fault: What it raised.
+        """
+        text = f"{self._runner}: on_event failed, {times} times so far"
+        self._log(logging.ERROR, text, fault)
 
     def warn(self, text: str, fault: BaseException | None) -> None:
         """Logs what the runner makes the best of.
@@ -77,17 +87,17 @@ class Hooks:
             text: The message.
             fault: The exception it is about.
         """
-        self._say(logging.WARNING, f"{self._runner}: {text}", fault)
+        self._log(logging.WARNING, f"{self._runner}: {text}", fault)
 
-    def _say(self, level: int, text: str, fault: BaseException | None) -> None:
+    def _log(self, level: int, text: str, fault: BaseException | None) -> None:
         if self._logger is not None:
             _log.write(self._logger, level, text, self.worker, fault)
 
     def _within(
-        self, context: contextvars.Context, function: Callable[[], T], *, is_home: bool
+        self, context: contextvars.Context, function: Callable[[], T], *, is_own: bool
     ) -> T:
-        self._is_home.append(is_home)
+        self._is_own.append(is_own)
         try:
             return context.run(function)
         finally:
-            self._is_home.pop()
+            self._is_own.pop()

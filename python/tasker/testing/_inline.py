@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextvars
-import math
 import threading
 import time
 import warnings
-from collections import deque
-from functools import partial
 from typing import (
     TYPE_CHECKING,
-    Any,
     Concatenate,
     Literal,
     ParamSpec,
@@ -22,32 +17,35 @@ from typing import (
 
 from tasker import _tasker
 from tasker._block import ends_gracefully
-from tasker._checks import check_count, check_deadline
-from tasker._config import Config, Tuning, check_config
-from tasker._dropped import DroppedTask
-from tasker._errors import (
-    QueueFull,
-    ResourceCreationError,
-    RunnerStopped,
-    TaskCancelled,
-    TaskTimeout,
+from tasker._checks import (
+    below_base,
+    cannot_resize,
+    check_count,
+    check_deadline,
+    check_sizes,
+    check_type,
 )
-from tasker._options import Options, check_options
+from tasker._config import Config, OptionalConfigFields
+from tasker._dropped import DroppedTask
+from tasker._errors import RunnerStopped, RunningTask
+from tasker._findings import Snapshot
+from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
-from tasker._submitted import SubmittedTask
+from tasker._public import publish, publish_methods
 from tasker._texts import plain, shown
-from tasker.testing._figures import Figures, stats
-from tasker.testing._future import InlineFuture
-from tasker.testing._hooks import Hooks
-from tasker.testing._resource import OwnedResource
-from tasker.testing._task import Task, storable
-from tasker.testing._verbs import InlineSubmitter, Verbs
+from tasker._workers import WorkerInfo
+from tasker.testing._counters import stats
+from tasker.testing._engine import Busy, InlineEngine
+from tasker.testing._submit import InlineSubmitMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from tasker._finding import Finding
+    from tasker._future import Future
     from tasker._stats import Metrics, Stats
+    from tasker._submitted import SubmittedTask
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -57,7 +55,7 @@ A = TypeVar("A")
 P = ParamSpec("P")
 
 
-class InlineRunner(Verbs[R]):
+class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
     """A runner for tests: without a thread, it runs tasks where they are submitted.
 
     Everything a task meets is as on a runner with one worker: its resource, `current_context()`,
@@ -91,39 +89,6 @@ class InlineRunner(Verbs[R]):
         (True, (1,))
     """
 
-    submitted: list[SubmittedTask]
-    """Every task that was accepted, in the order in which they came."""
-
-    def __init__(self, config: Config[R], *, manual: bool = False) -> None:
-        self._state: Literal["running", "stopping", "killed", "stopped"] = "stopped"
-        check_config(config)
-        self.submitted = []
-        self._config = config
-        self._manual = manual
-        self._thread = threading.get_ident()
-        self._lanes: dict[Priority, deque[Task]] = {
-            priority: deque() for priority in reversed(Priority)
-        }
-        self._running: list[Task] = []
-        self._entered: list[Task] = []
-        self._planned: deque[BaseException] = deque()
-        self._figures = Figures()
-        self._hooks = Hooks(config.logger, plain(config.name))
-        self._owned = OwnedResource(config, self._hooks)
-        self._is_busy = False
-        self._is_at_desk = False
-        with _Busy(self):
-            is_made = self._owned.make()
-        if is_made:
-            self._state = "running"
-        else:
-            fault = self._owned.fault
-            message = f"on_create failed with {type(fault).__name__}: {fault}"
-            try:
-                raise ResourceCreationError(message) from fault
-            finally:
-                del fault
-
     @classmethod
     def of(
         cls,
@@ -132,7 +97,7 @@ class InlineRunner(Verbs[R]):
         *,
         manual: bool = False,
         worker_count: int = 1,
-        **settings: Unpack[Tuning[S]],
+        **settings: Unpack[OptionalConfigFields[S]],
     ) -> InlineRunner[S]:
         """Makes a runner of a resource that the test has made and keeps.
 
@@ -159,34 +124,40 @@ class InlineRunner(Verbs[R]):
         config = Config(on_create=lambda: resource, worker_count=worker_count, **settings)
         return InlineRunner(config, manual=manual)
 
-    def _inline(self) -> InlineRunner[R]:
+    def _engine(self) -> InlineEngine[R]:
         return self
 
     @property
     def name(self) -> str:
-        """The runner's name, from its config."""
-        return plain(self._config.name)
+        """The runner's name: that of its config, or `tasker`."""
+        return plain(self._config.name or "tasker")
 
     @property
     def state(self) -> Literal["running", "stopping", "killed", "stopped"]:
         """How far the runner's life has come, as of a `Runner`."""
-        if self._state == "running" and self._is_called_off():
+        if self._state == "running" and self._is_context_cancelled():
             return "stopping"
         return self._state
+
+    @property
+    def submitted(self) -> list[SubmittedTask]:
+        """Every task that was accepted, in the order in which they came."""
+        return self._submitted
 
     @property
     def resource(self) -> R:
         """The resource in use.
 
         Raises:
-            ResourceCreationError: There is none, since the last one could not be replaced; the
-                error of `on_create` is the cause.
+            ResourceCreationError: There is none, since no new one could be made; the error of
+                `on_create` is the cause.
             RunnerStopped: The runner has ended.
         """
         if self._state == "stopped":
             raise RunnerStopped(_tasker._STOPPED)
         return self._owned.get()
 
+    @taking_options
     def options(
         self,
         *,
@@ -294,7 +265,7 @@ class InlineRunner(Verbs[R]):
         self._check_thread()
         _check_error(error)
         check_count("times", times, least=1)
-        self._planned.extend([error] * times)
+        self._injected.extend([error] * times)
 
     # ---- the life of the runner
 
@@ -312,9 +283,7 @@ class InlineRunner(Verbs[R]):
         """
         check_deadline("timeout", timeout)
         self._check_thread()
-        if self._state == "running":
-            self._state = "stopping"
-        self._pump()
+        self._begin_stop()
 
     def kill(self, timeout: float | None = None) -> list[DroppedTask]:
         """Stops now: drops what waits, cancels the contexts of what runs, destroys the resource.
@@ -347,6 +316,10 @@ class InlineRunner(Verbs[R]):
 
         Args:
             timeout: As for `stop`.
+
+        Raises:
+            ConfigError: As for `stop`.
+            RuntimeError: As for `stop`.
         """
         self.stop(timeout)
 
@@ -358,6 +331,10 @@ class InlineRunner(Verbs[R]):
 
         Returns:
             The tasks that never started, the higher classes first.
+
+        Raises:
+            ConfigError: As for `kill`.
+            RuntimeError: As for `kill`.
         """
         return self.kill(timeout)
 
@@ -374,27 +351,72 @@ class InlineRunner(Verbs[R]):
             RunnerStopped: The runner is stopping or has stopped.
             RuntimeError: The call comes from another thread.
         """
-        self._check_thread()
-        if self._is_closing():
-            raise RunnerStopped(_tasker._STOPPED)
+        self._check_running()
         text = "the task was dropped from the queue before it started"
         return self._drop_waiting(text if reason is None else f"{text}: {reason}")
 
-    def recycle(self) -> None:
+    def renew(self) -> Future[int]:
         """Renews the resource: now, or when the task that uses it has ended.
+
+        Returns:
+            A future of the number of resources that are gone, which is done; in a task or hook it
+            is done when the resource is gone. It fails with `RunnerStopped` if the runner ends
+            before.
 
         Raises:
             RunnerStopped: The runner is stopping or has stopped.
             RuntimeError: The call comes from another thread.
         """
+        self._check_running()
+        renewal = self._owned.renew()
+        if not self._is_busy:
+            with Busy(self):
+                self._owned.replace_or_renew(renews=True)
+            self._pump()
+        return renewal
+
+    @property
+    def worker_count(self) -> int:
+        """What the config and `resize` ask for; there is one resource all the same."""
+        return self._sizes[0]
+
+    @property
+    def max_worker_count(self) -> int:
+        """What the config and `resize` ask for; there is one resource all the same."""
+        return self._sizes[1]
+
+    def resize(
+        self, *, worker_count: int | None = None, max_worker_count: int | None = None
+    ) -> None:
+        """Takes other numbers of workers, by the rules of `Runner.resize`.
+
+        There is one resource as before. How far `map` and `amap` read ahead follows.
+
+        Args:
+            worker_count: What `worker_count` is from now on.
+            max_worker_count: What `max_worker_count` is from now on.
+
+        Raises:
+            TypeError: Neither is given.
+            ConfigError: A number is none, or too small or large. Nothing is changed.
+            RunnerStopped: The runner is stopping or has stopped.
+            RuntimeError: The call comes from another thread.
+        """
+        base, most = check_sizes(worker_count, max_worker_count)
+        self._check_thread()
+        if self._is_closing():
+            raise cannot_resize()
+        old_base, old_most = self._sizes
+        follows = base if old_base == old_most else None
+        base, most = base or old_base, most or follows or old_most
+        if most < base:
+            raise below_base(base, most)
+        self._sizes = (base, most)
+
+    def _check_running(self) -> None:
         self._check_thread()
         if self._is_closing():
             raise RunnerStopped(_tasker._STOPPED)
-        self._owned.recycle()
-        if not self._is_busy:
-            with _Busy(self):
-                self._owned.renew_if_due(renews=True)
-            self._pump()
 
     def stats(self) -> Stats:
         """Returns the gauges of this moment: those of one worker."""
@@ -404,16 +426,83 @@ class InlineRunner(Verbs[R]):
         return stats(
             base_workers=1,
             active_workers=1,
-            equipped_workers=int(self._owned.is_there),
+            equipped_workers=int(self._owned.exists),
             queued_tasks=sum(waiting.values()),
             priority_tasks=waiting[Priority.HIGH],
+            oldest_wait=self._oldest_wait(),
             running_tasks=len(self._running),
             overdue_tasks=sum(task.is_overdue for task in self._running),
+            busy_share=self._busy_share(),
+            creation_failing_for=self._counters.creation_failing_for,
         )
+
+    def _busy_share(self) -> float:
+        return self._counters.busy.share(self._running[0].begun if self._running else None)
 
     def metrics(self) -> Metrics:
         """Returns the figures since the start."""
-        return self._figures.metrics()
+        return self._counters.metrics()
+
+    def workers(self, *, stacks: bool = False) -> tuple[WorkerInfo, ...]:
+        """Returns what the one worker does at this moment that the runner stands for.
+
+        Args:
+            stacks: Whether a running task carries its stack.
+
+        Returns:
+            One worker, or none once the runner has stopped.
+
+        Raises:
+            ConfigError: *stacks* is no bool.
+        """
+        check_type("stacks", stacks, bool)
+        if self._state == "stopped":
+            return ()
+        task = None
+        if self._running:
+            outermost = self._running[0]
+            task = RunningTask(
+                outermost.name,
+                time.monotonic() - outermost.begun,
+                self._hooks.worker,
+                self._stack() if stacks else (),
+                outermost.attempts,
+                outermost.is_overdue,
+            )
+        age = self._owned.age
+        worker = WorkerInfo(
+            name=self._hooks.worker,
+            native_id=self._native_id,
+            kind="base",
+            state="busy" if task else "equipping" if age is None else "idle",
+            task=task,
+            tasks_done=self._counters.attempts,
+            busy_seconds=self._counters.busy_seconds,
+            busy_share=self._busy_share(),
+            resource_generation=self._owned.made,
+            resource_age=age,
+        )
+        return (worker,)
+
+    def diagnose(self) -> tuple[Finding, ...]:
+        """Tells what is wrong with the runner at this moment, as `Runner.diagnose` does.
+
+        Its one worker never waits for the interpreter.
+        """
+        if self._state == "stopped":
+            return ()
+        fault = self._owned.fault
+        return self._looks.look(
+            Snapshot(
+                at=time.monotonic(),
+                stats=self.stats(),
+                metrics=self.metrics(),
+                workers=self.workers(),
+                max_queue_size=self._config.max_queue_size,
+                refused_lately=self._counters.refused_lately,
+                creation_error=None if fault is None else _tasker._error_name(fault),
+            )
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -452,362 +541,32 @@ class InlineRunner(Verbs[R]):
         if threading.get_ident() == self._thread:
             self.stop()
 
-    # ---- accepting
 
-    def _check_thread(self) -> None:
-        if threading.get_ident() != self._thread:
-            message = (
-                f"{self!r} runs its tasks in the thread that made it, and is called from another "
-                "one: use a Runner where threads are part of the test"
-            )
-            raise RuntimeError(message)
+class InlineSubmitter(InlineSubmitMixin[R]):
+    """A view of an `InlineRunner` whose tasks have fixed options; made by its `options`."""
 
-    def _check_idle(self, what: str) -> None:
-        self._check_thread()
-        if self._is_busy:
-            message = f"{what}() is for the test: a task or hook of the runner must not call it"
-            raise RuntimeError(message)
+    def __init__(self, runner: InlineRunner[R], options: Options) -> None:
+        """Made by `InlineRunner.options` alone.
 
-    def _is_called_off(self) -> bool:
-        return self._config.context is not None and self._config.context.cancelled
-
-    def _is_closing(self) -> bool:
-        if self._state == "running" and self._is_called_off():
-            self.stop()
-        return self._state != "running"
-
-    def _check_open(self, fn: object) -> None:
-        """Raises for what cannot be a task, and where the runner accepts none."""
-        self._check_thread()
-        _tasker._check_task(fn)
-        if self._is_closing():
-            self._figures.totals["refused"] += 1
-            raise RunnerStopped(_tasker._STOPPED)
-
-    def _has_room(self) -> bool:
-        bound = self._config.max_queue_size
-        return bound is None or sum(map(len, self._lanes.values())) < bound
-
-    def _check_room(self) -> None:
-        if self._has_room():
-            return
-        self._figures.totals["refused"] += 1
-        message = f"the queue holds max_queue_size={self._config.max_queue_size} tasks"
-        if self._config.when_full == "block":
-            message += ", and there is no other thread that would make room: call run_next() first"
-        raise QueueFull(message)
-
-    def _make_room(self) -> None:
-        """Runs what waits, as long as a call that waits for its task waits for room."""
-        if self._config.when_full == "block" and not self._is_busy:
-            while not self._has_room() and (task := self._take_next()) is not None:
-                self._serve(task)
-        self._check_room()
-
-    def _draft(
-        self,
-        options: Options,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Task:
-        limit = self._config.task_timeout if options.timeout is None else options.timeout
-        if limit == math.inf:
-            limit = None
-        now = time.monotonic()
-        task = Task(
-            call=SubmittedTask(
-                fn, args, kwargs, options.priority, options.once, options.timeout, options.name
-            ),
-            future=InlineFuture(),
-            context=contextvars.copy_context() if self._config.copy_contextvars else None,
-            since=now,
-            limit=limit,
-            due=None if limit is None else now + limit,
-        )
-        task.future.belong(self, task)
-        return task
-
-    def _count_in(self, task: Task) -> None:
-        self._figures.arrived()
-        self.submitted.append(task.call)
-
-    def _accept(self, task: Task) -> InlineFuture[Any]:
-        self._count_in(task)
-        self._lanes[task.call.priority].append(task)
-        return task.future
-
-    # ---- taking turns
-
-    def _take_next(self) -> Task | None:
-        for lane in self._lanes.values():
-            while lane:
-                task = lane.popleft()
-                if not task.future.done():
-                    return task
-        return None
-
-    def _pump(self) -> None:
-        """Runs what waits, unless that is for the test to say, or the worker's place is taken."""
-        if not self._is_busy and not (self._manual and self._state == "running"):
-            self._drain()
-
-    def _drain(self) -> None:
-        while (task := self._take_next()) is not None:
-            self._serve(task)
-        if self._state in {"stopping", "killed"}:
-            with _Busy(self):
-                self._owned.destroy()
-            self._state = "stopped"
-            self._planned.clear()
-
-    def _run_until_done(self, task: Task) -> None:
-        """Runs a task that is waited for: after what is before it, or inside the one that waits."""
-        self._check_thread()
-        if self._is_busy:
-            lane = self._lanes[task.call.priority]
-            if not self._is_at_desk or task not in lane or task.attempts:
-                raise RuntimeError(_tasker._STANDSTILL)
-            lane.remove(task)
-            self._attempt(task, inside=True)
-            return
-        while not task.future.done() and (other := self._take_next()) is not None:
-            self._serve(other)
-        self._pump()
-
-    def _run_past(self, task: Task) -> None:
-        """Runs a task past what waits."""
-        if self._is_busy and not self._is_at_desk:
-            raise RuntimeError(_tasker._STANDSTILL)
-        self._count_in(task)
-        if self._is_busy:
-            self._attempt(task, inside=True)
-            return
-        while not task.future.done():
-            self._serve(task, queued=False)
-        self._pump()
-
-    def _serve(self, task: Task, *, queued: bool = True) -> None:
-        """Makes one attempt of a task, and looks after the resource, as a worker does."""
-        with _Busy(self):
-            again = False
-            try:
-                is_kept_up = self._state == "running"
-                if not self._owned.prepare(looks=self._state != "killed", renews=is_kept_up):
-                    self._refuse_without_resource(task)
-                    return
-                again = self._attempt(task, inside=False)
-            except BaseException:
-                # Ctrl-C in a hook, before the task or after one of its attempts.
-                again = not task.future.done()
-                raise
-            finally:
-                if again and queued:
-                    self._lanes[task.call.priority].appendleft(task)
-            self._owned.served(tidies=self._state != "killed")
-            is_kept_up = self._state == "running"
-            is_needed = is_kept_up or again or any(self._lanes.values())
-            self._owned.renew_if_due(renews=is_kept_up, needed=is_needed)
-
-    def _attempt(self, task: Task, *, inside: bool) -> bool:
-        """Makes one attempt: whether there is to be another one."""
-        future = task.future
-        if not task.attempts and not future.set_running_or_notify_cancel():
-            return False
-        if task.is_overdue:
-            self._time_out(task, "start", self._owned.fault)
-            return False
-        begin = time.monotonic()
-        task.attempts += 1
-        self._running.append(task)
-        self._is_at_desk, was_at_desk = True, self._is_at_desk
-        try:
-            return self._run(task, inside=inside)
-        finally:
-            self._is_at_desk = was_at_desk
-            self._running.pop()
-            end = time.monotonic()
-            self._figures.ran(0.0 if inside else begin - task.since, end - begin)
-            task.since = end
-
-    def _run(self, task: Task, *, inside: bool) -> bool:
-        is_planned = bool(self._planned)
-        try:
-            value = self._call(task)
-        except BaseException as error:
-            failure = storable(error)
-            if not is_planned:
-                _tasker._note_calling(failure)
-        else:
-            if task.is_overdue:
-                self._time_out(task, "finish", None)
-            else:
-                self._figures.completed()
-                self._settle(task, value=value)
-            return False
-        try:
-            return self._fail(task, failure, inside=inside)
-        finally:
-            # The traceback of an error keeps this frame, which must not lead back to the error.
-            del failure
-
-    def _fail(self, task: Task, error: BaseException, *, inside: bool) -> bool:
-        """Decides on the error of an attempt: whether the task is to be tried again."""
-        if task.is_overdue:
-            self._time_out(task, "finish", None)
-            return False
-        judged = not (
-            not self._owned.has_judge
-            or self._state == "killed"
-            or task.is_told
-            or isinstance(error, (TaskCancelled, TaskTimeout))
-        )
-        if judged:
-            task.last_error = error
-            may_retry = self._owned.judge(error) and not (
-                inside or task.call.once or task.is_told or self._state == "killed"
-            )
-            if may_retry and task.attempts <= self._config.max_retries:
-                self._figures.totals["retried"] += 1
-                return True
-            if task.attempts > 1:
-                _tasker._note_attempts(error, task.attempts)
-        self._figures.totals["failed"] += 1
-        self._settle(task, error=error)
-        return False
-
-    def _call(self, task: Task) -> Any:
-        """Calls the task's function, in its context."""
-        submitted, planned = task.call, self._planned
-        resource = self._owned.get()
-
-        def enter() -> Any:
-            if planned:
-                raise planned.popleft()
-            return submitted.fn(resource, *submitted.args, **submitted.kwargs)
-
-        call: Callable[[], Any] = partial(self._hooks.at_home, enter)
-        if task.context is not None:
-            # Each attempt gets a fresh copy.
-            call = partial(self._hooks.away, task.context.copy(), enter)
-        task.is_interrupted = False
-        self._entered.append(task)
-        try:
-            return _tasker._call_as_task(
-                task.future,
-                submitted.fn,
-                task.attempts,
-                task.name,
-                self._hooks.worker,
-                None if task.due is None else task.due - time.monotonic(),
-                call,
-                self._owned.doubt,
-            )
-        finally:
-            self._entered.pop()
-            self._interrupt_if_due()
-
-    # ---- outcomes
-
-    def _settle(
-        self, task: Task, *, value: object = None, error: BaseException | None = None
-    ) -> None:
-        future = task.future
-        future.let_go()
-        task.last_error = None
-        if future.done():
-            return  # settled by hand, by a holder of the future
-        if error is None:
-            self._hooks.at_home(partial(future.set_result, value))
-        else:
-            self._hooks.at_home(partial(future.set_exception, error))
-
-    def _time_out(self, task: Task, verb: str, cause: BaseException | None) -> None:
-        self._figures.totals["timed_out"] += 1
-        message = f"task {task.name} did not {verb} within its time limit of {task.limit:g} s"
-        error = TaskTimeout(message)
-        error.__cause__ = cause
-        self._settle(task, error=error)
-
-    def _refuse_without_resource(self, task: Task) -> None:
-        if task.future.done():
-            return
-        if task.is_overdue:
-            self._time_out(task, "start", self._owned.fault)
-            return
-        self._figures.totals["failed" if task.attempts else "dropped"] += 1
-        error = ResourceCreationError("no resource could be created for the task")
-        error.__cause__ = self._owned.fault
-        self._settle(task, error=error)
-
-    def _drop_waiting(self, reason: str) -> list[DroppedTask]:
-        dropped: list[DroppedTask] = []
-        # All of it first: what a callback submits is not touched.
-        for task in list(iter(self._take_next, None)):
-            if task.future.done():
-                continue  # cancelled by a callback of one before it
-            if task.last_error is not None:
-                self._figures.totals["failed"] += 1
-                self._settle(task, error=task.last_error)
-                continue
-            self._figures.totals["dropped"] += 1
-            call = task.call
-            dropped.append(
-                DroppedTask(
-                    fn=call.fn,
-                    args=call.args,
-                    kwargs=call.kwargs,
-                    priority=call.priority,
-                    once=call.once,
-                    timeout=call.timeout,
-                    name=call.name,
-                )
-            )
-            self._settle(task, error=TaskCancelled(reason))
-        return dropped
-
-    def _cancelled(self, task: Task) -> None:
-        """Takes a task out that is cancelled before it started."""
-        lane = self._lanes[task.call.priority]
-        # It is not there while hooks prepare for it, or `_drop_waiting` settles others.
-        if task in lane:
-            lane.remove(task)
-        self._figures.totals["cancelled"] += 1
-        task.future.let_go()
-
-    def _told(self, task: Task) -> None:
-        """Notes that a task which has started was asked to give up."""
-        self._check_thread()
-        task.is_told = True
-        lane = self._lanes[task.call.priority]
-        if task in lane:
-            # It waits for a retry, and gets the error of its last attempt.
-            lane.remove(task)
-            self._figures.totals["failed"] += 1
-            self._settle(task, error=task.last_error)
-        self._interrupt_if_due()
-
-    def _interrupt_if_due(self) -> None:
-        """Calls `on_cancel` for a cancelled task, but not while another runs inside of it."""
-        task = self._entered[-1] if self._entered else None
-        if task is not None and task.is_told and not task.is_interrupted:
-            task.is_interrupted = True
-            self._owned.interrupt()
-
-
-class _Busy:
-    """While it is entered, the place of the one worker is taken."""
-
-    def __init__(self, runner: InlineRunner[Any]) -> None:
+        Args:
+            runner: Whose view it is.
+            options: What it fixes.
+        """
         self._runner = runner
-        self._was_busy = False
+        self._options = options
 
-    def __enter__(self) -> None:
-        self._was_busy = self._runner._is_busy
-        self._runner._is_busy = True
+    def _engine(self) -> InlineEngine[R]:
+        return self._runner
 
-    def __exit__(self, *_error: object) -> None:
-        self._runner._is_busy = self._was_busy
+    @property
+    def runner(self) -> InlineRunner[R]:
+        """The runner this is a view of."""
+        return self._runner
+
+
+for _base in (InlineEngine, InlineSubmitMixin):
+    publish_methods("InlineRunner", _base, "tasker.testing")
+publish(globals(), ["InlineRunner", "InlineSubmitter"], "tasker.testing")
 
 
 def _check_error(value: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from tasker import _tasker
 from tasker._results import Results
-from tasker.testing._future import InlineFuture
+from tasker.testing._task import InlineFuture
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class InlineResults(Results[T]):
         self,
         submit: Callable[[Item, bool], InlineFuture[T] | None],
         inputs: tuple[Iterable[Any], ...],
-        size: int,
+        look_ahead: _tasker._LookAhead,
         ordered: bool,
         return_exceptions: bool,
     ) -> None:
@@ -31,13 +31,13 @@ class InlineResults(Results[T]):
         Args:
             submit: Submits the task for an item; `None` where there is no room and it may wait.
             inputs: One iterable for each argument of the task.
-            size: How many items may be read beyond the results handed out.
+            look_ahead: How many items may be read beyond the results handed out.
             ordered: Whether the results come in the order of the input, else as they finish.
             return_exceptions: Whether an item's `Exception` is handed out in place of its result.
         """
         self._left = _shortest(inputs)
         self._submit = submit
-        self._size = size
+        self._look_ahead = look_ahead
         self._ordered = ordered
         self._return_exceptions = return_exceptions
         self._futures: deque[tuple[int, InlineFuture[T]]] = deque()
@@ -112,7 +112,7 @@ class InlineResults(Results[T]):
         """Reads and submits as many items as may be under way."""
         self._is_in_use, in_use = True, self._is_in_use
         try:
-            while self._failure is None and len(self._futures) < self._size:
+            while self._failure is None and self._look_ahead.room(len(self._futures)):
                 if self._held is None:
                     self._held = next(self._items, None) if self._items is not None else None
                 if self._held is None:

@@ -1,14 +1,14 @@
-"""The verbs of an `InlineRunner` and of its views."""
+"""How an `InlineRunner` and its views take tasks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from tasker import _tasker
-from tasker._amap import AsyncMaps
+from tasker._amap import AsyncMapMixin
 from tasker._config import Config
 from tasker._errors import QueueFull
-from tasker._map import Maps
+from tasker._map import MapMixin
 from tasker._options import Options
 from tasker.testing._map import InlineResults
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from tasker._future import Future
     from tasker._results import Results
-    from tasker.testing._future import InlineFuture
-    from tasker.testing._inline import InlineRunner
+    from tasker.testing._engine import InlineEngine
+    from tasker.testing._task import InlineFuture
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -27,18 +27,21 @@ A = TypeVar("A")
 P = ParamSpec("P")
 
 
-class Verbs(Maps[R], AsyncMaps[R]):
-    """The verbs, for the runner and its views."""
+class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R]):
+    """The methods that take tasks, for the runner and its views."""
 
     _options = Options()
 
-    def _inline(self) -> InlineRunner[R]:
+    def _engine(self) -> InlineEngine[R]:
         raise NotImplementedError
+
+    def _most_workers(self) -> int:
+        return self._engine()._sizes[1]
 
     @property
     def config(self) -> Config[R]:
         """The settings of the runner."""
-        return self._inline()._config
+        return self._engine()._config
 
     def submit(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -62,10 +65,10 @@ class Verbs(Maps[R], AsyncMaps[R]):
             QueueFull: The queue is full; there is no other thread that would make room.
             RuntimeError: The call comes from another thread than the runner.
         """
-        runner = self._inline()
-        runner._check_open(fn)
-        runner._check_room()
-        future: InlineFuture[T] = runner._accept(runner._draft(self._options, fn, args, kwargs))
+        runner = self._engine()
+        runner._check_open(self._options, fn)
+        runner._check_room(self._options, fn)
+        future: InlineFuture[T] = runner._accept(runner._make_task(self._options, fn, args, kwargs))
         runner._pump()
         return future
 
@@ -89,10 +92,10 @@ class Verbs(Maps[R], AsyncMaps[R]):
             RunnerStopped: The runner does not accept tasks.
             QueueFull: As for `submit`.
         """
-        runner = self._inline()
-        runner._check_open(fn)
-        runner._check_room()
-        task = runner._draft(self._options, fn, args, kwargs)
+        runner = self._engine()
+        runner._check_open(self._options, fn)
+        runner._check_room(self._options, fn)
+        task = runner._make_task(self._options, fn, args, kwargs)
         promise: asyncio.Future[T] = _tasker._promise(task.future)
         runner._accept(task)
         runner._pump()
@@ -114,15 +117,15 @@ class Verbs(Maps[R], AsyncMaps[R]):
             RunnerStopped: The runner does not accept tasks.
             RuntimeError: The call comes from another thread than the runner.
         """
-        runner = self._inline()
-        runner._check_open(fn)
+        runner = self._engine()
+        runner._check_open(self._options, fn)
         futures: list[Future[T]] = []
-        tasks = [runner._draft(self._options, fn, (item,), {}) for item in iterable]
+        tasks = [runner._make_task(self._options, fn, (item,), {}) for item in iterable]
         for task in tasks:
             try:
-                runner._check_room()
+                runner._check_room(self._options, fn)
             except QueueFull as refusal:
-                task.future.let_go()
+                task.future.forget_task()
                 task.future.set_exception(refusal)
             else:
                 runner._accept(task)
@@ -148,13 +151,19 @@ class Verbs(Maps[R], AsyncMaps[R]):
             TaskCancelled: The task was dropped by `kill`.
             BaseException: What *fn* raised, as itself; and as for `submit`.
         """
-        runner = self._inline()
-        runner._check_open(fn)
-        if runner._is_at_desk:
+        runner = self._engine()
+        runner._check_open(self._options, fn)
+        if runner._is_in_task:
             return self.run_task(fn, *args, **kwargs)
-        runner._make_room()
-        future = runner._accept(runner._draft(self._options, fn, args, kwargs))
-        result: T = future.result()
+        runner._make_room(self._options, fn)
+        future = runner._accept(runner._make_task(self._options, fn, args, kwargs))
+        try:
+            result: T = future.result()
+        except BaseException:
+            # No caller is left to get its outcome.
+            if not future.done():
+                future.request_cancel("the call that waited for it was interrupted")
+            raise
         return result
 
     def run_task(
@@ -173,13 +182,16 @@ class Verbs(Maps[R], AsyncMaps[R]):
         Raises:
             BaseException: As for `queue_task`.
         """
-        runner = self._inline()
-        runner._check_open(fn)
-        task = runner._draft(self._options, fn, args, kwargs)
+        runner = self._engine()
+        runner._check_open(self._options, fn)
+        task = runner._make_task(self._options, fn, args, kwargs)
         future = task.future
-        runner._run_past(task)
+        runner._run_now(task)
         result: T = future.result(0)
         return result
+
+    def _observer_of(self, fn: object) -> None:
+        del fn
 
     def _begin_map(
         self,
@@ -189,39 +201,18 @@ class Verbs(Maps[R], AsyncMaps[R]):
         ordered: bool,
         return_exceptions: bool,
     ) -> Results[Any]:
-        runner = self._inline()
-        runner._check_open(fn)
+        runner = self._engine()
+        runner._check_open(self._options, fn)
+        look_ahead = _tasker._LookAhead(buffersize, self._most_workers())
 
         def submit(item: tuple[Any, ...], may_wait: bool) -> InlineFuture[Any] | None:
-            runner._check_open(fn)
+            runner._check_open(self._options, fn)
+            look_ahead.follow(self._most_workers())
             if may_wait and not runner._has_room():
                 return None
-            runner._check_room()
-            future = runner._accept(runner._draft(self._options, fn, item, {}))
+            runner._check_room(self._options, fn)
+            future = runner._accept(runner._make_task(self._options, fn, item, {}))
             runner._pump()
             return future
 
-        size = buffersize or 2 * (self.config.max_worker_count or self.config.worker_count)
-        return InlineResults(submit, iterables, size, ordered, return_exceptions)
-
-
-class InlineSubmitter(Verbs[R]):
-    """A view of an `InlineRunner` whose tasks have fixed options; made by its `options`."""
-
-    def __init__(self, runner: InlineRunner[R], options: Options) -> None:
-        """Made by `InlineRunner.options` alone.
-
-        Args:
-            runner: Whose view it is.
-            options: What it fixes.
-        """
-        self._runner = runner
-        self._options = options
-
-    def _inline(self) -> InlineRunner[R]:
-        return self._runner
-
-    @property
-    def runner(self) -> InlineRunner[R]:
-        """The runner this is a view of."""
-        return self._runner
+        return InlineResults(submit, iterables, look_ahead, ordered, return_exceptions)

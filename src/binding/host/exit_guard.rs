@@ -1,12 +1,13 @@
 //! What catches a thread of ours that the dying interpreter ends, wherever it is.
 //!
-//! The [`door`](super::door) guards the calls that go by it. Not everything can: an object of ours that dies takes
-//! one of the user's with it, an allocation sets the collector off, a thread is started.
+//! A [guarded call](super::guarded_call) is safe from that by itself. Not everything can be one: an
+//! object of ours that dies takes one of the user's with it, an allocation sets the collector off,
+//! a thread is started. It buys no speed: without it the process aborts.
 
-pub(in crate::python) use imp::Net;
+pub(in crate::binding) use imp::ExitGuard;
 
-/// From 3.14 on the interpreter lets such threads hang; before, it calls `pthread_exit`, which glibc alone carries
-/// out by unwinding the stack.
+/// From 3.14 on the interpreter lets such threads hang; before, it calls `pthread_exit`, which
+/// glibc alone carries out by unwinding the stack.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(Py_3_14)))]
 mod imp {
     use std::ffi::{c_int, c_void};
@@ -14,10 +15,11 @@ mod imp {
 
     /// Parks its thread for ever as soon as `pthread_exit` begins, before a single frame is left.
     ///
-    /// glibc runs a cleanup handler of the old kind, which no header declares any more but which is part of its
-    /// ABI, when the frame that holds the handler's buffer is left. It compares addresses, so one whose buffer
-    /// is not on the stack runs at once. Only for threads that nobody but the interpreter may end.
-    pub(in crate::python) struct Net {
+    /// glibc runs a cleanup handler of the old kind, which no header declares any more but which is
+    /// part of its ABI, when the frame that holds the handler's buffer is left. It compares
+    /// addresses, so one whose buffer is not on the stack runs at once. Only for threads that the
+    /// interpreter alone may end.
+    pub(in crate::binding) struct ExitGuard {
         buffer: *mut Buffer,
     }
 
@@ -37,9 +39,9 @@ mod imp {
         fn _pthread_cleanup_pop(buffer: *mut Buffer, execute: c_int);
     }
 
-    impl Net {
-        /// Spreads it under this thread until it is dropped.
-        pub(in crate::python) fn spread() -> Self {
+    impl ExitGuard {
+        /// Puts it under this thread until it is dropped.
+        pub(in crate::binding) fn install() -> Self {
             let blank = Buffer {
                 routine: None,
                 argument: ptr::null_mut(),
@@ -53,10 +55,10 @@ mod imp {
         }
     }
 
-    impl Drop for Net {
+    impl Drop for ExitGuard {
         fn drop(&mut self) {
-            // SAFETY: `spread` put it there, on this thread: a raw pointer is not sent. Handlers that came
-            // later have gone with their frames. The box is ours.
+            // SAFETY: `install` put it there, on this thread: a raw pointer is not sent. Handlers
+            // that came later have gone with their frames. The box is ours.
             unsafe {
                 _pthread_cleanup_pop(self.buffer, 0);
                 drop(Box::from_raw(self.buffer));
@@ -74,10 +76,10 @@ mod imp {
 #[cfg(not(all(target_os = "linux", target_env = "gnu", not(Py_3_14))))]
 mod imp {
     /// Nothing: here no thread is unwound.
-    pub(in crate::python) struct Net;
+    pub(in crate::binding) struct ExitGuard;
 
-    impl Net {
-        pub(in crate::python) fn spread() -> Self {
+    impl ExitGuard {
+        pub(in crate::binding) fn install() -> Self {
             Self
         }
     }

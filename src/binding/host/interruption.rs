@@ -1,16 +1,18 @@
-//! Interrupts: which exceptions a signal raised in the middle of something, and which calls came in the middle of a task.
+//! Interrupts: which exceptions a signal raised in the middle of something, and which calls came in
+//! the middle of a task.
 //!
-//! Between two instructions of a function the interpreter may run something else on its thread: a signal handler on the
-//! main thread, a finalizer anywhere. If what runs so raises, the function is left at a point that it does not know of,
-//! between a request and its reply perhaps; and if it calls the runner, it must not be given the resource which that
-//! function is using.
+//! Between two instructions of a function the interpreter may run something else on its thread: a
+//! signal handler on the main thread, a finalizer anywhere. If what runs so raises, the function is
+//! left at a point that it does not know of, between a request and its reply perhaps; and if it
+//! calls the runner, it must not be given the resource which that function is using.
 //!
-//! `CPython` keeps no count of either. But the frame of a signal handler has the frame that it interrupted twice: as
-//! what it will return to, and as its second argument. And a finalizer is called `__del__`, or is the one that
-//! `weakref.finalize` registers.
+//! `CPython` keeps no count of either. But the frame of a signal handler has the frame that it
+//! interrupted twice: as what it will return to, and as its second argument. And a finalizer is
+//! called `__del__`, or is the one that `weakref.finalize` registers.
 
-use super::door;
-use crate::python::{callable, error, wait};
+use super::frames;
+use super::guarded_call;
+use crate::binding::{callable, error, wait};
 use pyo3::exceptions::{PyException, PyKeyError, PyKeyboardInterrupt, PyNameError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyWeakref, PyWeakrefMethods};
@@ -18,13 +20,14 @@ use pyo3::{ffi, intern};
 use std::collections::HashSet;
 use std::ffi::c_int;
 
-/// Whether an exception that left a call on this thread came out of an interrupt: it is no `Exception`, or a signal
-/// handler raised it, or one that it followed. To be asked right after the call, outside of any `except`.
-pub(in crate::python) fn raised(py: Python<'_>, error: &Py<PyAny>) -> bool {
-    if !door::is_instance::<PyException>(py, error) {
+/// Whether an exception that left a call on this thread came out of an interrupt: it is no
+/// `Exception`, or a signal handler raised it, or one that it followed. To be asked right after the
+/// call, outside of any `except`.
+pub(in crate::binding) fn raised(py: Python<'_>, error: &Py<PyAny>) -> bool {
+    if !guarded_call::is_instance::<PyException>(py, error) {
         return true;
     }
-    // Without memory for the look: what may be spoiled is taken for spoiled.
+    // Without memory for the look: what may be bad is taken for bad.
     wait::on_main_thread(py) && came_of_handler(error.bind(py)).unwrap_or(true)
 }
 
@@ -64,38 +67,25 @@ fn came_of_handler(error: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(false)
 }
 
-/// Whether the call of the runner that this thread makes just now comes in the middle of a task, from what was run
-/// there and the task did not call. `function`: the task's, where the look ends.
-pub(in crate::python) fn has_intruder(py: Python<'_>, function: &Bound<'_, PyAny>) -> bool {
+/// Whether the call of the runner that this thread makes just now comes in the middle of a task,
+/// from what was run there and the task did not call. `function`: the task's, where the look ends.
+pub(in crate::binding) fn has_interruption(py: Python<'_>, function: &Bound<'_, PyAny>) -> bool {
     // Without memory for the look: a task that waits for another is common, this is not.
-    find_intruder(py, function).unwrap_or(false)
+    find_interruption(py, function).unwrap_or(false)
 }
 
-fn find_intruder(py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn find_interruption(py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<bool> {
     let entered = callable::code(function)?;
     // Signal handlers run nowhere else.
     let on_main_thread = wait::on_main_thread(py);
-    // SAFETY: attached; an owned reference, or null where no Python code runs.
-    let mut next = unsafe {
-        let frame = ffi::PyThreadState_GetFrame(ffi::PyThreadState_Get());
-        Bound::from_owned_ptr_or_opt(py, frame.cast())
-    };
-    while let Some(frame) = next {
-        // SAFETY: a live frame; owned references.
-        let (code, back) = unsafe {
-            let frame = frame.as_ptr().cast();
-            (
-                Bound::from_owned_ptr(py, ffi::PyFrame_GetCode(frame).cast()),
-                Bound::from_owned_ptr_or_opt(py, ffi::PyFrame_GetBack(frame).cast()),
-            )
-        };
+    for frame in frames::of_this_thread(py) {
+        let code = frames::code(&frame);
         if entered.as_ref().is_some_and(|entered| entered.is(&code)) {
             return Ok(false);
         }
         if is_finalizer(&frame, &code)? || on_main_thread && is_handler(&frame)? {
             return Ok(true);
         }
-        next = back;
     }
     Ok(false)
 }
@@ -123,7 +113,8 @@ fn is_handler(frame: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(!back.is_none() && has_argument(frame, |argument| argument.is(&back))?)
 }
 
-/// Whether `is` holds for an argument of the function that a frame is of, those in `*args` included.
+/// Whether `is` holds for an argument of the function that a frame is of, those in `*args`
+/// included.
 fn has_argument(
     frame: &Bound<'_, PyAny>,
     is: impl Fn(&Bound<'_, PyAny>) -> bool,

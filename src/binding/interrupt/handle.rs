@@ -1,62 +1,83 @@
 //! `CancelHandle`: what takes a registered callback back.
 
-use super::Call;
-use super::ward::Ward;
-use crate::python::context::Context;
+use super::call::CancelCall;
+use super::callbacks::CancelCallbacks;
+use crate::engine::task::token::Token;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 
-/// What takes a callback back that was registered with `Context.on_cancel`.
-#[pyclass(frozen, module = "tasker._tasker")]
-pub(in crate::python) struct CancelHandle {
+#[doc = doc!(CancelHandle)]
+#[pyclass(frozen, module = "tasker")]
+pub(in crate::binding) struct CancelHandle {
     /// Kept alive, as a context that goes takes its callbacks along.
-    context: Py<Context>,
+    context: Py<PyAny>,
     /// `None` once it is closed.
-    registered: Mutex<Option<Registered>>,
+    registered: Mutex<Option<Registration>>,
 }
 
 #[derive(Clone)]
-struct Registered {
-    ward: Arc<Ward>,
+struct Registration {
+    callbacks: Arc<CancelCallbacks>,
     key: u64,
-    call: Arc<Call>,
+    call: Arc<CancelCall>,
 }
 
 impl CancelHandle {
-    pub(in crate::python) fn register(
-        context: &Bound<'_, Context>,
-        ward: &Arc<Ward>,
+    /// The handle of a callback that is called when `token` is cancelled; at once when its context
+    /// `is_cancelled`.
+    pub(in crate::binding) fn register(
+        context: &Bound<'_, PyAny>,
+        (token, is_cancelled): (&Token, bool),
+        callbacks: &Arc<CancelCallbacks>,
         callback: Py<PyAny>,
     ) -> PyResult<Self> {
-        let (py, inner) = (context.py(), context.get());
-        let registered = if inner.is_cancelled(py) {
-            ward.call_here(py, callback)?;
+        let py = context.py();
+        let registered = if is_cancelled {
+            callbacks.call_here(py, callback)?;
             None
         } else {
-            let registered = ward.register(py, inner.token(), callback)?;
-            registered.map(|(key, call)| Registered { ward: Arc::clone(ward), key, call })
+            let registered = callbacks.register(py, token, callback)?;
+            registered.map(|(key, call)| Registration {
+                callbacks: Arc::clone(callbacks),
+                key,
+                call,
+            })
         };
         Ok(Self { context: context.clone().unbind(), registered: Mutex::new(registered) })
     }
 }
 
+impl Drop for CancelHandle {
+    fn drop(&mut self) {
+        let registered = self.registered.lock().take();
+        if let Some(Registration { callbacks, call, .. }) = registered {
+            drop(callbacks);
+            // SAFETY: where objects die, a thread is attached.
+            call.let_go(unsafe { Python::assume_attached() });
+        }
+    }
+}
+
 #[pymethods]
 impl CancelHandle {
-    /// Takes the callback back: when this returns it neither runs nor will run.
+    #[doc = doc!(CancelHandle.close)]
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         // It is noted as closed after the wait: an interrupted one may be repeated.
         let registered = self.registered.lock().clone();
-        let Some(Registered { ward, key, call }) = registered else {
+        let Some(Registration { callbacks, key, call }) = registered else {
             return Ok(());
         };
-        ward.close(key);
+        callbacks.close(key);
         if !call.is_made_here() {
             call.wait_here(py)?;
             call.release(py);
         }
         let closed = self.registered.lock().take();
-        drop(closed);
+        if let Some(closed) = closed {
+            closed.call.let_go(py);
+        }
+        call.let_go(py);
         Ok(())
     }
 

@@ -1,70 +1,73 @@
 //! The native half of the standard library's executors: tasks are called without a resource.
 //!
-//! `tasker.ThreadPoolExecutor` has an engine of its own, whose workers are hired on demand and own nothing;
-//! `Runner.executor()` gives a look on the runner's. Both get their parts from `__init__`, with whatever arguments a
-//! subclass has there.
+//! `tasker.ThreadPoolExecutor` has an engine of its own, whose workers are started on demand and
+//! own nothing; `Runner.executor()` gives a view of the runner's. Both get their parts from
+//! `__init__`, with whatever arguments a subclass has there.
 
-use super::core::{Call, Core, CoreRef};
-use crate::engine::clock::Tick;
-use crate::engine::resource::care::Policy;
-use crate::engine::task::group::Group;
-use crate::engine::{Engine, Settings};
-use crate::python::error;
-use crate::python::exit;
-use crate::python::future::{Future, settle};
-use crate::python::host::hooks::Hooks;
-use crate::python::host::net::Net;
-use crate::python::host::seat;
-use crate::python::host::{PyHost, Task};
-use crate::python::printable;
-use crate::python::runner::{Runner, wait_ended};
-use crate::python::wait::{self, Limit};
+use crate::binding::current;
+use crate::binding::engine_end::{self, wait_ended};
+use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
+use crate::binding::error;
+use crate::binding::exit;
+use crate::binding::future::draft::TaskCall;
+use crate::binding::future::{Future, settle};
+use crate::binding::host::exit_guard::ExitGuard;
+use crate::binding::host::hooks::UserHooks;
+use crate::binding::host::state::PyHost;
+use crate::binding::log::Logger;
+use crate::binding::options::Asked;
+use crate::binding::printable;
+use crate::binding::runner::Runner;
+use crate::binding::wait::{self, Limit};
+use crate::engine::task::task_group::TaskGroup;
+use crate::engine::{Engine, EngineSettings};
 use crate::sync::{Arc, OnceLock};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-/// The native half of `tasker.ThreadPoolExecutor` and of the executor of a runner.
+#[doc = doc!(Executor)]
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
-pub(in crate::python) struct Executor {
-    parts: OnceLock<Parts>,
+pub(in crate::binding) struct Executor {
+    parts: OnceLock<ExecutorParts>,
 }
 
-struct Parts {
-    core: Py<Core>,
+struct ExecutorParts {
+    handle: Py<EngineHandle>,
     /// What the engine only borrows, as that of a `Runner` does.
-    hooks: Option<Arc<Hooks>>,
-    /// Whose engine it is, if it is a runner's. Strong: as long as there is the executor, there is the runner.
+    hooks: Option<Arc<UserHooks>>,
+    /// Whose engine it is, if it is a runner's. Strong: as long as there is the executor, there is
+    /// the runner.
     runner: Option<Py<Runner>>,
 }
 
 impl Executor {
     /// `submit`.
-    pub(in crate::python) fn submit(&self, call: Call<'_>) -> PyResult<Py<Future>> {
-        let core = CoreRef(&self.parts()?.core);
-        let Some(group) = &core.group else {
-            return core.submit(call, None);
+    pub(in crate::binding) fn submit(&self, call: TaskCall<'_>) -> PyResult<Py<Future>> {
+        let handle = EngineHandleRef(&self.parts()?.handle);
+        let Some(group) = &handle.group else {
+            return handle.submit(call);
         };
         let Some(joining) = group.join() else {
-            core.check_alive()?;
+            handle.check_alive()?;
             return Err(PyRuntimeError::new_err(error::SHUT_DOWN));
         };
-        let future = core.submit(call, None)?;
-        joining.keep();
+        let future = handle.submit(call)?;
+        joining.stay();
         Ok(future)
     }
 
     fn engine(&self) -> PyResult<&Arc<Engine<PyHost>>> {
-        self.parts().map(|parts| &parts.core.get().engine)
+        self.parts().map(|parts| &parts.handle.get().engine)
     }
 
-    fn parts(&self) -> PyResult<&Parts> {
+    fn parts(&self) -> PyResult<&ExecutorParts> {
         self.parts
             .get()
             .ok_or_else(|| PyRuntimeError::new_err("the executor's __init__() has not been called"))
     }
 
-    fn put(&self, parts: Parts) -> PyResult<()> {
+    fn put(&self, parts: ExecutorParts) -> PyResult<()> {
         self.parts.set(parts).map_err(|_| {
             PyRuntimeError::new_err("the executor's __init__() has been called already")
         })
@@ -85,47 +88,24 @@ impl Executor {
         py: Python<'_>,
         name: &Bound<'_, PyString>,
         worker_count: usize,
-        initializer: Py<PyAny>,
+        initializer: Option<Py<PyAny>>,
         finalizer: Option<Py<PyAny>>,
         logger: Py<PyAny>,
     ) -> PyResult<()> {
-        let hooks = Hooks {
-            on_create: initializer,
-            on_destroy: finalizer,
-            is_broken: None,
-            check_health: None,
-            validate: None,
-            reset: None,
-            on_cancel: None,
-        };
+        let hooks = UserHooks::standard(initializer, finalizer);
         let name = printable::name(name);
-        let host = PyHost::standard(&name, hooks, logger);
-        let settings = Settings {
+        let host = PyHost::standard(&name, hooks, Logger::Given(logger));
+        let settings = EngineSettings {
             name,
             worker_count,
             on_demand: true,
             max_worker_count: worker_count,
-            reserve_limit: 0,
-            reserve_at_start: 0,
-            keep_reserved: false,
-            thread_bound: true,
-            max_queue_size: None,
-            care: Policy::default(),
-            burst_interval: Tick::MAX,
-            idle_timeout: Tick::MAX,
-            hold: Tick::MAX,
+            ..EngineSettings::default()
         };
         let engine = Engine::new(host, settings);
         let hooks = engine.host.hooks.lend();
-        let core = Core {
-            engine: Arc::clone(&engine),
-            task_timeout: None,
-            copy_contextvars: false,
-            raise_when_full: false,
-            bare: true,
-            group: None,
-        };
-        self.put(Parts { core: Py::new(py, core)?, hooks, runner: None })?;
+        let handle = EngineHandle::standard(Arc::clone(&engine));
+        self.put(ExecutorParts { handle: Py::new(py, handle)?, hooks, runner: None })?;
         if exit::register(&engine).is_err() {
             // It can be made at exit, as a standard one can, but refuses whatever it is given.
             engine.begin_stop();
@@ -135,16 +115,17 @@ impl Executor {
 
     /// Gives it a look on the engine of a runner.
     fn _look_on(&self, py: Python<'_>, runner: Py<Runner>) -> PyResult<()> {
-        let core = runner.get().core().view();
-        self.put(Parts { core: Py::new(py, core)?, hooks: None, runner: Some(runner) })
+        let handle = runner.get().handle().view();
+        self.put(ExecutorParts { handle: Py::new(py, handle)?, hooks: None, runner: Some(runner) })
     }
 
-    /// `shutdown`: of an engine of its own with its workers, of a look at another of what came by it.
+    /// `shutdown`: of an engine of its own with its workers, of a look at another of what came by
+    /// it.
     fn _shut_down(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
-        let _net = Net::spread();
-        let core = &self.parts()?.core;
-        let Core { engine, group, .. } = core.get();
-        if engine.is_forsaken() {
+        let _exit_guard = ExitGuard::install();
+        let handle = &self.parts()?.handle;
+        let EngineHandle { engine, group, .. } = handle.get();
+        if engine.is_left_by_fork() {
             // Nothing of it lives in this process.
             return Ok(());
         }
@@ -153,21 +134,21 @@ impl Executor {
             None => engine.begin_stop(),
         }
         if cancel_futures {
-            let is_ours = |task: &Task| {
-                let origin = task.future().get().origin.as_ref();
-                origin.is_some_and(|origin| origin.core.is(core))
+            let is_ours = |task: &Py<Future>| {
+                let origin = task.get().origin.as_ref();
+                origin.is_some_and(|origin| origin.handle.is(handle))
             };
-            engine.cancel_waiting(py, is_ours, |task| {
-                settle::cancel(task.future().bind(py));
+            engine.cancel_matching(py, is_ours, |task| {
+                settle::cancel(task.bind(py));
             });
         }
-        if !wait || seat::works_for(engine) {
+        if !wait || current::works_for(engine) {
             return Ok(());
         }
         let forever = Limit::after(None);
         match group {
             Some(group) => {
-                let over = || group.is_over() || engine.is_forsaken();
+                let over = || group.is_over() || engine.is_left_by_fork();
                 wait::until(py, forever, over, |slice| group.wait_over(slice))
             }
             None => wait_ended(py, engine, forever),
@@ -175,10 +156,11 @@ impl Executor {
         .map(drop)
     }
 
-    /// The last reference is going, or the collector ends it: what is accepted is finished all the same.
+    /// The last reference is going, or the collector ends it: what is accepted is finished all the
+    /// same.
     fn _let_go(&self, py: Python<'_>) {
         if let Ok(engine) = self.engine() {
-            crate::python::runner::let_go(py, engine);
+            engine_end::let_go(py, engine);
         }
     }
 
@@ -191,22 +173,25 @@ impl Executor {
     ) -> PyResult<Py<Future>> {
         let args = (!args.is_empty()).then_some(args);
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        self.submit(Call { function, args, kwargs })
+        self.submit(TaskCall { function, args, kwargs, options: None })
     }
 
     /// Raises what `submit` would raise, if nothing is accepted.
-    fn _check_open(&self) -> PyResult<()> {
-        let core = self.parts()?.core.get();
-        if core.group.as_ref().is_some_and(Group::is_closed) {
-            core.check_alive()?;
+    fn _check_open(&self, py: Python<'_>) -> PyResult<()> {
+        let handle = self.parts()?.handle.get();
+        if handle.group.as_ref().is_some_and(TaskGroup::is_closed) {
+            handle.check_alive()?;
             return Err(PyRuntimeError::new_err(error::SHUT_DOWN));
         }
-        if core.engine.is_closing() { Err(core.refuse()) } else { Ok(()) }
+        if handle.engine.is_closing() {
+            return Err(handle.refuse_closed(py, Asked { function: None, options: None }));
+        }
+        Ok(())
     }
 
     fn _is_closed(&self) -> PyResult<bool> {
-        let Core { engine, group, .. } = self.parts()?.core.get();
-        Ok(engine.is_closing() || group.as_ref().is_some_and(Group::is_closed))
+        let EngineHandle { engine, group, .. } = self.parts()?.handle.get();
+        Ok(engine.is_closing() || group.as_ref().is_some_and(TaskGroup::is_closed))
     }
 
     fn _is_broken(&self) -> PyResult<bool> {
@@ -216,7 +201,7 @@ impl Executor {
     /// How many tasks wait.
     fn _waiting(&self) -> PyResult<u64> {
         let engine = self.engine()?;
-        Ok(if engine.is_forsaken() { 0 } else { engine.waiting() })
+        Ok(if engine.is_left_by_fork() { 0 } else { engine.waiting() })
     }
 
     /// The threads that have not been joined.
@@ -225,7 +210,7 @@ impl Executor {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        let Some(Parts { hooks, runner, .. }) = self.parts.get() else {
+        let Some(ExecutorParts { hooks, runner, .. }) = self.parts.get() else {
             return Ok(());
         };
         visit.call(runner)?;

@@ -1,18 +1,21 @@
-//! The verbs that take a task: methods that the interpreter calls without packing their arguments.
+//! The methods that take a task, which the interpreter calls without packing their arguments.
 //!
-//! `PyO3` has a tuple and a dictionary made for every method that takes `**kwargs`, and a verb would make another
-//! tuple of what follows its first argument. That was a tenth of a submit. So the verbs are put into their classes
-//! by hand, as the `METH_FASTCALL | METH_KEYWORDS` methods of a C extension.
+//! `PyO3` has a tuple and a dictionary made for every method that takes `**kwargs`, and such a
+//! method would make another tuple of what follows its first argument. That was a tenth of a
+//! submit. So these are put into their classes by hand, as the `METH_FASTCALL | METH_KEYWORDS`
+//! methods of a C extension.
 
-pub(super) mod core;
+pub(super) mod accept;
 pub(super) mod executor;
-pub(super) mod line;
-pub(super) mod options;
-mod standard;
+mod patched_submit;
+mod run_task;
+pub(super) mod submitter;
+mod verbs;
 
-use self::core::Call;
 use self::executor::Executor;
-use self::options::Submitter;
+use self::submitter::Submitter;
+use super::future::draft::TaskCall;
+use super::host::guarded_call::Object;
 use super::runner::Runner;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -21,36 +24,37 @@ use pyo3::{PyTypeInfo, ffi};
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-type Object = *mut ffi::PyObject;
-
-/// One verb of one class.
-trait Verb {
+/// One such method of one class.
+trait SubmitMethod {
     type Of: PyTypeInfo;
     const NAME: &CStr;
     /// With the signature in front, where `inspect` looks for it.
     const DOC: &CStr;
 
-    fn act(of: &Bound<'_, Self::Of>, call: Call<'_>) -> PyResult<Py<PyAny>>;
+    fn act(of: &Bound<'_, Self::Of>, call: TaskCall<'_>) -> PyResult<Py<PyAny>>;
 }
 
-/// Defines the verbs of a class, and `$install`, which puts them into it.
-macro_rules! verbs {
+/// Defines those of a class, and `$install`, which puts them into it.
+macro_rules! submit_methods {
     (
         $class:ident, $install:ident,
-        $($verb:ident: $doc:literal => |$of:ident, $call:ident| $act:expr;)+
+        $($name:ident => |$of:ident, $call:ident| $act:expr;)+
     ) => {
         pub(super) fn $install(py: Python<'_>) -> PyResult<()> {
             $({
                 struct This;
 
-                impl Verb for This {
+                impl SubmitMethod for This {
                     type Of = $class;
-                    const NAME: &CStr = text(concat!(stringify!($verb), "\0"));
+                    const NAME: &CStr = text(concat!(stringify!($name), "\0"));
                     const DOC: &CStr = text(concat!(
-                        stringify!($verb), "($self, fn, /, *args, **kwargs)\n--\n\n", $doc, "\0"
+                        stringify!($name),
+                        "($self, fn, /, *args, **kwargs)\n--\n\n",
+                        doc!($class.$name),
+                        "\0"
                     ));
 
-                    fn act($of: &Bound<'_, $class>, $call: Call<'_>) -> PyResult<Py<PyAny>> {
+                    fn act($of: &Bound<'_, $class>, $call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
                         $act
                     }
                 }
@@ -62,43 +66,33 @@ macro_rules! verbs {
     };
 }
 
-verbs! { Runner, install_on_runner,
-    submit: "Queues a task and returns its future.\n\nA worker calls `fn(resource, *args, **kwargs)`. Its priority, time \
-        limit and name are options of a view:\n`runner.options(timeout=5).submit(fn)`."
-        => |runner, call| runner.get().core().submit(call, None).map(Py::into_any);
-    asubmit: "Queues a task and returns an asyncio future of the running loop.\n\nA worker calls `fn(resource, *args, \
-        **kwargs)`. Cancelling the future cancels the task."
-        => |runner, call| runner.get().core().asubmit(call, None);
-    queue_task: "Queues a task, waits for it and returns its result.\n\nA worker calls `fn(resource, *args, **kwargs)`; \
-        what it raises is raised here."
-        => |runner, call| runner.get().core().queue_task(call, None);
-    queue_task_with_priority: "Does what `queue_task` does, in the class `Priority.HIGH`."
-        => |runner, call| runner.get().core().queue_task(call, Some(&runner.get().urgent));
-    queue_task_once: "Does what `queue_task` does, and enters the function at most once."
-        => |runner, call| runner.get().core().queue_task(call, Some(&runner.get().once));
-    queue_task_with_priority_once: "Does what `queue_task` does, in the class `Priority.HIGH` and at most once."
-        => |runner, call| runner.get().core().queue_task(call, Some(&runner.get().urgent_once));
-    run_task: "Runs a task now, past the queue, and returns its result.\n\nA reserved or a temporary worker calls \
-        `fn(resource, *args, **kwargs)`; what it raises is raised here."
-        => |runner, call| runner.get().core().run_task(call, None);
+submit_methods! { Runner, install_on_runner,
+    submit => |runner, call| runner.get().handle().submit(call).map(Py::into_any);
+    asubmit => |runner, call| runner.get().handle().asubmit(call);
+    queue_task => |runner, call| runner.get().handle().queue_task(call);
+    queue_task_with_priority => |runner, call| {
+        runner.get().handle().queue_task(call.with(&runner.get().high))
+    };
+    queue_task_once => |runner, call| {
+        runner.get().handle().queue_task(call.with(&runner.get().once))
+    };
+    queue_task_with_priority_once => |runner, call| {
+        runner.get().handle().queue_task(call.with(&runner.get().urgent_once))
+    };
+    run_task => |runner, call| runner.get().handle().run_task(call);
 }
 
-verbs! { Submitter, install_on_submitter,
-    submit: "Does what `Runner.submit` does, with the options of this view."
-        => |view, call| {
-            view.get().core().submit(call, Some(&view.get().options)).map(Py::into_any)
-        };
-    asubmit: "Does what `Runner.asubmit` does, with the options of this view."
-        => |view, call| view.get().core().asubmit(call, Some(&view.get().options));
-    queue_task: "Does what `Runner.queue_task` does, with the options of this view."
-        => |view, call| view.get().core().queue_task(call, Some(&view.get().options));
-    run_task: "Does what `Runner.run_task` does, with the options of this view."
-        => |view, call| view.get().core().run_task(call, Some(&view.get().options));
+submit_methods! { Submitter, install_on_submitter,
+    submit => |view, call| {
+        view.get().handle().submit(call.with(&view.get().options)).map(Py::into_any)
+    };
+    asubmit => |view, call| view.get().handle().asubmit(call.with(&view.get().options));
+    queue_task => |view, call| view.get().handle().queue_task(call.with(&view.get().options));
+    run_task => |view, call| view.get().handle().run_task(call.with(&view.get().options));
 }
 
-verbs! { Executor, install_on_executor,
-    submit: "Queues a call of *fn* on a worker, and returns its future."
-        => |executor, call| standard::submit(executor, call);
+submit_methods! { Executor, install_on_executor,
+    submit => |executor, call| patched_submit::submit(executor, call);
 }
 
 const fn text(with_zero: &str) -> &CStr {
@@ -108,17 +102,19 @@ const fn text(with_zero: &str) -> &CStr {
     }
 }
 
-/// Puts a verb into its class.
-fn put<V: Verb>(py: Python<'_>) -> PyResult<()> {
+/// Puts a method into its class.
+fn put<V: SubmitMethod>(py: Python<'_>) -> PyResult<()> {
     let class = V::Of::type_object(py);
-    // Never freed: the descriptor keeps a pointer to it, and a class of ours lives as long as the process.
+    // Never freed: the descriptor keeps a pointer to it, and a class of ours lives as long as the
+    // process.
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: V::NAME.as_ptr(),
         ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: enter::<V> },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: V::DOC.as_ptr(),
     }));
-    // SAFETY: a live type and a definition that lives for ever; an owned reference, or null with an exception.
+    // SAFETY: a live type and a definition that lives for ever; an owned reference, or null with an
+    // exception.
     let method = unsafe {
         let method = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
         Bound::from_owned_ptr_or_err(py, method)?
@@ -127,15 +123,15 @@ fn put<V: Verb>(py: Python<'_>) -> PyResult<()> {
 }
 
 /// What the interpreter calls.
-unsafe extern "C" fn enter<V: Verb>(
+unsafe extern "C" fn enter<V: SubmitMethod>(
     of: Object,
     arguments: *const Object,
     count: ffi::Py_ssize_t,
     keywords: Object,
 ) -> Object {
     let act = |py: Python<'_>| {
-        // SAFETY: the descriptor has checked the type of `of`; `arguments` are as many as `count` and `keywords` say,
-        // borrowed, and stay alive during the call.
+        // SAFETY: the descriptor has checked the type of `of`; `arguments` are as many as `count`
+        // and `keywords` say, borrowed, and stay alive during the call.
         unsafe {
             let of = Borrowed::from_ptr(py, of).cast_unchecked::<V::Of>();
             unpack::<V>(py, arguments, count, keywords).and_then(|call| V::act(&of, call))
@@ -143,8 +139,9 @@ unsafe extern "C" fn enter<V: Verb>(
     };
     // SAFETY: the interpreter calls this, so the thread is attached.
     let py = unsafe { Python::assume_attached() };
-    // Attached for `PyO3` too, which otherwise puts the drop of a `Py` off until the next call that it knows of; but at
-    // the very end, where destructors still run, it takes the interpreter for gone.
+    // Attached for `PyO3` too, which otherwise puts the drop of a `Py` off until the next call that
+    // it knows of; but at the very end, where destructors still run, it takes the interpreter for
+    // gone.
     let act = || Python::try_attach(act).unwrap_or_else(|| act(py));
     let done = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| {
         Err(PyRuntimeError::new_err("internal fault of tasker; please report this"))
@@ -158,13 +155,13 @@ unsafe extern "C" fn enter<V: Verb>(
     )
 }
 
-/// Makes a call of the arguments of a verb.
-unsafe fn unpack<V: Verb>(
+/// Makes a call of the arguments of a method.
+unsafe fn unpack<V: SubmitMethod>(
     py: Python<'_>,
     arguments: *const Object,
     count: ffi::Py_ssize_t,
     keywords: Object,
-) -> PyResult<Call<'_>> {
+) -> PyResult<TaskCall<'_>> {
     let count = usize::try_from(count).unwrap_or(0);
     if count == 0 {
         let text = format!(
@@ -191,5 +188,5 @@ unsafe fn unpack<V: Verb>(
         }
         _ => None,
     };
-    Ok(Call { function: item(0).to_owned(), args, kwargs })
+    Ok(TaskCall { function: item(0).to_owned(), args, kwargs, options: None })
 }

@@ -1,14 +1,15 @@
-//! The way round by what has replaced `submit` of the standard class.
+//! The detour by what has replaced `submit` of the standard class.
 //!
-//! Tracers put a wrapper in its place, to carry a request's span or scopes to the threads of the standard pool and of
-//! every subclass that calls it. An executor of ours does not; so it looks whether the function there is CPython's
-//! own, and calls what it finds otherwise. A wrapper ends in the standard body, which reaches the engine through
-//! the parts that `tasker._standard` gives our executors.
+//! Tracers put a wrapper in its place, to carry a request's span or scopes to the threads of the
+//! standard pool and of every subclass that calls it. An executor of ours does not; so it looks
+//! whether the function there is CPython's own, and calls what it finds otherwise. A wrapper ends
+//! in the standard body, which reaches the engine through the parts that `tasker._standard` gives
+//! our executors.
 
-use super::core::Call;
 use super::executor::Executor;
-use crate::python::error;
-use crate::python::host::door;
+use crate::binding::error;
+use crate::binding::future::draft::TaskCall;
+use crate::binding::host::guarded_call;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,20 +17,21 @@ use pyo3::types::PyType;
 use pyo3::{ffi, intern};
 
 /// What is looked at in each call.
-struct Standard {
+struct StandardSubmit {
     class: Py<PyType>,
     is_own: Py<PyAny>,
     loosen: Py<PyAny>,
-    /// CPython's own `submit`, once it has been seen, and its code, which others replace in place. Both are kept, so
-    /// that no other object gets their addresses.
+    /// CPython's own `submit`, once it has been seen, and its code, which other libraries replace
+    /// in place. Both are kept, so that no other object gets their addresses.
     own: PyOnceLock<(Py<PyAny>, Py<PyAny>)>,
-    /// The class's version when that was found in it last; 0: never. Relaxed, for the version stands for all of it.
+    /// The class's version when that was found in it last; 0: never. Relaxed, for the version
+    /// stands for all of it.
     version: AtomicU32,
 }
 
-impl Standard {
+impl StandardSubmit {
     fn get(py: Python<'_>) -> PyResult<&'static Self> {
-        static STANDARD: PyOnceLock<Standard> = PyOnceLock::new();
+        static STANDARD: PyOnceLock<StandardSubmit> = PyOnceLock::new();
         STANDARD.get_or_try_init(py, || {
             let module = py.import("tasker._standard")?;
             Ok(Self {
@@ -42,11 +44,12 @@ impl Standard {
         })
     }
 
-    /// Whether nothing was put into the class, nor other code into its `submit`, since that was found to be CPython's.
+    /// Whether nothing was put into the class, nor other code into its `submit`, since that was
+    /// found to be CPython's.
     fn is_unchanged(&self, py: Python<'_>) -> bool {
         let version = self.current_version(py);
-        // The interpreter takes a class's version away with each change, and gives it a new one, never used before,
-        // when it looks a method up in it or in a subclass.
+        // The interpreter takes a class's version away with each change, and gives it a new one,
+        // never used before, when it looks a method up in it or in a subclass.
         version != 0
             && version == self.version.load(Ordering::Relaxed)
             && self.own.get(py).is_some_and(|(own, code)| code_of(own) == code.as_ptr())
@@ -54,7 +57,8 @@ impl Standard {
 
     fn current_version(&self, py: Python<'_>) -> u32 {
         let class = self.class.bind(py).as_type_ptr();
-        // SAFETY: a live class. Others write this with atomic stores on free-threaded builds, and attached on all.
+        // SAFETY: a live class. Other threads write this with atomic stores on free-threaded
+        // builds, and attached on all.
         unsafe { AtomicU32::from_ptr(&raw mut (*class).tp_version_tag) }.load(Ordering::Relaxed)
     }
 
@@ -89,37 +93,38 @@ fn code_of(function: &Py<PyAny>) -> *mut ffi::PyObject {
 }
 
 /// `submit` of both executors.
-pub(super) fn submit(executor: &Bound<'_, Executor>, call: Call<'_>) -> PyResult<Py<PyAny>> {
+pub(super) fn submit(executor: &Bound<'_, Executor>, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
     let py = executor.py();
-    let standard = Standard::get(py)?;
+    let standard = StandardSubmit::get(py)?;
     if standard.is_unchanged(py) {
         return executor.get().submit(call).map(Py::into_any);
     }
     match standard.replacement(py)? {
         None => executor.get().submit(call).map(Py::into_any),
-        Some(entry) => standard.go_round(executor, &entry, call),
+        Some(entry) => standard.call_replacement(executor, &entry, call),
     }
 }
 
-impl Standard {
+impl StandardSubmit {
     /// Calls what has replaced `submit` as the interpreter would call it as a method.
-    fn go_round(
+    fn call_replacement(
         &self,
         executor: &Bound<'_, Executor>,
         entry: &Bound<'_, PyAny>,
-        call: Call<'_>,
+        call: TaskCall<'_>,
     ) -> PyResult<Py<PyAny>> {
         let py = executor.py();
-        let Call { function, args, kwargs } = call;
+        let TaskCall { function, args, kwargs, .. } = call;
         let (function, args) = (function.unbind(), args.map(Bound::unbind));
         let bound = bind(executor, entry)?;
         let (args, kwargs) = (args.as_ref(), kwargs.map(Bound::unbind));
-        let result = door::call(py, &bound, Some(&function), args, kwargs.as_ref());
-        door::release(py, bound);
+        let result = guarded_call::call(py, &bound, Some(&function), args, kwargs.as_ref());
+        guarded_call::release(py, bound);
         self.choose(py, result.map_err(|error| error::raise(py, error))?)
     }
 
-    /// The task's own future in place of the standard body's, if the wrapper returned that as it was and kept nothing.
+    /// The task's own future in place of the standard body's, if the wrapper returned that as it
+    /// was and kept nothing.
     fn choose(&self, py: Python<'_>, result: Py<PyAny>) -> PyResult<Py<PyAny>> {
         let link = ask(py, &self.loosen, &[&result])?;
         if link.is_none(py) {
@@ -145,7 +150,7 @@ fn bind(executor: &Bound<'_, Executor>, entry: &Bound<'_, PyAny>) -> PyResult<Py
     ask(py, &get.unbind(), &[entry.as_unbound(), executor.as_any().as_unbound(), &class])
 }
 
-/// Calls a function by the door.
+/// Calls a function by a guarded call.
 fn ask(py: Python<'_>, function: &Py<PyAny>, args: &[&Py<PyAny>]) -> PyResult<Py<PyAny>> {
-    door::call_with(py, function, args).map_err(|error| error::raise(py, error))
+    guarded_call::call_with(py, function, args).map_err(|error| error::raise(py, error))
 }

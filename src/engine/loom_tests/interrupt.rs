@@ -1,7 +1,7 @@
-//! The race between a cancel, the helper that makes its call, and the owner that goes on.
+//! The race between a cancel, the helper that makes its call, and the worker that goes on.
 
-use crate::engine::task::helpers::Helpers;
-use crate::engine::task::interrupt::Interrupt;
+use crate::engine::task::helper_pool::Helpers;
+use crate::engine::task::interrupt::InterruptCall;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::thread::spawn;
 use crate::sync::{Arc, model};
@@ -33,8 +33,8 @@ impl Resource {
     }
 }
 
-/// A helper's part.
-fn make(call: &Interrupt, resource: &Resource) {
+/// What a helper does.
+fn make(call: &InterruptCall, resource: &Resource) {
     if call.begin() {
         resource.hit();
         call.end();
@@ -45,7 +45,7 @@ fn make(call: &Interrupt, resource: &Resource) {
 #[test]
 fn loom_a_call_hits_its_own_task_or_nobody() {
     model(|| {
-        let (call, resource) = (Arc::new(Interrupt::new()), Resource::new());
+        let (call, resource) = (Arc::new(InterruptCall::new()), Resource::new());
         let cancellers = [(); 2].map(|()| {
             let (call, resource) = (Arc::clone(&call), Arc::clone(&resource));
             spawn(move || {
@@ -66,11 +66,11 @@ fn loom_a_call_hits_its_own_task_or_nobody() {
     });
 }
 
-/// An interrupt of the task inside, or one that is lost since it was wanted meanwhile.
+/// An interrupt of the task inside, or one that is lost since it was wanted while that task ran.
 #[test]
 fn loom_a_covered_call_waits_for_the_end_of_the_task_inside() {
     model(|| {
-        let (call, resource) = (Arc::new(Interrupt::new()), Resource::new());
+        let (call, resource) = (Arc::new(InterruptCall::new()), Resource::new());
         let canceller = {
             let (call, resource) = (Arc::clone(&call), Arc::clone(&resource));
             spawn(move || {
@@ -91,12 +91,12 @@ fn loom_a_covered_call_waits_for_the_end_of_the_task_inside() {
     });
 }
 
-/// A job that no helper hears of, or one that stays when all are to go.
+/// A job that no helper takes, or a helper that stays when all are to end.
 #[test]
 fn loom_a_helper_hears_of_every_job_and_of_the_end() {
     model(|| {
         let helpers = Arc::new(Helpers::new());
-        assert!(helpers.enlist());
+        assert!(helpers.add_user());
         let helper = {
             let helpers = Arc::clone(&helpers);
             spawn(move || {

@@ -1,9 +1,10 @@
-//! The races over one task: who starts it, who gives it its outcome, and who hears of it.
+//! The races over one task: which worker starts it, which thread gives it its outcome, and which
+//! waiters learn of it.
 
-use crate::engine::queue::lanes::Class;
-use crate::engine::task::batch::{Deal, Pace};
-use crate::engine::task::group::Group;
-use crate::engine::task::{BATCH, Claim, OBSERVED, Phase, STANDARD, Taken, TaskWord};
+use crate::engine::task::item_cursor::{ItemCost, ItemCursor};
+use crate::engine::task::priority::Priority;
+use crate::engine::task::task_group::TaskGroup;
+use crate::engine::task::{BATCH, Claim, HAS_CONDITION, OBSERVED, Phase, Taken, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread::spawn;
 use crate::sync::{Arc, Condvar, Mutex, model};
@@ -13,7 +14,7 @@ use std::time::Duration;
 #[test]
 fn loom_a_task_is_cancelled_or_claimed() {
     model(|| {
-        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let word = Arc::new(TaskWord::new(Priority::Normal, 0));
         let worker = {
             let word = Arc::clone(&word);
             spawn(move || word.claim())
@@ -29,7 +30,7 @@ fn loom_a_task_is_cancelled_or_claimed() {
 #[test]
 fn loom_a_time_limit_and_a_result_make_one_outcome() {
     model(|| {
-        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let word = Arc::new(TaskWord::new(Priority::Normal, 0));
         let outcome = Arc::new(AtomicU32::new(0));
         assert_eq!(word.claim(), Claim::First);
         let settle = |number, word: &TaskWord, outcome: &AtomicU32| {
@@ -59,15 +60,15 @@ fn loom_a_time_limit_and_a_result_make_one_outcome() {
     });
 }
 
-/// A task queued for a retry that has its outcome, or one that nobody queues and nobody settles.
+/// A task queued for a retry that has its outcome, or one that is neither queued nor settled.
 #[test]
 fn loom_a_time_limit_finds_a_failed_task_before_or_after_its_requeueing() {
     model(|| {
-        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let word = Arc::new(TaskWord::new(Priority::Normal, 0));
         assert_eq!(word.claim(), Claim::First);
         let runner = {
             let word = Arc::clone(&word);
-            spawn(move || word.again())
+            spawn(move || word.requeue())
         };
         let taken = word.expire().unwrap();
         let again = runner.join().unwrap();
@@ -80,7 +81,7 @@ fn loom_a_time_limit_finds_a_failed_task_before_or_after_its_requeueing() {
 #[test]
 fn loom_an_observer_is_served_or_sees_the_outcome() {
     model(|| {
-        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let word = Arc::new(TaskWord::new(Priority::Normal, 0));
         let slot = Arc::new(Mutex::new(None));
         assert!(word.claim() == Claim::First && word.settle_running());
         let publisher = {
@@ -102,17 +103,18 @@ fn loom_an_observer_is_served_or_sees_the_outcome() {
     });
 }
 
-/// A waiter that looks at the state under the condition's lock, sees no outcome, and is not told.
+/// A waiter that looks at the state under the condition's lock, sees no outcome, and is not
+/// notified.
 #[test]
 fn loom_who_waits_on_the_condition_is_told() {
     model(|| {
-        let word = Arc::new(TaskWord::new(Class::Normal, 0));
+        let word = Arc::new(TaskWord::new(Priority::Normal, 0));
         let condition = Arc::new((Mutex::new(()), Condvar::new()));
         assert!(word.claim() == Claim::First && word.settle_running());
         let publisher = {
             let (word, condition) = (Arc::clone(&word), Arc::clone(&condition));
             spawn(move || {
-                if word.publish(|flags| flags & STANDARD == 0).is_none() {
+                if word.publish(|flags| flags & HAS_CONDITION == 0).is_none() {
                     let held = condition.0.lock();
                     word.publish(|_| true).unwrap();
                     condition.1.notify_all();
@@ -120,29 +122,29 @@ fn loom_who_waits_on_the_condition_is_told() {
                 }
             })
         };
-        word.set(STANDARD | OBSERVED);
+        word.set(HAS_CONDITION | OBSERVED);
         let running = |(): &mut ()| !word.is_done();
         drop(condition.1.wait_while(condition.0.lock(), Duration::MAX, running));
         publisher.join().unwrap();
     });
 }
 
-/// An entry of a batch that goes back to its lane while another worker deals out the last item: found dead, it must
-/// have been counted as a tombstone, once.
+/// An entry of a batch that goes back to its lane while another worker claims the last item. A
+/// worker that finds the entry dead must find it counted as a tombstone, once.
 #[test]
 fn loom_an_invitation_to_a_batch_that_is_dealt_out_is_a_tombstone() {
     model(|| {
-        let word = Arc::new(TaskWord::new(Class::Normal, BATCH));
+        let word = Arc::new(TaskWord::new(Priority::Normal, BATCH));
         assert_eq!(word.claim(), Claim::First);
         let inviter = {
             let word = Arc::clone(&word);
-            spawn(move || word.again())
+            spawn(move || word.requeue())
         };
         let taken = word.settle_by_hand().expect("nobody else ends it");
         word.publish(|_| true);
-        let buried = u32::from(taken != Taken::Running);
+        let counted_dead = u32::from(taken != Taken::Running);
         let pushed = u32::from(inviter.join().unwrap());
-        assert_eq!(buried, pushed);
+        assert_eq!(counted_dead, pushed);
         assert_eq!(word.claim(), Claim::Lost);
     });
 }
@@ -151,26 +153,26 @@ fn loom_an_invitation_to_a_batch_that_is_dealt_out_is_a_tombstone() {
 #[test]
 fn loom_each_item_of_a_batch_is_claimed_by_one() {
     model(|| {
-        let deal = Arc::new(Deal::new(3, 0, Arc::new(Pace::new())));
+        let cursor = Arc::new(ItemCursor::new(3, 0, Arc::new(ItemCost::new())));
         let worker = {
-            let deal = Arc::clone(&deal);
-            spawn(move || [deal.claim(), deal.claim()])
+            let cursor = Arc::clone(&cursor);
+            spawn(move || [cursor.claim(), cursor.claim()])
         };
-        let mut claimed: Vec<_> = deal.claim().into_iter().collect();
-        claimed.extend(deal.withdraw());
+        let mut claimed: Vec<_> = cursor.claim().into_iter().collect();
+        claimed.extend(cursor.claim_rest());
         claimed.extend(worker.join().unwrap().into_iter().flatten());
         claimed.sort_unstable();
         assert_eq!(claimed, [0, 1, 2]);
-        assert_eq!(deal.claim(), None);
+        assert_eq!(cursor.claim(), None);
     });
 }
 
-/// Who waits for a group for ever, as its last task ends or its last submitter is refused meanwhile; or comes back while
-/// a task is not over.
+/// A thread that waits for a group for ever, as its last task ends or its last submitter is refused
+/// meanwhile; or that returns while a task is not over.
 #[test]
 fn loom_who_waits_for_a_group_is_told_of_its_end() {
     model(|| {
-        let (group, over) = (Arc::new(Group::new()), Arc::new(AtomicU32::new(0)));
+        let (group, over) = (Arc::new(TaskGroup::new()), Arc::new(AtomicU32::new(0)));
         let tasks = [true, false].map(|accepted| {
             let (group, over) = (Arc::clone(&group), Arc::clone(&over));
             spawn(move || {
@@ -180,7 +182,7 @@ fn loom_who_waits_for_a_group_is_told_of_its_end() {
                 if !accepted {
                     return 0;
                 }
-                joining.keep();
+                joining.stay();
                 // Relaxed: the group publishes it.
                 over.fetch_add(1, Ordering::Relaxed);
                 group.leave();

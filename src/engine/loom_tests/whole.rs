@@ -1,32 +1,36 @@
-//! The races of whole engines: what is told to be over is over, and nothing accepted is left behind.
+//! The races of whole engines: what is reported to be over is over, and nothing accepted is left
+//! behind.
 
-use super::super::{Engine, Host, Mode, Ran, Refusal, Settings, Verdict};
-use crate::engine::clock::Tick;
-use crate::engine::queue::lanes::{Class, Entry};
-use crate::engine::resource::backoff::Trouble;
-use crate::engine::resource::care::Policy;
-use crate::engine::resource::proof::LONG_AGO;
-use crate::engine::task::{EXPRESS, TaskWord};
-use crate::engine::worker::Life;
-use crate::engine::worker::badge::Badge;
-use crate::engine::worker::desk::Desk;
-use crate::engine::worker::loans::{Claiming, Loan, Seeker};
+#[path = "../../../tests/rust/support/plain_host.rs"]
+mod plain_host;
+mod resizing;
+
+use self::plain_host::{PlainHost, PlainTask};
+use crate::engine::metrics::events::EventKind;
+use crate::engine::queue::lanes::Entry;
+use crate::engine::queue::permits::Permit;
+use crate::engine::resource::epochs::INITIAL_EPOCH;
+use crate::engine::task::priority::Priority;
+use crate::engine::task::{RESERVED, TaskWord};
+use crate::engine::worker::serve_loan::{Claiming, LoanOf, LoanWaiter, Unserved};
+use crate::engine::worker::session::WorkerSession;
+use crate::engine::{self, Engine, EngineSettings, Mode};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, Condvar, Mutex, model};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A task that counts its outcomes, and spoils its resource the first time if it is `bad`.
+/// A task that counts its outcomes, and has a bad resource the first time if it is `bad`.
 #[derive(Debug)]
-struct Job {
+struct LoomTask {
     word: TaskWord,
     bad: AtomicBool,
     /// Where it waits for another task to be, if it is to meet one.
     meeting: Option<Arc<(Mutex<u32>, Condvar)>>,
     starts: AtomicU32,
     outcomes: AtomicU32,
-    /// That it failed, and that it has an outcome, if somebody waits for that.
+    /// That it failed, and that it has an outcome, if a test waits for that.
     failed: Option<Arc<Event>>,
     over: Option<Arc<Event>>,
 }
@@ -50,7 +54,7 @@ impl Event {
     }
 }
 
-impl Job {
+impl LoomTask {
     fn new(flags: u32, bad: bool) -> Arc<Self> {
         Arc::new(Self { bad: AtomicBool::new(bad), ..Self::plain(flags) })
     }
@@ -64,7 +68,7 @@ impl Job {
 
     fn plain(flags: u32) -> Self {
         Self {
-            word: TaskWord::new(Class::Normal, flags),
+            word: TaskWord::new(Priority::Normal, flags),
             bad: AtomicBool::new(false),
             meeting: None,
             starts: AtomicU32::new(0),
@@ -82,6 +86,29 @@ impl Job {
             drop(came.wait_while(here, Duration::MAX, |here| *here < 2));
         }
     }
+}
+
+impl PlainTask for LoomTask {
+    fn word(&self) -> &TaskWord {
+        &self.word
+    }
+
+    fn work(&self, session: &WorkerSession<'_, Bare>) -> bool {
+        if self.starts.fetch_add(1, Ordering::Relaxed) > 0 {
+            assert!(
+                session.usage().known_good_since() > INITIAL_EPOCH,
+                "tried again on a resource that is not proven"
+            );
+        }
+        if self.bad.swap(false, Ordering::Relaxed) {
+            if let Some(failed) = &self.failed {
+                failed.happen();
+            }
+            return false;
+        }
+        self.meet();
+        true
+    }
 
     fn publish(&self) {
         self.outcomes.fetch_add(1, Ordering::Relaxed);
@@ -92,137 +119,44 @@ impl Job {
     }
 }
 
-/// A host of nothing but threads.
-#[derive(Default)]
-struct Bare {
-    /// What the first resources wait for before they are made.
-    delays: Option<Mutex<VecDeque<Arc<Event>>>>,
-}
-
-impl Host for Bare {
-    type Scope<'s> = ();
-    type Task = Arc<Job>;
-    type Resource = ();
-    type Fault = ();
-
-    fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
-        wait()
-    }
-
-    fn spawn(&self, (): (), life: Life<Self>) -> Result<(), ()> {
-        drop(spawn(move || life.live(())));
-        Ok(())
-    }
-
-    fn create(&self, (): (), _: &Badge<Self>) -> Result<(), ()> {
-        let delay = self.delays.as_ref().and_then(|delays| delays.lock().pop_front());
-        if let Some(delay) = delay {
-            delay.wait();
-        }
-        Ok(())
-    }
-
-    fn destroy(&self, (): (), _: &Badge<Self>, (): ()) {}
-
-    fn word<'t>(&self, task: &'t Arc<Job>) -> &'t TaskWord {
-        &task.word
-    }
-
-    fn share(&self, (): (), task: &Arc<Job>) -> Arc<Job> {
-        Arc::clone(task)
-    }
-
-    fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Job>) -> Ran {
-        if task.starts.fetch_add(1, Ordering::Relaxed) > 0 {
-            assert!(desk.care.proven() > LONG_AGO, "tried again on a resource that is not proven");
-        }
-        if task.bad.swap(false, Ordering::Relaxed) {
-            if let Some(failed) = &task.failed {
-                failed.happen();
-            }
-            return Ran::Doubtful;
-        }
-        task.meet();
-        if !task.word.settle_running() {
-            return Ran::Late;
-        }
-        desk.delivered(true);
-        task.publish();
-        Ran::Completed
-    }
-
-    fn judge(&self, (): (), _: &Desk<'_, Self>, _: &Arc<Job>) -> Verdict {
-        Verdict::Spoiled { retry: true }
-    }
-
-    fn prepare_retry(&self, (): (), _: &Arc<Job>) {}
-
-    fn fail(&self, (): (), _: &Desk<'_, Self>, task: &Arc<Job>) {
-        task.publish();
-    }
-
-    fn refuse(&self, (): (), task: &Arc<Job>, _: Refusal) {
-        task.publish();
-    }
-
-    fn forget(&self, (): (), _: &Arc<Job>) {}
-
-    fn expire(&self, (): (), _: &Arc<Job>) {}
-
-    fn discard(&self, (): (), task: Arc<Job>) {
-        drop(task);
-    }
-
-    fn report_trouble(&self, (): (), _: &Badge<Self>, _: Trouble, _: Option<&()>) {}
-
-    fn report_overdue(&self, (): (), _: &Badge<Self>) {}
-
-    fn keep_fault(&self, (): (), (): ()) {}
-
-    fn spawn_keeper(&self, (): (), _: &Arc<Engine<Self>>) -> Result<(), ()> {
-        Ok(())
-    }
-}
+type Bare = PlainHost<LoomTask>;
 
 fn engine(keep_reserved: bool, worker_count: usize) -> Arc<Engine<Bare>> {
     start(settings(keep_reserved, worker_count))
 }
 
-fn settings(keep_reserved: bool, worker_count: usize) -> Settings {
-    Settings {
-        name: String::new(),
+fn settings(keep_reserved: bool, worker_count: usize) -> EngineSettings {
+    EngineSettings {
         worker_count,
-        on_demand: false,
         max_worker_count: worker_count,
-        reserve_limit: 1,
-        reserve_at_start: 0,
+        reserve_limit: Some(1),
         keep_reserved,
-        thread_bound: true,
-        max_queue_size: None,
-        care: Policy::default(),
-        burst_interval: 100_000_000,
-        idle_timeout: 30_000_000_000,
-        hold: Tick::MAX,
+        ..EngineSettings::default()
     }
 }
 
-fn start(settings: Settings) -> Arc<Engine<Bare>> {
-    start_with(Bare::default(), settings)
+fn start(settings: EngineSettings) -> Arc<Engine<Bare>> {
+    start_with(Bare::new(|| ()), settings)
 }
 
-fn start_with(host: Bare, settings: Settings) -> Arc<Engine<Bare>> {
+fn start_with(host: Bare, settings: EngineSettings) -> Arc<Engine<Bare>> {
     let engine = Engine::new(host, settings);
-    engine.launch_workers(()).unwrap();
+    engine.start_workers(()).unwrap();
     engine
 }
 
-/// A retry that comes into the lanes after the sweep of a kill, or an end that is told before it is one.
+fn submit(engine: &Arc<Engine<Bare>>, job: &Arc<LoomTask>) -> bool {
+    engine.submit((), &job.word, Arc::clone(job), 0, Permit::unbounded(1)).is_ok()
+}
+
+/// A retry that comes into the lanes after a kill has refused what waits, or an end that is
+/// reported before it is one.
 #[test]
 fn loom_a_kill_leaves_no_task_behind() {
     model(|| {
         let engine = engine(true, 1);
-        let job = Job::new(0, true);
-        engine.submit(Class::Normal, Arc::clone(&job), 0).unwrap();
+        let job = LoomTask::new(0, true);
+        assert!(submit(&engine, &job));
         engine.kill(());
         assert!(engine.wait_ended(Duration::MAX));
         assert_eq!(engine.mode(), Mode::Stopped);
@@ -230,7 +164,8 @@ fn loom_a_kill_leaves_no_task_behind() {
     });
 }
 
-/// A task taken back and run, or neither, whenever it comes: while its worker takes it, before a kill, or after.
+/// A task taken back and run, or neither, whenever it comes: while its worker takes it, before a
+/// kill, or after.
 #[test]
 fn loom_what_is_taken_back_has_one_outcome() {
     let mut model = model::Builder::new();
@@ -238,14 +173,14 @@ fn loom_what_is_taken_back_has_one_outcome() {
     model.preemption_bound = Some(1);
     model.check(|| {
         let engine = engine(true, 1);
-        let jobs = [Job::new(0, false), Job::new(0, false)];
-        engine.submit(Class::Normal, Arc::clone(&jobs[0]), 0).unwrap();
+        let jobs = [LoomTask::new(0, false), LoomTask::new(0, false)];
+        assert!(submit(&engine, &jobs[0]));
         let submitter = {
             let (engine, job) = (Arc::clone(&engine), Arc::clone(&jobs[1]));
-            spawn(move || engine.submit(Class::Normal, job, 0).is_ok())
+            spawn(move || submit(&engine, &job))
         };
         let mut taken_back = 0;
-        engine.withdraw_waiting((), |job, _| {
+        engine.cancel_queued((), |job, _| {
             taken_back += 1;
             job.publish();
         });
@@ -256,53 +191,62 @@ fn loom_what_is_taken_back_has_one_outcome() {
             assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         }
         let metrics = engine.metrics();
-        assert!(metrics.dropped >= taken_back);
-        assert_eq!(metrics.arrived, metrics.completed + metrics.dropped);
+        assert!(metrics[EventKind::Dropped] >= taken_back);
+        assert_eq!(
+            metrics[EventKind::Arrived],
+            metrics[EventKind::Completed] + metrics[EventKind::Dropped]
+        );
     });
 }
 
-/// A call that seeks a loan, taken back and run, or neither.
+/// A call that waits for a loan, taken back and run, or neither.
 #[test]
 fn loom_a_call_that_is_taken_back_has_one_outcome() {
     let mut model = model::Builder::new();
     model.preemption_bound = Some(1);
     model.check(|| {
         let engine = start(lending(1));
-        let job = Job::new(EXPRESS, false);
+        let job = LoomTask::new(RESERVED, false);
         let caller = {
             let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
             spawn(move || run_on_loan(&engine, &job, look_again))
         };
-        engine.withdraw_waiting((), |job, _| job.publish());
+        engine.cancel_queued((), |job, _| job.publish());
         engine.kill(());
         let accepted = caller.join().unwrap();
         assert!(engine.wait_ended(Duration::MAX));
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         let metrics = engine.metrics();
-        assert_eq!(metrics.arrived, metrics.completed + metrics.dropped);
+        assert_eq!(
+            metrics[EventKind::Arrived],
+            metrics[EventKind::Completed] + metrics[EventKind::Dropped]
+        );
     });
 }
 
-/// A retry that waits in a stopping runner while its worker renews and another goes to sleep, or leaves.
+/// A retry that waits in a stopping runner while its worker renews and another goes to sleep, or
+/// leaves.
 #[test]
 fn loom_a_stop_leaves_no_retry_behind() {
     let mut model = model::Builder::new();
     // Not more: three threads of whole engines have too many interleavings.
     model.preemption_bound = Some(1);
+    // One run has a little more than loom's 1,000.
+    model.max_branches = 20_000;
     model.check(|| {
         let engine = engine(true, 2);
-        let job = Job::new(0, true);
-        engine.submit(Class::Normal, Arc::clone(&job), 0).unwrap();
+        let job = LoomTask::new(0, true);
+        assert!(submit(&engine, &job));
         engine.begin_stop();
         assert!(engine.wait_ended(Duration::MAX));
         assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
-        assert_eq!(engine.metrics().completed, 1);
+        assert_eq!(engine.metrics()[EventKind::Completed], 1);
     });
 }
 
-/// A worker that leaves as a task comes for it, or one that is hired when the runner has ended.
+/// A worker that leaves as a task comes for it, or one that is started when the runner has ended.
 #[test]
-fn loom_a_stop_leaves_no_express_task_behind() {
+fn loom_a_stop_leaves_no_reserved_task_behind() {
     let mut model = model::Builder::new();
     // Not more: loom lets two threads that wait at the gate take turns without end.
     model.preemption_bound = Some(2);
@@ -312,8 +256,8 @@ fn loom_a_stop_leaves_no_express_task_behind() {
             let engine = Arc::clone(&engine);
             spawn(move || {
                 [(); 2].map(|()| {
-                    let job = Job::new(EXPRESS, false);
-                    (engine.submit_express((), Arc::clone(&job), 0).is_ok(), job)
+                    let job = LoomTask::new(RESERVED, false);
+                    (submit(&engine, &job), job)
                 })
             })
         };
@@ -322,39 +266,40 @@ fn loom_a_stop_leaves_no_express_task_behind() {
         for (accepted, job) in submitter.join().unwrap() {
             assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         }
-        assert!(engine.members().is_empty());
+        assert!(engine.workers().is_empty());
     });
 }
 
-/// An engine whose workers lend, so many from the start.
-fn lending(reserve: usize) -> Settings {
-    Settings {
+/// An engine with workers that lend, so many from the start.
+fn lending(reserve: usize) -> EngineSettings {
+    EngineSettings {
         thread_bound: false,
-        reserve_limit: reserve,
+        reserve_limit: Some(reserve),
         reserve_at_start: reserve,
         ..settings(true, 0)
     }
 }
 
-type Find = fn(&Arc<Engine<Bare>>, &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>>;
+type Find = fn(&Arc<Engine<Bare>>, &Entry<Arc<LoomTask>>) -> Option<LoanOf<Bare>>;
 
-/// Waits for a loan, for as long as nobody tells of one.
-fn wait_for_loan(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>> {
+/// Waits for a loan without a limit: the thread that gives one back notifies this call.
+fn wait_for_loan(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<LoomTask>>) -> Option<LoanOf<Bare>> {
     loop {
-        engine.staff_for((), entry);
-        // Somebody may be quicker.
-        let found = engine.loans.take(engine, entry, Duration::MAX);
+        engine.start_reserved_for((), entry);
+        // Another caller may be quicker.
+        let found = engine.take_loan(entry, Duration::MAX);
         if found.is_some() {
             return found;
         }
     }
 }
 
-/// Looks for a loan again and again: nobody tells of a kill, so no call waits for long without a look.
-fn look_again(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box<Loan<Bare>>> {
+/// Looks for a loan again and again: a kill does not notify the calls that wait for one, so none
+/// waits for long without a look.
+fn look_again(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<LoomTask>>) -> Option<LoanOf<Bare>> {
     while engine.may_lend() {
-        engine.staff_for((), entry);
-        let found = engine.loans.try_take(engine, entry);
+        engine.start_reserved_for((), entry);
+        let found = engine.try_take_loan(entry);
         if found.is_some() {
             return found;
         }
@@ -364,40 +309,42 @@ fn look_again(engine: &Arc<Engine<Bare>>, entry: &Entry<Arc<Job>>) -> Option<Box
 }
 
 /// Runs a job in this thread as `run_task` does where resources are lent. Whether it was accepted.
-fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<Job>, find: Find) -> bool {
-    let (loan, mut seeker) = (engine.accept_on_loan(0), None);
+fn run_on_loan(engine: &Arc<Engine<Bare>>, job: &Arc<LoomTask>, find: Find) -> bool {
+    let (loan, mut waiter) = (engine.accept_on_loan(0), None);
     if loan.is_some() {
-        return serve_on_loan(engine, job, find, loan, seeker);
+        return serve_on_loan(engine, job, find, loan, waiter);
     }
-    seeker = engine.accept_seeker();
-    if seeker.is_none() {
+    waiter = engine.accept_loan_waiter();
+    if waiter.is_none() {
         return false;
     }
-    let key = engine.loans.enrol(Arc::clone(job), 0);
-    serve_on_loan(engine, job, find, loan, seeker);
-    drop(engine.loans.strike(key));
+    let key = engine.loans.add_waiting_call(Arc::clone(job), 0);
+    serve_on_loan(engine, job, find, loan, waiter);
+    drop(engine.loans.remove_waiting_call(key));
     true
 }
 
 fn serve_on_loan<'e>(
     engine: &'e Arc<Engine<Bare>>,
-    job: &Arc<Job>,
+    job: &Arc<LoomTask>,
     find: Find,
-    mut loan: Option<Box<Loan<Bare>>>,
-    mut seeker: Option<Seeker<'e, Bare>>,
+    mut loan: Option<LoanOf<Bare>>,
+    mut waiter: Option<LoanWaiter<'e, Bare>>,
 ) -> bool {
     let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
     let mut entry = Entry::fresh(Arc::clone(job), 0);
     loop {
         let Some(found) = loan.take().or_else(|| find(engine, &entry)) else {
-            engine.decline((), entry.task);
+            engine.abandon_loan_call((), entry.task);
             return true;
         };
-        drop(seeker.take());
-        let Some((again, seeks)) = found.serve(engine, (), entry, claim) else {
+        drop(waiter.take());
+        let Some(Unserved { entry: again, waiter: seeks, .. }) =
+            engine.serve_on_loan((), found, entry, claim)
+        else {
             return true;
         };
-        (entry, seeker, claim) = (again, Some(seeks), Claiming::Shared);
+        (entry, waiter, claim) = (again, Some(seeks), Claiming::Shared);
     }
 }
 
@@ -411,32 +358,33 @@ fn loom_a_stop_and_a_call_on_a_loan_agree() {
         let caller = {
             let engine = Arc::clone(&engine);
             spawn(move || {
-                let job = Job::new(EXPRESS, true);
+                let job = LoomTask::new(RESERVED, true);
                 (run_on_loan(&engine, &job, wait_for_loan), job)
             })
         };
         engine.begin_stop();
         assert!(engine.wait_ended(Duration::MAX));
-        let completed = engine.metrics().completed;
+        let completed = engine.metrics()[EventKind::Completed];
         let (accepted, job) = caller.join().unwrap();
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         assert_eq!(completed, u64::from(accepted));
-        assert!(engine.members().is_empty());
+        assert!(engine.workers().is_empty());
         assert_eq!(engine.stats().queued, 0);
     });
 }
 
-/// A submitter that takes a worker for idle which has just taken a task, while that one sees nothing more wait.
+/// A submitter that takes a worker for idle which has just taken a task, while this worker sees
+/// nothing more wait.
 #[test]
 fn loom_tasks_on_demand_that_wait_for_each_other_get_a_worker_each() {
     let mut model = model::Builder::new();
-    // One finds the loss; two take a minute.
+    // One preemption finds the loss; two take a minute.
     model.preemption_bound = Some(1);
     model.check(|| {
-        let engine = start(Settings { on_demand: true, ..settings(true, 2) });
-        let jobs = Job::pair();
+        let engine = start(EngineSettings { on_demand: true, ..settings(true, 2) });
+        let jobs = LoomTask::pair();
         for job in &jobs {
-            engine.submit_on_demand((), &job.word, Arc::clone(job), 0).unwrap();
+            assert!(submit(&engine, job));
         }
         engine.begin_stop();
         assert!(engine.wait_ended(Duration::MAX));
@@ -452,29 +400,30 @@ fn loom_a_stop_leaves_no_task_on_demand_behind() {
     let mut model = model::Builder::new();
     model.preemption_bound = Some(2);
     model.check(|| {
-        let engine = start(Settings { on_demand: true, ..settings(true, 1) });
+        let engine = start(EngineSettings { on_demand: true, ..settings(true, 1) });
         let submitter = {
             let engine = Arc::clone(&engine);
             spawn(move || {
-                let job = Job::new(0, false);
-                (engine.submit_on_demand((), &job.word, Arc::clone(&job), 0).is_ok(), job)
+                let job = LoomTask::new(0, false);
+                (submit(&engine, &job), job)
             })
         };
         engine.begin_stop();
         assert!(engine.wait_ended(Duration::MAX));
         let (accepted, job) = submitter.join().unwrap();
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
-        assert!(engine.members().is_empty());
+        assert!(engine.workers().is_empty());
     });
 }
 
-/// A call that takes the idle loan as the runner is killed: accepted after that, started after that, or running and
-/// seen by nobody; or a loan that lies idle for ever, as it came back after all were called home.
+/// A call that takes the idle loan as the runner is killed: accepted after that, started after
+/// that, or running and not seen by the kill. Or a loan that lies idle for ever, as it came back
+/// after all were called back.
 #[test]
 fn loom_a_kill_and_a_call_on_a_loan_agree() {
     model(|| {
         let engine = start(lending(1));
-        let job = Job::new(EXPRESS, false);
+        let job = LoomTask::new(RESERVED, false);
         let caller = {
             let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
             spawn(move || {
@@ -485,15 +434,15 @@ fn loom_a_kill_and_a_call_on_a_loan_agree() {
                 assert!(!late, "accepted after the kill");
                 let late = engine.is_killed();
                 let entry = Entry::fresh(Arc::clone(&job), 0);
-                assert!(loan.serve(&engine, (), entry, Claiming::Unshared).is_none());
+                assert!(engine.serve_on_loan((), loan, entry, Claiming::Unshared).is_none());
                 assert!(!late || job.starts.load(Ordering::Relaxed) == 0, "started after the kill");
                 true
             })
         };
         engine.kill(());
         let mut seen = false;
-        for badge in engine.members() {
-            badge.look_at_running(|_, _| seen = true);
+        for worker in engine.workers() {
+            worker.for_each_running(|_, _| seen = true);
         }
         seen |= job.outcomes.load(Ordering::Relaxed) > 0;
         assert!(engine.wait_ended(Duration::MAX));
@@ -501,18 +450,19 @@ fn loom_a_kill_and_a_call_on_a_loan_agree() {
         let started = job.starts.load(Ordering::Relaxed);
         assert!(started == 0 || seen, "it ran, and a kill that looks at what runs missed it");
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
-        assert_eq!(engine.metrics().completed, u64::from(started));
+        assert_eq!(engine.metrics()[EventKind::Completed], u64::from(started));
         assert_eq!(engine.loans.idle(), 0);
-        assert!(engine.members().is_empty());
+        assert!(engine.workers().is_empty());
     });
 }
 
-/// A call that wants another loan as the runner is killed, and waits for it in vain, or is left without an outcome.
+/// A call that wants another loan as the runner is killed, and waits for it in vain, or is left
+/// without an outcome.
 #[test]
-fn loom_a_kill_leaves_no_call_behind_that_seeks_a_loan() {
+fn loom_a_kill_leaves_no_call_behind_that_waits_for_a_loan() {
     model(|| {
         let engine = start(lending(1));
-        let job = Job::new(EXPRESS, true);
+        let job = LoomTask::new(RESERVED, true);
         let caller = {
             let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
             spawn(move || run_on_loan(&engine, &job, look_again))
@@ -522,12 +472,13 @@ fn loom_a_kill_leaves_no_call_behind_that_seeks_a_loan() {
         let accepted = caller.join().unwrap();
         assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
         assert_eq!(engine.loans.idle(), 0);
-        assert!(engine.members().is_empty());
+        assert!(engine.workers().is_empty());
     });
 }
 
-/// Two calls that seek a loan, one of them for a retry, to which not every loan will do: one that does not suit it comes
-/// and the other is not told, or the retry takes it. What suits the retry is made only when the other call is over.
+/// Two calls that wait for a loan, one of them for a retry, to which not every loan will do. A loan
+/// comes that does not suit the retry, and the other call is not notified, or the retry takes it.
+/// What suits the retry is made only when the other call is over.
 #[test]
 fn loom_a_loan_that_does_not_suit_one_call_reaches_the_other() {
     let mut model = model::Builder::new();
@@ -536,15 +487,21 @@ fn loom_a_loan_that_does_not_suit_one_call_reaches_the_other() {
     model.check(|| {
         let [begun, failed, over] = [(); 3].map(|()| Arc::new(Event::default()));
         begun.happen();
-        let job = || Job::plain(EXPRESS);
-        let choosy = Arc::new(Job {
+        let job = || LoomTask::plain(RESERVED);
+        let retrying = Arc::new(LoomTask {
             bad: AtomicBool::new(true),
             failed: Some(Arc::clone(&failed)),
             ..job()
         });
-        let easy = Arc::new(Job { over: Some(Arc::clone(&over)), ..job() });
-        let delays = Some(Mutex::new(VecDeque::from([begun, Arc::clone(&failed), over])));
-        let engine = start_with(Bare { delays }, lending(2));
+        let easy = Arc::new(LoomTask { over: Some(Arc::clone(&over)), ..job() });
+        let delays = Mutex::new(VecDeque::from([begun, Arc::clone(&failed), over]));
+        let host = Bare::new(move || {
+            let delay = delays.lock().pop_front();
+            if let Some(delay) = delay {
+                delay.wait();
+            }
+        });
+        let engine = start_with(host, lending(2));
         let caller = {
             let (engine, easy) = (Arc::clone(&engine), Arc::clone(&easy));
             spawn(move || {
@@ -552,13 +509,13 @@ fn loom_a_loan_that_does_not_suit_one_call_reaches_the_other() {
                 run_on_loan(&engine, &easy, wait_for_loan)
             })
         };
-        assert!(run_on_loan(&engine, &choosy, wait_for_loan));
+        assert!(run_on_loan(&engine, &retrying, wait_for_loan));
         assert!(caller.join().unwrap());
-        for job in [choosy, easy] {
+        for job in [retrying, easy] {
             assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
         }
-        assert_eq!(engine.metrics().completed, 2);
-        assert!(!engine.loans.is_sought());
+        assert_eq!(engine.metrics()[EventKind::Completed], 2);
+        assert!(!engine.loans.has_waiters());
         engine.begin_stop();
         assert!(engine.wait_ended(Duration::MAX));
     });

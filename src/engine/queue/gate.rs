@@ -1,9 +1,9 @@
 //! Orders *accept* against *close*: what was accepted is seen by the drain, the rest is refused.
 //!
 //! One word holds a closed bit, the number of submitters between `enter` and `leave`, and how many
-//! were ever let in. A submitter enters with one `fetch_add` and pushes only when the bit was not set;
-//! the closer sets the bit, waits until nobody is inside, and seals. Nothing inside the gate blocks,
-//! detaches or calls Python, so that wait is a few instructions long.
+//! were ever let in. A submitter enters with one `fetch_add` and pushes only when the bit was not
+//! set; the thread that closes sets the bit, waits until no thread is inside, and seals. Nothing
+//! inside the gate blocks, detaches or calls Python, so that wait is a few instructions long.
 
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,9 @@ const SEALED: u64 = 1 << 62;
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Gate {
-    /// Closed and sealed bit, count of all accepted, count of submitters inside. `SeqCst` throughout: the order
-    /// of "closed" against "inside" is the promise, and on the usual machines it costs the same.
+    /// Closed and sealed bit, count of all accepted, count of submitters inside. `SeqCst`
+    /// throughout: the order of "closed" against "inside" is the promise, and on the usual
+    /// machines it costs the same.
     word: CachePadded<AtomicU64>,
 }
 
@@ -33,22 +34,10 @@ impl Gate {
         Self { word: CachePadded::new(AtomicU64::new(0)) }
     }
 
-    /// Enters, and counts one accepted task; `None` once closed.
-    pub fn enter(&self) -> Option<Pass<'_>> {
-        self.enter_with(INSIDE + ACCEPTED)
-    }
-
-    /// Enters with a batch, and counts each of its items as an accepted task; `None` once closed.
-    pub fn enter_with_items(&self, items: usize) -> Option<Pass<'_>> {
-        self.enter_with(INSIDE + ACCEPTED * items as u64)
-    }
-
-    /// Enters with a task that another gate accepted; `None` once closed.
-    pub fn enter_again(&self) -> Option<Pass<'_>> {
-        self.enter_with(INSIDE)
-    }
-
-    fn enter_with(&self, ticket: u64) -> Option<Pass<'_>> {
+    /// Enters, and counts so many accepted tasks: one, the items of a batch, or none for a task
+    /// that another gate accepted. `None` once closed.
+    pub fn enter(&self, accepted: u64) -> Option<Pass<'_>> {
+        let ticket = INSIDE + ACCEPTED * accepted;
         // The look before the add keeps refused submits out of the accepted count, but for those
         // that race with the close itself, which take theirs back.
         if self.is_closed() {
@@ -62,12 +51,14 @@ impl Gate {
         None
     }
 
-    /// Refuses everybody from now on, without a look at who is inside: after a fork they are gone.
+    /// Refuses every submitter from now on, without a look at the threads inside: after a fork they
+    /// are gone.
     pub fn shut(&self) {
         self.word.fetch_or(CLOSED, Ordering::SeqCst);
     }
 
-    /// Refuses everybody from now on, and returns when nobody is inside any more. Idempotent.
+    /// Refuses every submitter from now on, and returns when no thread is inside any more.
+    /// Idempotent.
     pub fn close(&self) {
         self.shut();
         while self.word.load(Ordering::SeqCst) & INSIDE_MASK != 0 {
@@ -83,8 +74,8 @@ impl Gate {
 
     /// Whether a `close` is over: everything accepted has been pushed.
     ///
-    /// A bit of its own, as somebody may still come in late, only to be refused: were that to look like
-    /// a task under way, a worker would go to sleep for it, and nobody would wake it.
+    /// A bit of its own, as a late submitter may still come in, only to be refused. Were that to
+    /// look like a task under way, a worker would go to sleep for it, and no thread would wake it.
     pub fn is_sealed(&self) -> bool {
         self.word.load(Ordering::SeqCst) & SEALED != 0
     }
@@ -97,14 +88,8 @@ impl Gate {
 
 impl Pass<'_> {
     /// Leaves again with a task that is not to be accepted after all; it is counted for a moment.
-    pub fn take_back(self) {
+    pub fn cancel(self) {
         self.0.word.fetch_sub(ACCEPTED, Ordering::SeqCst);
-    }
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -122,16 +107,16 @@ mod tests {
     fn counts_what_it_lets_in_and_refuses_after_close() {
         let gate = Gate::new();
         for _ in 0..3 {
-            assert!(gate.enter().is_some());
+            assert!(gate.enter(1).is_some());
         }
         assert!(!gate.is_sealed());
-        if let Some(pass) = gate.enter() {
-            pass.take_back();
+        if let Some(pass) = gate.enter(1) {
+            pass.cancel();
         }
         assert_eq!(gate.accepted(), 3);
         gate.close();
         gate.close();
-        assert!(gate.enter().is_none());
+        assert!(gate.enter(1).is_none());
         assert!(gate.is_sealed());
         assert_eq!(gate.accepted(), 3);
     }

@@ -1,17 +1,19 @@
-//! One queue whole: the gate, the lanes behind it, the bell, the bound, and the count of what waits.
+//! One queue whole: the gate, the lanes behind it, the idle workers, the bound, and the count of
+//! what waits.
 
-pub mod bell;
 pub mod gate;
+pub mod idle_workers;
 pub mod lanes;
 pub mod permits;
 
-use self::bell::{Bell, Woken};
 use self::gate::Gate;
-use self::lanes::{Class, Entry, Lanes};
-use self::permits::Permits;
+use self::idle_workers::{IdleWorkers, Wakeable, Wakeup};
+use self::lanes::{Entry, Lanes};
+use self::permits::{Permit, Permits};
 use super::clock::Tick;
-use super::resource::proof::{self, Failure, Proof};
+use super::resource::epochs::{self, Eligibility, FailureEpoch};
 use super::task::TaskWord;
+use super::task::priority::Priority;
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,287 +23,292 @@ use std::time::Duration;
 pub struct Queue<T> {
     pub(super) gate: Gate,
     pub(super) lanes: Lanes<T>,
-    pub(super) bell: Bell,
+    pub(super) idle_workers: IdleWorkers,
     /// `None`: no bound, and no cost.
     pub(super) permits: Option<Permits>,
     /// For how long a retry is held; `None`: for ever.
-    hold: Option<Duration>,
-    counts: CachePadded<Counts>,
+    retry_hold: Option<Duration>,
+    counters: CachePadded<QueueCounters>,
 }
 
-/// Monotone counters beside the gate's; a reader takes those of leaving first, so no difference is ever
-/// negative. Only rare events write here: what workers take they count in tallies of their own.
+/// Monotone counters beside the gate's; a reader takes those of leaving first, so no difference is
+/// ever negative. Only rare events write here: what workers take they count in counters of their
+/// own.
 #[derive(Debug, Default)]
-struct Counts {
+struct QueueCounters {
     /// Left the queue without a start: cancelled, expired, dropped.
     withdrawn: AtomicU64,
     /// Came back for a retry.
     returned: AtomicU64,
-    high_entered: AtomicU64,
-    high_left: AtomicU64,
-    /// Entries in the lanes whose task is gone. Lowered when they are skipped or sifted out.
+    /// Those of the priorities that few tasks have, by priority: waiting tasks of another are the
+    /// rest.
+    entered: [AtomicU64; Priority::COUNT],
+    left: [AtomicU64; Priority::COUNT],
+    /// Entries in the lanes whose task is gone. Lowered when they are skipped or compacted away.
     tombstones: AtomicU64,
 }
 
-/// The queue is closed; the task comes back.
+/// A task that was not accepted, which goes back to the submitter with the permit that it came
+/// with.
 #[derive(Debug)]
-pub struct Closed<T>(pub T);
-
-/// Why a task that waited for room was not accepted.
-#[derive(Debug)]
-pub enum Late<T> {
-    /// The queue is closed; the task comes back.
-    Closed(T),
-    /// Somebody settled the task meanwhile.
-    Settled(T),
+pub struct Rejected<'p, T> {
+    /// The task.
+    pub task: T,
+    /// The submitter drops it. The callback of a waiter hands it back instead, for the next
+    /// waiter.
+    pub permit: Permit<'p>,
+    /// True: another thread settled the task meanwhile. False: the queue is closed.
+    pub is_settled: bool,
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(bound: Option<usize>, hold: Tick) -> Self {
+    pub(super) fn new(bound: Option<usize>, retry_hold: Tick) -> Self {
         Self {
             gate: Gate::new(),
             lanes: Lanes::new(),
-            bell: Bell::new(),
+            idle_workers: IdleWorkers::new(),
             permits: bound.map(Permits::new),
-            hold: (hold != Tick::MAX).then(|| Duration::from_nanos(hold)),
-            counts: CachePadded::new(Counts::default()),
+            retry_hold: (retry_hold != Tick::MAX).then(|| Duration::from_nanos(retry_hold)),
+            counters: CachePadded::new(QueueCounters::default()),
         }
     }
 
-    /// Accepts a task or refuses it, in one step against [`close`](Self::close).
-    pub(super) fn push(&self, class: Class, task: T, since: Tick) -> Result<(), Closed<T>> {
-        self.push_and(class, task, since, || ())
-    }
-
-    /// Accepts a task or refuses it; if it does, `also` is part of the same step.
-    pub(super) fn push_and<R>(
+    /// Accepts a task, or as many items of a batch as the permit is for, or rejects it: in one step
+    /// against [`close`](Self::close). `admit` is asked inside that step before the lanes have
+    /// the entry, `also` is called after that.
+    pub(super) fn push<'p, R>(
         &self,
-        class: Class,
+        priority: Priority,
         task: T,
         since: Tick,
+        permit: Permit<'p>,
+        admit: impl FnOnce(&T) -> bool,
         also: impl FnOnce() -> R,
-    ) -> Result<R, Closed<T>> {
-        let Some(pass) = self.gate.enter() else {
-            return Err(Closed(task));
+    ) -> Result<R, Rejected<'p, T>> {
+        let count = permit.count() as u64;
+        let Some(pass) = self.gate.enter(count) else {
+            return Err(Rejected { task, permit, is_settled: false });
         };
-        if class == Class::High {
-            self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
+        if !admit(&task) {
+            pass.cancel();
+            return Err(Rejected { task, permit, is_settled: true });
         }
-        self.lanes.push(class, task, since);
+        permit.consume();
+        self.count_in(priority, count);
+        self.lanes.push(priority, task, since);
         let done = also();
         drop(pass);
-        self.bell.ring();
+        self.idle_workers.wake_one();
         Ok(done)
     }
 
-    /// Accepts a task that waited for room, if it still wants to come in: `admit` tells, in the same step.
-    pub(super) fn push_if(
+    /// Puts the entry of a batch back, in front of its priority. Its items are counted already.
+    pub(super) fn rejoin(&self, priority: Priority, task: T, since: Tick) {
+        self.lanes
+            .push_front(priority, Entry { task, since, failure_epoch: epochs::INITIAL_EPOCH });
+        self.idle_workers.wake_one();
+    }
+
+    /// Queues, before everything else, a task that another queue accepted and has no worker for.
+    /// The error: the task comes back, as this queue is closed.
+    pub(super) fn adopt(&self, mut entry: Entry<T>) -> Result<(), T> {
+        let Some(pass) = self.gate.enter(0) else {
+            return Err(entry.task);
+        };
+        entry.failure_epoch = epochs::INITIAL_EPOCH;
+        self.lanes.push_front(Priority::High, entry);
+        drop(pass);
+        self.idle_workers.wake_one();
+        Ok(())
+    }
+
+    /// Queues a retry. Its task was accepted when it was submitted: neither gate nor bound is
+    /// asked.
+    pub(super) fn push_retry(&self, priority: Priority, entry: Entry<T>) {
+        self.count_returned();
+        self.count_in(priority, 1);
+        self.lanes.push_front(priority, entry);
+        // Not one worker, which perhaps may not take the retry: every worker that would sleep
+        // beyond the time from which on any worker may take it. Each of them looks once, and then
+        // sleeps until that time at most. A worker that may take it earlier is awake, or about to
+        // be.
+        self.idle_workers.wake_beyond(self.retry_hold);
+    }
+
+    /// Releases the retry of this failure, so that any worker may take it: the worker that would
+    /// have come back for it leaves.
+    pub(super) fn release_retry(&self, failure_epoch: FailureEpoch) {
+        if self.lanes.release_retry(failure_epoch) {
+            self.idle_workers.wake_one();
+        }
+    }
+
+    /// Takes the most urgent entry that a worker with this `eligibility` may take. `was_woken`: the
+    /// [`wait_for_task`](Self::wait_for_task) before it, if there was one, returned `Woken`. The
+    /// wake-up is then passed on when more waits.
+    pub(super) fn take(
         &self,
-        class: Class,
-        task: T,
-        since: Tick,
-        admit: impl FnOnce(&T) -> bool,
-    ) -> Result<(), Late<T>> {
-        let Some(pass) = self.gate.enter() else {
-            return Err(Late::Closed(task));
-        };
-        if !admit(&task) {
-            pass.take_back();
-            return Err(Late::Settled(task));
-        }
-        if class == Class::High {
-            self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
-        }
-        self.lanes.push(class, task, since);
-        drop(pass);
-        self.bell.ring();
-        Ok(())
-    }
-
-    /// Accepts a batch or refuses it, as [`push`](Self::push) does a task; `note` is told of it first.
-    pub(super) fn push_batch(
-        &self,
-        class: Class,
-        task: T,
-        since: Tick,
-        items: usize,
-        note: impl FnOnce(&T),
-    ) -> Result<(), Closed<T>> {
-        let Some(pass) = self.gate.enter_with_items(items) else {
-            return Err(Closed(task));
-        };
-        if class == Class::High {
-            self.counts.high_entered.fetch_add(items as u64, Ordering::SeqCst);
-        }
-        note(&task);
-        self.lanes.push(class, task, since);
-        drop(pass);
-        self.bell.ring();
-        Ok(())
-    }
-
-    /// Puts the entry of a batch back, in front of its class. Its items are counted already.
-    pub(super) fn rejoin(&self, class: Class, task: T, since: Tick) {
-        self.lanes.push_again(class, Entry { task, since, failed: proof::LONG_AGO });
-        self.bell.ring();
-    }
-
-    /// Takes over, before everything else, a task that another queue accepted and has nobody for.
-    pub(super) fn adopt(&self, mut entry: Entry<T>) -> Result<(), Closed<T>> {
-        let Some(pass) = self.gate.enter_again() else {
-            return Err(Closed(entry.task));
-        };
-        entry.failed = proof::LONG_AGO;
-        self.lanes.push_again(Class::High, entry);
-        drop(pass);
-        self.bell.ring();
-        Ok(())
-    }
-
-    /// Queues a retry. Its place is still its own: neither gate nor bound is asked.
-    pub(super) fn push_again(&self, class: Class, entry: Entry<T>) {
-        self.returned();
-        if class == Class::High {
-            self.counts.high_entered.fetch_add(1, Ordering::SeqCst);
-        }
-        self.lanes.push_again(class, entry);
-        // Not one for it, who perhaps may not take it: all who would sleep on when it has become anybody's. They
-        // look once, and then sleep until then at most. Who may take it by then is awake, or about to be.
-        self.bell.ring_beyond(self.hold);
-    }
-
-    /// Makes the retry of this failure anybody's, as the worker that would have come for it leaves.
-    pub(super) fn open(&self, failed: Failure) {
-        if self.lanes.open(failed) {
-            self.bell.ring();
-        }
-    }
-
-    /// Takes the most urgent entry that is for who has this `proof`. `rung` is what the [`rest`](Self::rest) before it
-    /// told, if there was one: the wake-up is passed on when there is more.
-    pub(super) fn take(&self, rung: bool, proof: impl Fn() -> Proof) -> Option<Entry<T>> {
-        let entry = self.lanes.pop(proof);
-        if rung {
+        was_woken: bool,
+        eligibility: impl Fn() -> Eligibility,
+    ) -> Option<Entry<T>> {
+        let entry = self.lanes.pop(eligibility);
+        if was_woken {
             // After the pop, so that a lone task wakes one worker and not two.
-            self.answered();
+            self.wake_another();
         }
-        if entry.as_ref().is_some_and(|entry| entry.failed != proof::NONE) {
+        if entry.as_ref().is_some_and(|entry| entry.failure_epoch != epochs::NO_FAILURE) {
             self.retry_left();
         }
         entry
     }
 
-    /// Takes an entry to answer it, whoever it waits for.
+    /// Takes an entry to settle it or to hand it on, whichever worker it waits for.
     pub(super) fn take_any(&self) -> Option<Entry<T>> {
-        self.take(false, || Proof::ANY)
+        self.take(false, || Eligibility::ANY)
     }
 
-    /// Takes out the retries of a class that `live` rejects.
-    pub(super) fn sift_retries(&self, class: Class, live: impl Fn(&T, Tick) -> bool) -> Vec<T> {
-        let dead = self.lanes.sift_retries(class, live);
+    /// Since when the entry waits that has waited longest of those that `waits` picks; see
+    /// [`Lanes::oldest`]. The caller discards what was taken out.
+    pub(super) fn oldest(&self, waits: impl Fn(&T) -> bool) -> (Option<Tick>, Vec<T>) {
+        let found = self.lanes.oldest(waits);
+        self.wake_after_compaction();
+        found
+    }
+
+    /// Entries were moved, and a worker that looked meanwhile may have found nothing.
+    pub(super) fn wake_after_compaction(&self) {
+        if !self.lanes.is_empty() {
+            self.idle_workers.wake_one();
+        }
+    }
+
+    /// Takes out the retries of a priority that `live` rejects.
+    pub(super) fn compact_retries(
+        &self,
+        priority: Priority,
+        live: impl Fn(&T, Tick) -> bool,
+    ) -> Vec<T> {
+        let dead = self.lanes.compact_retries(priority, live);
         if !dead.is_empty() {
             self.retry_left();
         }
         dead
     }
 
-    /// Workers sleep while retries wait that are not for them; when nothing more can come they are to leave.
+    /// Workers sleep while retries wait that they may not take. When nothing more can come they are
+    /// to leave: the thread that takes the last retry out wakes one.
     fn retry_left(&self) {
         if self.is_drained() {
-            self.bell.ring();
+            self.idle_workers.wake_one();
         }
     }
 
-    /// Blocks until a task waits for who has this `proof`, or none can come any more, until the caller is `restless`,
-    /// or the limit passes. After `Rung` the caller owes a [`take`](Self::take) or an [`answered`](Self::answered).
-    /// `warm`: it was at work just now, and the next task may be as near.
-    pub(super) fn rest(
+    /// Blocks until a task waits that a worker with this `eligibility` may take, until no task can
+    /// come any more, until the worker `has_other_work`, or until the limit passes. After `Woken`
+    /// the worker owes a [`take`](Self::take) or a [`wake_another`](Self::wake_another). `warm`:
+    /// the worker was at work just now, and the next task may be as near.
+    pub(super) fn wait_for_task(
         &self,
+        wakeable: Wakeable,
         warm: bool,
         limit: impl Fn() -> Option<Duration>,
-        proof: impl Fn() -> Proof,
-        restless: impl Fn() -> bool,
-    ) -> Woken {
-        let idle = || !self.lanes.has_for(&proof) && !self.is_drained() && !restless();
-        if warm && self.bell.look_again(idle) {
-            return Woken::Rung;
+        eligibility: impl Fn() -> Eligibility,
+        has_other_work: impl Fn() -> bool,
+    ) -> Wakeup {
+        let idle = || !self.lanes.has_for(&eligibility) && !self.is_drained() && !has_other_work();
+        if warm && self.idle_workers.yield_for_work(idle) {
+            return Wakeup::Woken;
         }
         loop {
-            // A retry that is not for the caller makes the limit another.
-            let retries = self.lanes.retries();
-            let nothing_new = || self.lanes.retries() == retries && idle();
-            match self.bell.sleep(limit(), nothing_new) {
-                // Somebody was quicker: sleep again, without having asked to come back.
-                Woken::Rung if idle() => self.answered(),
-                Woken::NotNeeded if idle() => {}
+            // A new retry that this worker may not take yet changes the limit.
+            let retries = self.lanes.held_retries();
+            let nothing_new = || self.lanes.held_retries() == retries && idle();
+            match self.idle_workers.sleep(wakeable, limit(), nothing_new) {
+                // Another worker was quicker: this one sleeps again, without a return to its host,
+                // which would ask for the interpreter.
+                Wakeup::Woken if idle() => self.wake_another(),
+                Wakeup::NotNeeded if idle() => {}
                 woken => return woken,
             }
         }
     }
 
     /// Ends a wake-up without taking an entry.
-    pub(super) fn answered(&self) {
-        // Of the end everybody is told, one by the other. Of retries that are held those who sleep were told.
-        self.bell.answered(|| self.is_drained() || self.lanes.has_for(|| Proof::NONE));
+    pub(super) fn wake_another(&self) {
+        // At the end each woken worker wakes the next, until all have looked. Held retries wake no
+        // further worker: `push_retry` woke the sleepers that they concern.
+        self.idle_workers
+            .wake_another(|| self.is_drained() || self.lanes.has_for(|| Eligibility::NONE));
     }
 
-    /// Whether tasks wait and no worker sleeps that could be woken for them. To be asked by a woken worker that has
-    /// passed its wake-up on: whoever put them there may have seen others still asleep.
+    /// Whether tasks wait and no worker sleeps that could be woken for them. A woken worker asks
+    /// this after it has passed its wake-up on: the submitters of these tasks may have seen other
+    /// workers still asleep.
     pub(super) fn leaves_tasks_waiting(&self) -> bool {
-        self.bell.sleepers() == 0 && !self.lanes.is_empty()
+        self.idle_workers.sleepers() == 0 && !self.lanes.is_empty()
     }
 
     /// Counts a task that waits again.
-    pub(super) fn returned(&self) {
-        self.counts.returned.fetch_add(1, Ordering::SeqCst);
+    pub(super) fn count_returned(&self) {
+        self.counters.returned.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A worker claimed a waiting task, for the first time or again.
-    pub(super) fn taken(&self, word: &TaskWord, first: bool) {
+    pub(super) fn count_taken(&self, word: &TaskWord, first: bool) {
         if first && let Some(permits) = &self.permits {
             permits.give_back();
         }
-        if word.class() == Class::High {
-            self.counts.high_left.fetch_add(1, Ordering::SeqCst);
+        let priority = word.priority();
+        if priority != Priority::Normal {
+            self.counters.left[priority as usize].fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn count_in(&self, priority: Priority, count: u64) {
+        if priority != Priority::Normal {
+            self.counters.entered[priority as usize].fetch_add(count, Ordering::SeqCst);
         }
     }
 
     /// Waiting items of a batch left without a start.
-    pub(super) fn items_withdrawn(&self, word: &TaskWord, items: usize) {
-        (0..items).for_each(|_| self.withdrawn(word, true));
+    pub(super) fn count_items_withdrawn(&self, word: &TaskWord, items: usize) {
+        (0..items).for_each(|_| self.count_withdrawn(word, true));
     }
 
     /// A waiting task left without a start.
-    pub(super) fn withdrawn(&self, word: &TaskWord, first: bool) {
-        self.counts.withdrawn.fetch_add(1, Ordering::SeqCst);
-        self.taken(word, first);
+    pub(super) fn count_withdrawn(&self, word: &TaskWord, first: bool) {
+        self.counters.withdrawn.fetch_add(1, Ordering::SeqCst);
+        self.count_taken(word, first);
     }
 
-    /// A task left while its entry stays in the lane. True when so many did that a sift is due: about a
-    /// thousand, or an eighth of the lanes, so that cancelling a long queue stays linear.
-    pub(super) fn bury(&self) -> bool {
+    /// A task ended while its entry stays in the lane. True when so many did that a compaction is
+    /// due: about a thousand, or an eighth of the lanes, so that cancelling a long queue stays
+    /// linear.
+    pub(super) fn count_tombstone(&self) -> bool {
         const MANY: u64 = 1_000;
-        let dead = self.counts.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
-        // Not with each one above: some cannot be sifted out just yet.
+        let dead = self.counters.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
+        // Not with each one above: some cannot be compacted away just yet.
         dead >= MANY && dead.is_multiple_of(MANY / 4) && dead >= self.lanes.len() as u64 / 8
     }
 
     /// `count` tombstones were taken out of the lanes.
-    pub(super) fn unbury(&self, count: u64) {
-        // Relaxed: only a threshold depends on it. Never below zero: each tombstone is counted before
-        // anybody can find its entry dead … but for the instant between the cancel and its count.
+    pub(super) fn uncount_tombstones(&self, count: u64) {
+        // Relaxed: only a threshold depends on it. Never below zero: each tombstone is counted
+        // before a thread can find its entry dead, but for the instant between the cancel and its
+        // count. Hence the saturation.
         let lower = |n: u64| Some(n.saturating_sub(count));
-        let _ = self.counts.tombstones.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+        let _ = self.counters.tombstones.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
     }
 
-    /// Refuses everybody from now on, and wakes all who wait for room, and one of those who wait for tasks; each of
-    /// them wakes the next. All at once they would only fight for the core.
+    /// Refuses every submitter from now on. Wakes all waiters for a permit, and one of the workers
+    /// that wait for tasks. Each of these workers wakes the next: all at once they would only fight
+    /// for the core.
     pub(super) fn close(&self) {
         self.gate.close();
         if let Some(permits) = &self.permits {
             permits.close();
         }
-        self.bell.ring();
+        self.idle_workers.wake_one();
     }
 
     /// Whether nothing waits and nothing can come but retries.
@@ -311,23 +318,23 @@ impl<T> Queue<T> {
 
     /// How many tasks left the queue without a start. Read before [`entered`](Self::entered).
     pub(super) fn withdrawals(&self) -> u64 {
-        self.counts.withdrawn.load(Ordering::SeqCst)
+        self.counters.withdrawn.load(Ordering::SeqCst)
     }
 
     /// How many tasks entered the queue, retries included. Read last.
     pub(super) fn entered(&self) -> u64 {
-        self.counts.returned.load(Ordering::SeqCst) + self.gate.accepted()
+        self.counters.returned.load(Ordering::SeqCst) + self.gate.accepted()
     }
 
     /// How many tasks wait, more or less: the lanes without the tombstones.
     pub(super) fn waiting(&self) -> u64 {
-        let dead = self.counts.tombstones.load(Ordering::Relaxed);
+        let dead = self.counters.tombstones.load(Ordering::Relaxed);
         (self.lanes.len() as u64).saturating_sub(dead)
     }
 
-    /// How many urgent tasks wait.
-    pub(super) fn high(&self) -> u64 {
-        let left = self.counts.high_left.load(Ordering::SeqCst);
-        self.counts.high_entered.load(Ordering::SeqCst).saturating_sub(left)
+    /// How many tasks of a priority wait that is not the default one.
+    pub(super) fn waiting_of(&self, priority: Priority) -> u64 {
+        let left = self.counters.left[priority as usize].load(Ordering::SeqCst);
+        self.counters.entered[priority as usize].load(Ordering::SeqCst).saturating_sub(left)
     }
 }

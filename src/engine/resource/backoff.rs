@@ -1,22 +1,23 @@
 //! Pauses between attempts to create a resource while creation fails, shared by the whole runner.
 //!
-//! While all is well every worker creates at once and in parallel. From the first failure on there is
-//! one attempt at a time for the whole runner, after a pause that doubles from 0.1 s to 2 s and is drawn
-//! with full jitter; the first success releases everybody. A resource that is bad from the start is no success: once
-//! that is seen to happen, each new one is looked at as it is made.
+//! While all is well every worker creates at once and in parallel. From the first failure on there
+//! is one attempt at a time for the whole runner, after a pause that doubles from 0.1 s to 2 s and
+//! is drawn with full jitter; the first success releases every worker that waits. A resource that
+//! is bad from the start is no success: once that is seen to happen, each new one is validated as
+//! it is made.
 
 use crate::engine::clock::Tick;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-const FIRST: Tick = 100_000_000;
-const LONGEST: Tick = 2_000_000_000;
+const FIRST_PAUSE: Tick = 100_000_000;
+const MAX_PAUSE: Tick = 2_000_000_000;
 
-/// The pause before the next attempt after `failures` in a row, between nothing and the doubled bound;
-/// `random` is any number.
+/// The pause before the next attempt after `failures` in a row, between nothing and the doubled
+/// bound; `random` is any number.
 pub fn pause(failures: u32, random: u64) -> Tick {
-    let bound = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
+    let bound = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_PAUSE);
     // Never quite zero, or a lucky draw would be an attempt without a pause.
     (bound / 10) + random % (bound - bound / 10)
 }
@@ -24,18 +25,18 @@ pub fn pause(failures: u32, random: u64) -> Tick {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Backoff {
-    state: Mutex<State>,
+    state: Mutex<FailureStreak>,
     changed: Condvar,
-    wary: AtomicBool,
+    validate_on_create: AtomicBool,
 }
 
-#[derive(Debug)]
-struct State {
+#[derive(Debug, Default)]
+struct FailureStreak {
     /// Failures in a row; zero while all is well.
     failures: u32,
     /// When the next attempt may begin.
     next: Tick,
-    /// Somebody is attempting, during trouble.
+    /// A worker is attempting, during trouble.
     attempting: bool,
     /// When trouble began.
     since: Tick,
@@ -60,43 +61,54 @@ pub enum Trouble {
 impl Backoff {
     /// All is well. `seed` sets the jitter apart from other runners'.
     pub fn new(seed: u64) -> Self {
-        let state = State {
-            failures: 0,
-            next: 0,
-            attempting: false,
-            since: 0,
-            reported: 0,
-            closed: false,
-            random: seed | 1,
-        };
-        Self { state: Mutex::new(state), changed: Condvar::new(), wary: AtomicBool::new(false) }
+        let state = FailureStreak { random: seed | 1, ..FailureStreak::default() };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            validate_on_create: AtomicBool::new(false),
+        }
     }
 
-    /// Blocks until the caller may attempt. The attempt ends with `succeeded` or `failed`, which are told
-    /// what this returned: whether the caller has the one turn there is in trouble.
-    pub fn wait_for_turn(&self, now: impl Fn() -> Tick) -> bool {
+    /// Blocks until the caller may attempt. The attempt ends with `succeeded` or `failed`, which
+    /// are told what this returned: whether the caller has the one turn there is in trouble. It
+    /// waits no longer than the caller `is_needed`; the thread that changes that calls
+    /// [`wake_all`](Self::wake_all).
+    pub fn wait_for_turn(&self, now: impl Fn() -> Tick, is_needed: impl Fn() -> bool) -> bool {
         let mut state = self.state.lock();
-        while state.failures > 0 && !state.closed {
+        while state.failures > 0 && !state.closed && is_needed() {
             let now = now();
             if !state.attempting && now >= state.next {
                 state.attempting = true;
                 return true;
             }
-            let limit = if state.attempting { LONGEST } else { state.next - now };
+            let limit = if state.attempting { MAX_PAUSE } else { state.next - now };
             state = self.changed.wait_timeout(state, Duration::from_nanos(limit));
         }
         false
     }
 
+    /// For how long no attempt has succeeded; zero while all is well.
+    pub fn failing_for(&self, now: Tick) -> Tick {
+        let state = self.state.lock();
+        if state.failures == 0 { 0 } else { now.saturating_sub(state.since).max(1) }
+    }
+
+    /// Has every worker that waits look again whether it is needed.
+    pub fn wake_all(&self) {
+        // Under the lock, or a worker that has just looked would miss it.
+        drop(self.state.lock());
+        self.changed.notify_all();
+    }
+
     /// Says whether new resources may be bad from the start.
-    pub fn be_wary(&self, wary: bool) {
-        // Relaxed, as below: one more that nobody looked at makes no difference.
-        self.wary.store(wary, Ordering::Relaxed);
+    pub fn set_validate_on_create(&self, validate_on_create: bool) {
+        // Relaxed, as below: one more resource that no worker validated makes no difference.
+        self.validate_on_create.store(validate_on_create, Ordering::Relaxed);
     }
 
     /// Whether new resources may be bad from the start.
-    pub fn is_wary(&self) -> bool {
-        self.wary.load(Ordering::Relaxed)
+    pub fn validates_on_create(&self) -> bool {
+        self.validate_on_create.load(Ordering::Relaxed)
     }
 
     /// Whether creation fails at the moment.
@@ -104,7 +116,7 @@ impl Backoff {
         self.state.lock().failures > 0
     }
 
-    /// An attempt made a resource: everybody may go.
+    /// An attempt made a resource: every worker that waits may attempt.
     pub fn succeeded(&self, turn: bool, now: Tick) -> Option<Trouble> {
         let mut state = self.state.lock();
         state.attempting &= !turn;
@@ -187,6 +199,6 @@ mod tests {
         let backoff = Backoff::new(7);
         backoff.failed(false, 0);
         backoff.close();
-        backoff.wait_for_turn(|| 0);
+        backoff.wait_for_turn(|| 0, || true);
     }
 }

@@ -1,6 +1,7 @@
-//! When a resource is looked at, made anew and trusted again. Calling the hooks is the worker's part.
+//! When a resource is looked at, made anew and trusted again.
 
 pub mod backoff;
-pub mod care;
-pub mod proof;
-pub mod renewal;
+pub mod epochs;
+pub mod manager;
+pub mod owned_resource;
+pub mod usage;

@@ -4,28 +4,27 @@ use crate::sync::thread;
 use crate::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often a waiting thread offers its core while no worker comes up, before it blocks.
-const OFFERS: usize = if cfg!(loom) { 0 } else { 500 };
+/// How often a waiting thread yields its core while no worker comes up, before it blocks.
+const YIELDS_BEFORE_BLOCK: usize = if cfg!(loom) { 0 } else { 500 };
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Launch<F> {
-    state: Mutex<State<F>>,
+pub struct StartupLatch<F> {
+    state: Mutex<StartupProgress<F>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State<F> {
+struct StartupProgress<F> {
     missing: usize,
     fault: Option<F>,
-    failed: bool,
-    /// What failed was a thread.
-    threadless: bool,
+    /// How the first one failed.
+    failed: Option<StartupStatus>,
 }
 
 /// How far the start has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Launched {
+pub enum StartupStatus {
     /// Some are still being made.
     Pending,
     /// All are made.
@@ -36,20 +35,17 @@ pub enum Launched {
     NoThread,
 }
 
-impl<F> State<F> {
-    fn launched(&self) -> Launched {
-        match (self.failed, self.missing) {
-            (true, _) if self.threadless => Launched::NoThread,
-            (true, _) => Launched::Failed,
-            (false, 0) => Launched::Ready,
-            _ => Launched::Pending,
-        }
+impl<F> StartupProgress<F> {
+    fn status(&self) -> StartupStatus {
+        let on_the_way =
+            if self.missing == 0 { StartupStatus::Ready } else { StartupStatus::Pending };
+        self.failed.unwrap_or(on_the_way)
     }
 }
 
-impl<F> Launch<F> {
+impl<F> StartupLatch<F> {
     pub(in crate::engine) fn new(count: usize) -> Self {
-        let state = State { missing: count, fault: None, failed: false, threadless: false };
+        let state = StartupProgress { missing: count, fault: None, failed: None };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -59,63 +55,57 @@ impl<F> Launch<F> {
             state.missing -= 1;
             state.missing
         };
-        // Not for each: the one who waits would come up as often, and take the core from the others.
+        // Not for each: the thread in `wait` would come up as often, and take the core from the
+        // workers.
         if missing == 0 {
             self.changed.notify_all();
         }
     }
 
-    /// Keeps the first failure; later ones come back.
-    pub(in crate::engine) fn one_failed(&self, fault: F) -> Option<F> {
-        self.fail(fault, false)
-    }
-
-    /// [`one_failed`](Self::one_failed), for one whose thread ended before it came up.
-    pub(in crate::engine) fn one_has_no_thread(&self, fault: F) -> Option<F> {
-        self.fail(fault, true)
-    }
-
-    fn fail(&self, fault: F, threadless: bool) -> Option<F> {
+    /// Keeps the first failure; later ones come back. `how`: a resource was not made, or the thread
+    /// of its worker ended before it came up.
+    pub(in crate::engine) fn fail(&self, fault: F, how: StartupStatus) -> Option<F> {
         let mut state = self.state.lock();
-        state.threadless |= threadless && !state.failed;
-        let late = if state.failed { Some(fault) } else { state.fault.replace(fault) };
-        state.failed = true;
+        let is_first = state.failed.is_none();
+        state.failed.get_or_insert(how);
+        let late = if is_first { state.fault.replace(fault) } else { Some(fault) };
         drop(state);
         self.changed.notify_all();
         late
     }
 
     /// Has the start fail without a fault.
-    pub fn give_up(&self) {
-        self.state.lock().failed = true;
+    pub fn cancel(&self) {
+        self.state.lock().failed.get_or_insert(StartupStatus::Failed);
         self.changed.notify_all();
     }
 
     /// How far the start is.
-    pub fn look(&self) -> Launched {
-        self.state.lock().launched()
+    pub fn status(&self) -> StartupStatus {
+        self.state.lock().status()
     }
 
     /// Waits until the start is decided or the limit passes.
     ///
-    /// As long as one worker comes up after the other it only offers its core: they wake each other, and each would
-    /// find a core that has gone to sleep, which takes longer to wake than a worker to come up.
-    pub fn wait(&self, limit: Duration) -> Launched {
+    /// As long as one worker comes up after the other the caller only yields its core: they wake
+    /// each other, and each would find a core that has gone to sleep, which takes longer to wake
+    /// than a worker to come up.
+    pub fn wait(&self, limit: Duration) -> StartupStatus {
         let end = Instant::now().checked_add(limit);
-        let (mut missing, mut offers) = (usize::MAX, 0);
-        while offers < OFFERS && end.is_none_or(|end| Instant::now() < end) {
+        let (mut missing, mut yields) = (usize::MAX, 0);
+        while yields < YIELDS_BEFORE_BLOCK && end.is_none_or(|end| Instant::now() < end) {
             let state = self.state.lock();
-            if state.launched() != Launched::Pending {
-                return state.launched();
+            if state.status() != StartupStatus::Pending {
+                return state.status();
             }
-            offers = if state.missing == missing { offers + 1 } else { 0 };
+            yields = if state.missing == missing { yields + 1 } else { 0 };
             missing = state.missing;
             drop(state);
             thread::yield_now();
         }
         let left = end.map_or(limit, |end| end.saturating_duration_since(Instant::now()));
-        let pending = |state: &mut State<F>| state.launched() == Launched::Pending;
-        self.changed.wait_while(self.state.lock(), left, pending).launched()
+        let pending = |state: &mut StartupProgress<F>| state.status() == StartupStatus::Pending;
+        self.changed.wait_while(self.state.lock(), left, pending).status()
     }
 
     /// Why the start failed.

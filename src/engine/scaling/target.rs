@@ -4,7 +4,7 @@ use crate::engine::clock::Tick;
 
 /// What the scaler looks at: the time since it looked last, and what is now.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub struct LoadSample {
     /// Time since the last look.
     pub elapsed: Tick,
     /// Tasks that arrived in that time.
@@ -23,10 +23,11 @@ pub struct Load {
     pub target_wait: Tick,
 }
 
-/// How many workers there should be: enough for the arrivals, and enough to clear the backlog within the target
-/// wait. Never fewer than there are: workers leave by themselves when they have been idle.
-pub fn wanted(load: Load) -> usize {
-    let Load { workers, most, waiting, .. } = load;
+/// How many workers there should be: enough for the arrivals, and enough to clear the backlog
+/// within the target wait. Never fewer than there are: workers leave by themselves when they have
+/// been idle.
+pub fn target_workers(load: LoadSample) -> usize {
+    let LoadSample { workers, most, waiting, .. } = load;
     if waiting == 0 {
         return workers;
     }
@@ -40,7 +41,8 @@ pub fn wanted(load: Load) -> usize {
             (erlangs + backlog).saturating_sub(workers as u64)
         }
     };
-    // At most twice as many at once: a look later the first of them have shown what they are good for.
+    // At most twice as many at once: a look later the first of them have shown what they are good
+    // for.
     let more = usize::try_from(more).unwrap_or(usize::MAX).min(workers.max(1));
     workers.saturating_add(more).min(most.max(workers))
 }
@@ -55,8 +57,8 @@ mod tests {
 
     const MS: Tick = 1_000_000;
 
-    fn load() -> Load {
-        Load {
+    fn load() -> LoadSample {
+        LoadSample {
             elapsed: 100 * MS,
             arrived: 0,
             ended: 0,
@@ -69,42 +71,52 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_hired_while_nothing_waits() {
-        assert_eq!(wanted(Load { arrived: 1_000, ended: 900, run_time: 200 * MS, ..load() }), 2);
+    fn no_worker_is_added_while_nothing_waits() {
+        assert_eq!(
+            target_workers(LoadSample { arrived: 1_000, ended: 900, run_time: 200 * MS, ..load() }),
+            2
+        );
     }
 
     #[test]
     fn quick_tasks_need_nobody_though_many_wait() {
         // 1,000 tasks of 10 microseconds are 10 ms of work.
-        let quick = Load { ended: 1_000, run_time: 10 * MS, waiting: 1_000, ..load() };
-        assert_eq!(wanted(quick), 2);
+        let quick = LoadSample { ended: 1_000, run_time: 10 * MS, waiting: 1_000, ..load() };
+        assert_eq!(target_workers(quick), 2);
     }
 
     #[test]
     fn arrivals_and_backlog_each_get_their_workers() {
         // 8 arrivals of 50 ms in 100 ms keep four busy; 2 that wait are 100 ms of work: one more.
-        let busy =
-            Load { arrived: 8, ended: 4, run_time: 200 * MS, waiting: 2, workers: 3, ..load() };
-        assert_eq!(wanted(busy), 5);
+        let busy = LoadSample {
+            arrived: 8,
+            ended: 4,
+            run_time: 200 * MS,
+            waiting: 2,
+            workers: 3,
+            ..load()
+        };
+        assert_eq!(target_workers(busy), 5);
     }
 
     #[test]
     fn tasks_longer_than_a_look_get_a_worker_each() {
-        assert_eq!(wanted(Load { waiting: 1, ..load() }), 3);
+        assert_eq!(target_workers(LoadSample { waiting: 1, ..load() }), 3);
     }
 
     #[test]
     fn the_number_at_most_doubles_and_never_passes_the_limit() {
-        let flood = Load { arrived: 1_000, ended: 2, run_time: 200 * MS, waiting: 998, ..load() };
-        assert_eq!(wanted(flood), 4);
-        assert_eq!(wanted(Load { workers: 12, ..flood }), 16);
-        assert_eq!(wanted(Load { workers: 20, ..flood }), 20);
+        let flood =
+            LoadSample { arrived: 1_000, ended: 2, run_time: 200 * MS, waiting: 998, ..load() };
+        assert_eq!(target_workers(flood), 4);
+        assert_eq!(target_workers(LoadSample { workers: 12, ..flood }), 16);
+        assert_eq!(target_workers(LoadSample { workers: 20, ..flood }), 20);
     }
 
     #[test]
     fn is_total() {
         for value in [0, 1, u64::MAX] {
-            let odd = Load {
+            let odd = LoadSample {
                 elapsed: value,
                 arrived: value,
                 ended: value,
@@ -114,7 +126,7 @@ mod tests {
                 most: usize::MAX,
                 target_wait: value,
             };
-            assert!(wanted(odd) <= 1);
+            assert!(target_workers(odd) <= 1);
         }
     }
 }

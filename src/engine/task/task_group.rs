@@ -1,7 +1,9 @@
-//! Tasks that are waited for together, whoever has their futures: a count, until it is closed and empty.
+//! Tasks that are waited for together, wherever their futures are: a count, until it is closed and
+//! empty.
 //!
-//! Who submits joins before the task is accepted; the membership is the task's from then on, and ends with it. So no
-//! task is ever accepted without being counted, however the call that submitted it ends.
+//! The submitter joins before the task is accepted; the membership is the task's from then on, and
+//! ends with it. So no task is ever accepted without being counted, however the call that submitted
+//! it ends.
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex};
@@ -11,8 +13,9 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Group {
-    /// The closed bit, and how many are members. Acquire and release: who finds it over sees what its tasks did.
+pub struct TaskGroup {
+    /// The closed bit, and how many are members. Acquire and release: a thread that finds the
+    /// group over sees what its tasks did.
     word: AtomicUsize,
     looking: Mutex<()>,
     over: Condvar,
@@ -20,9 +23,9 @@ pub struct Group {
 
 /// A membership that is no task's yet; dropped, it ends.
 #[derive(Debug)]
-pub struct Joining<'g>(&'g Group);
+pub struct Joining<'g>(&'g TaskGroup);
 
-impl Group {
+impl TaskGroup {
     /// An open group without members.
     pub fn new() -> Self {
         Self { word: AtomicUsize::new(0), looking: Mutex::new(()), over: Condvar::new() }
@@ -38,18 +41,18 @@ impl Group {
     /// The task of a member is over.
     pub fn leave(&self) {
         if self.word.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
-            // Under the lock, or one that has just looked would miss it.
+            // Under the lock, or a waiting thread that has just looked would miss it.
             drop(self.looking.lock());
             self.over.notify_all();
         }
     }
 
-    /// Nobody joins from now on.
+    /// No submitter joins from now on.
     pub fn close(&self) {
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Whether nobody can join any more.
+    /// Whether no submitter can join any more.
     pub fn is_closed(&self) -> bool {
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
@@ -67,7 +70,7 @@ impl Group {
 
 impl Joining<'_> {
     /// Its task was accepted, and leaves by itself.
-    pub fn keep(self) {
+    pub fn stay(self) {
         std::mem::forget(self);
     }
 }
@@ -78,20 +81,14 @@ impl Drop for Joining<'_> {
     }
 }
 
-impl Default for Group {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     #[test]
     fn is_over_when_it_is_closed_and_the_last_has_left() {
-        let group = Group::new();
-        group.join().expect("it is open").keep();
+        let group = TaskGroup::new();
+        group.join().expect("it is open").stay();
         drop(group.join());
         assert!(!group.is_closed() && !group.is_over());
         group.close();
@@ -104,7 +101,7 @@ mod tests {
 
     #[test]
     fn nobody_joins_a_closed_group() {
-        let group = Group::new();
+        let group = TaskGroup::new();
         group.close();
         assert!(group.join().is_none() && group.is_over());
     }

@@ -1,69 +1,69 @@
 //! Cancellation tokens: a tree in which cancelling one cancels all below it.
 //!
-//! A child holds its parent; a parent knows its children weakly, and a child that goes takes itself off
-//! the parent's list. So a token dropped in the middle of the tree still passes a cancel on, and a
-//! long-lived parent costs nothing for the children that came and went.
+//! A child holds its parent; a parent knows its children weakly, and a child that goes takes itself
+//! off the parent's list. So a token dropped in the middle of the tree still passes a cancel on,
+//! and a long-lived parent costs nothing for the children that came and went.
 //!
 //! Each token has one lock, and no two are ever held at once. Cancelling walks the tree twice, both
-//! times without recursion: first every token below is flagged, then the threads that watch them are
-//! woken and the closures run, with no lock held. Hence a closure may use any token, cancel it too.
+//! times without recursion: first every token below is flagged, then the threads that watch them
+//! are woken and the closures run, with no lock held. Hence a closure may use any token, cancel it
+//! too.
 
 use crate::engine::clock::Tick;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::Thread;
 use crate::sync::{Arc, Mutex, Weak};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// A cancellation token with an optional deadline. Clones are the same token.
 ///
 /// It reads no clock: a deadline that passes shows in [`is_cancelled`](Token::is_cancelled), but
-/// wakes nobody and runs nothing. Whoever keeps the time calls [`cancel`](Token::cancel) for that.
+/// wakes no thread and runs nothing. The thread that keeps the time calls [`cancel`](Token::cancel)
+/// for that.
 #[derive(Clone)]
 pub struct Token {
     node: Arc<Node>,
 }
 
 struct Node {
-    /// Written once, to true, by whoever cancels, under the lock of `state`; read with and without it.
-    /// Release and acquire, so that who sees the flag sees what the canceller did before.
+    /// Written once, to true, by the thread that cancels, under the lock of `state`; read with and
+    /// without it. Release and acquire, so that a thread that sees the flag sees what the
+    /// canceller did before.
     cancelled: AtomicBool,
     /// Fixed at birth.
     deadline: Option<Tick>,
-    /// Fixed at birth and taken by `drop`, which is alone with the node. `None` for a root, and for a
-    /// token born cancelled, which nobody has to tell.
-    place: Option<Place>,
-    state: Mutex<State>,
+    /// Fixed at birth and taken by `drop`, which is alone with the node. `None` for a root, and
+    /// for a token born cancelled, which no parent has to tell.
+    parent_link: Option<ParentLink>,
+    state: Mutex<NodeState>,
 }
 
 /// Where a child is on its parent's list.
-struct Place {
+struct ParentLink {
     parent: Arc<Node>,
     key: u64,
 }
 
 #[derive(Default)]
-struct State {
+struct NodeState {
     /// Written with the flag.
     reason: Option<Arc<str>>,
     /// The key of the next entry of either map: keys are never used twice, and sorted by age.
     next_key: u64,
     /// The living children. Taken with the flag, empty from then on.
     children: BTreeMap<u64, Weak<Node>>,
-    /// What to do on cancel. Only whoever set the flag takes entries, one by one; an owner removes
-    /// its own at any time. Nothing is added once the flag is set.
+    /// What to do on cancel. Only the thread that set the flag takes entries, one by one; the
+    /// owner of a reaction removes its own at any time. Nothing is added once the flag is set.
     reactions: BTreeMap<u64, Reaction>,
 }
 
-enum Reaction {
-    Unpark(Thread),
-    Call(Box<dyn FnOnce() + Send>),
-}
+/// What is called on cancel.
+type Reaction = Box<dyn FnOnce() + Send>;
 
 impl Token {
     /// A root: not cancelled, no deadline.
     pub fn new() -> Self {
-        Self { node: Arc::new(Node::new(None, None, State::default(), false)) }
+        Self { node: Arc::new(Node::new(None, None, NodeState::default(), false)) }
     }
 
     /// A token that is cancelled with this one. Its deadline is the earlier of `deadline` and this
@@ -74,12 +74,12 @@ impl Token {
         let deadline = parent.deadline.into_iter().chain(deadline).min();
         let mut state = parent.state.lock();
         if parent.is_flagged() {
-            let inherited = State { reason: state.reason.clone(), ..State::default() };
+            let inherited = NodeState { reason: state.reason.clone(), ..NodeState::default() };
             return Self { node: Arc::new(Node::new(deadline, None, inherited, true)) };
         }
         let key = state.take_key();
-        let place = Place { parent: Arc::clone(parent), key };
-        let node = Arc::new(Node::new(deadline, Some(place), State::default(), false));
+        let parent_link = ParentLink { parent: Arc::clone(parent), key };
+        let node = Arc::new(Node::new(deadline, Some(parent_link), NodeState::default(), false));
         state.children.insert(key, Arc::downgrade(&node));
         Self { node }
     }
@@ -109,7 +109,7 @@ impl Token {
         self.cancelled_flag() || self.node.deadline.is_some_and(|deadline| now >= deadline)
     }
 
-    /// Whether somebody cancelled the token or one above it, whatever the deadline. One load.
+    /// Whether the token or one above it was cancelled, whatever the deadline. One load.
     pub fn cancelled_flag(&self) -> bool {
         self.node.is_flagged()
     }
@@ -126,10 +126,10 @@ impl Token {
 
     /// Has `thread` unparked on cancel, at once if that has been, until the watch is dropped.
     ///
-    /// The waiter looks at the token after it began to watch and after each wake-up, as an unpark can
-    /// come from anywhere.
-    pub fn watch(&self, thread: Thread) -> Watch {
-        Watch { _entry: self.register(Reaction::Unpark(thread)) }
+    /// The watching thread looks at the token after it began to watch and after each wake-up, as an
+    /// unpark can come from anywhere.
+    pub fn watch(&self, thread: Thread) -> CancelRegistration {
+        self.on_cancel(Box::new(move || thread.unpark()))
     }
 
     /// Runs `call` once, on cancel, in the thread that cancels; at once, here, if that has been.
@@ -137,59 +137,41 @@ impl Token {
     /// Once the hook is dropped a call that has not begun never begins; one that has may still be
     /// running, in another thread. The call must not panic, nor block: the closures and threads
     /// after it wait for it. It must not own this very token, which would then keep itself alive.
-    pub fn on_cancel(&self, call: Box<dyn FnOnce() + Send>) -> Hook {
-        Hook { _entry: self.register(Reaction::Call(call)) }
+    pub fn on_cancel(&self, call: Box<dyn FnOnce() + Send>) -> CancelRegistration {
+        CancelRegistration { key: self.react(call), token: self.clone() }
     }
 
-    /// [`on_cancel`](Self::on_cancel) for a call that stays registered for as long as the token lives, or until it is
-    /// [withdrawn](Self::withdraw).
-    pub fn react(&self, call: Box<dyn FnOnce() + Send>) -> Reacts {
-        Reacts(self.put(Reaction::Call(call)))
-    }
-
-    /// Deregisters a call: if it has not begun it never begins.
-    pub fn withdraw(&self, Reacts(key): Reacts) {
-        // The reaction outlives the lock: dropping a closure may run anything.
-        let removed = self.node.state.lock().reactions.remove(&key);
-        drop(removed);
-    }
-
-    fn register(&self, reaction: Reaction) -> Entry {
-        Entry { key: self.put(reaction), node: Arc::clone(&self.node) }
-    }
-
-    fn put(&self, reaction: Reaction) -> u64 {
+    /// [`on_cancel`](Self::on_cancel) for a call that stays registered for as long as the token
+    /// lives, or until it is [deregistered](Self::deregister).
+    pub fn react(&self, call: Box<dyn FnOnce() + Send>) -> ReactionKey {
         let mut state = self.node.state.lock();
         let key = state.take_key();
         if self.node.is_flagged() {
             drop(state);
-            reaction.run();
+            call();
         } else {
-            state.reactions.insert(key, reaction);
+            state.reactions.insert(key, call);
         }
-        key
+        ReactionKey(key)
     }
-}
 
-impl Default for Token {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("cancelled", &self.cancelled_flag())
-            .field("deadline", &self.node.deadline)
-            .finish_non_exhaustive()
+    /// Deregisters a call: if it has not begun it never begins.
+    pub fn deregister(&self, ReactionKey(key): ReactionKey) {
+        // The call outlives the lock: dropping a closure may run anything.
+        let removed = self.node.state.lock().reactions.remove(&key);
+        drop(removed);
     }
 }
 
 impl Node {
-    fn new(deadline: Option<Tick>, place: Option<Place>, state: State, cancelled: bool) -> Self {
+    fn new(
+        deadline: Option<Tick>,
+        parent_link: Option<ParentLink>,
+        state: NodeState,
+        cancelled: bool,
+    ) -> Self {
         let cancelled = AtomicBool::new(cancelled);
-        Self { cancelled, deadline, place, state: Mutex::new(state) }
+        Self { cancelled, deadline, parent_link, state: Mutex::new(state) }
     }
 
     fn is_flagged(&self) -> bool {
@@ -213,74 +195,44 @@ impl Node {
             // A statement of its own, so that the lock is free again when the reaction runs.
             let next = self.state.lock().reactions.pop_first();
             let Some((_, reaction)) = next else { return };
-            reaction.run();
+            reaction();
         }
     }
 }
 
 impl Drop for Node {
-    /// Takes the node off its parent's list, then the parent off its own if this was the last to hold
-    /// it, and so on: a chain of any length goes without recursion.
+    /// Takes the node off its parent's list, then the parent off its own if this was the last to
+    /// hold it, and so on: a chain of any length goes without recursion.
     fn drop(&mut self) {
-        let mut next = self.place.take();
-        while let Some(Place { parent, key }) = next {
+        let mut next = self.parent_link.take();
+        while let Some(ParentLink { parent, key }) = next {
             parent.state.lock().children.remove(&key);
-            next = Arc::into_inner(parent).and_then(|mut node| node.place.take());
+            next = Arc::into_inner(parent).and_then(|mut node| node.parent_link.take());
         }
     }
 }
 
-impl State {
+impl NodeState {
     fn take_key(&mut self) -> u64 {
         self.next_key += 1;
         self.next_key
     }
 }
 
-impl Reaction {
-    fn run(self) {
-        match self {
-            Self::Unpark(thread) => thread.unpark(),
-            Self::Call(call) => call(),
-        }
-    }
-}
-
-/// Keeps a thread registered to be unparked; see [`Token::watch`].
-#[derive(Debug)]
-#[must_use = "the thread is deregistered when this is dropped"]
-pub struct Watch {
-    _entry: Entry,
-}
-
-/// Keeps a closure registered; see [`Token::on_cancel`].
-#[derive(Debug)]
-#[must_use = "the closure is deregistered when this is dropped"]
-pub struct Hook {
-    _entry: Entry,
+/// Keeps a closure registered, or a thread; see [`Token::on_cancel`] and [`Token::watch`].
+#[must_use = "it is deregistered when this is dropped"]
+pub struct CancelRegistration {
+    token: Token,
+    key: ReactionKey,
 }
 
 /// A call registered with [`Token::react`].
 #[derive(Debug, Clone, Copy)]
-pub struct Reacts(u64);
+pub struct ReactionKey(u64);
 
-/// A reaction's place on its node's list.
-struct Entry {
-    node: Arc<Node>,
-    key: u64,
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Entry {
+impl Drop for CancelRegistration {
     fn drop(&mut self) {
-        // The reaction outlives the guard: dropping a closure may run anything.
-        let removed = self.node.state.lock().reactions.remove(&self.key);
-        drop(removed);
+        self.token.deregister(self.key);
     }
 }
 
@@ -318,8 +270,7 @@ mod tests {
     fn can_be_shared_between_threads() {
         fn check<T: Send + Sync>() {}
         check::<Token>();
-        check::<Watch>();
-        check::<Hook>();
+        check::<CancelRegistration>();
     }
 
     #[test]

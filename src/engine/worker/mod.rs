@@ -1,243 +1,233 @@
-//! A worker: makes its resource, serves tasks with it, renews it when it goes bad, destroys it.
+//! A worker: makes its resource, serves tasks with it, replaces it when it goes bad, renews it when
+//! it is worn, destroys it.
 //!
-//! The loop has one way out of each round: serve, renew, or leave. Every task of every queue, fresh or
-//! retried, running or draining, goes through `Desk::serve`.
+//! The loop has one way out of each round: serve, replace, renew, or leave. Every task of every
+//! queue, fresh or retried, running or draining, goes through `WorkerSession::serve`.
 
-pub mod badge;
-pub mod desk;
-pub mod loans;
+pub mod attempt;
+pub mod chunk;
+pub mod serve_batch;
+pub mod serve_loan;
+pub mod session;
 
-use self::badge::{BEGUN, Badge, EQUIPPED, Post};
-use self::desk::Desk;
+use self::attempt::Attempts;
+use self::session::{Next, WorkerSession};
 use super::engine::Engine;
-use super::figures::Recorder;
-use super::host::Host;
+use super::host::Notice;
+use super::metrics::recorder::Recorder;
+use super::metrics::sample::Sample;
 use super::queue::Queue;
-use super::queue::bell::Woken;
-use super::resource::care::Care;
-use super::resource::proof::{self, Failure, Proof};
-use super::staffing::Relief;
+use super::queue::idle_workers::{Wakeable, Wakeup};
+use super::resource::epochs::{self, Eligibility};
+use super::resource::owned_resource::OwnedResource;
+use super::resource::usage::ResourceUsage;
+use super::roster::shared::{DISMISSED, HAS_RESOURCE, OVERDUE, WorkerKind, WorkerShared};
+use super::roster::startup_latch::StartupStatus;
+use super::scaling::renewal::RenewalPlan;
+use super::scaling::threads::Worker;
 use crate::sync::Arc;
-use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// A worker's whole life, to be lived on a thread of its own. Dropping it unlived gives its place back.
-pub struct Life<H: Host> {
-    engine: Arc<Engine<H>>,
-    badge: Arc<Badge<H>>,
-    /// The constructor waits for the first resource, and takes its failure as final.
-    launching: bool,
-    /// The failure of the last retry that it queued: it comes back for it with a new resource.
-    owed: Cell<Failure>,
-    left: bool,
-}
-
-/// What becomes of a worker when it stops serving with one resource.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    Renew,
-    Leave,
-}
-
 /// What a worker knows of the wear of its resource.
 struct Wear {
     /// It has rested with it.
-    rested: bool,
-    /// It was worn before it was of any use, as was the one before: while no task waits another would be no better.
-    in_vain: bool,
+    slept: bool,
+    /// How many in a row, it included, were worn as soon as they were made.
+    at_once: u32,
 }
 
 /// What came of the wish for a resource.
-enum Made<R> {
-    /// With the latest failure before it was begun.
-    Ready(R, Failure),
+enum Creation<R> {
+    Ready(OwnedResource<R>),
     /// It could not be made, and there will be no other attempt.
     Failed,
     /// There is nothing left to do with it.
     NotNeeded,
 }
 
-impl<H: Host> Life<H> {
-    pub(super) fn new(engine: Arc<Engine<H>>, badge: Arc<Badge<H>>, launching: bool) -> Self {
-        Self { engine, badge, launching, owed: Cell::new(proof::NONE), left: false }
-    }
-
-    /// The worker.
-    pub fn badge(&self) -> &Arc<Badge<H>> {
-        &self.badge
-    }
-
-    /// The engine it works for.
-    pub fn engine(&self) -> &Arc<Engine<H>> {
-        &self.engine
-    }
-
-    /// Lives it: returns when the worker has destroyed its resource and given its place back.
-    pub fn live(mut self, scope: H::Scope<'_>) {
-        let recorder = self.engine.ledger.enlist();
+impl<H: Attempts> Worker<H> {
+    /// Runs it: returns when the worker has destroyed its resource and given its slot back.
+    pub fn run(mut self, scope: H::Scope<'_>) {
+        let Engine { ledger, clock, .. } = &*self.engine;
+        let recorder = Recorder::new(ledger, Arc::clone(self.shared.counters()), clock.now());
         let mut held = None;
         let work = AssertUnwindSafe(|| self.work(scope, &recorder, &mut held));
         if catch_unwind(work).is_err() {
-            self.engine.collapse(scope, &self.badge, &recorder);
-            if let Some(resource) = held.take() {
-                self.engine.host.destroy(scope, &self.badge, resource);
+            self.engine.worker_panicked(scope, &self.shared, &recorder);
+            if let Some(owned_resource) = held.take() {
+                self.destroy(scope, owned_resource);
             }
-            self.engine.dismiss(scope, &self.badge, true, self.owed.get());
+            self.engine.retire(scope, &self.shared, true, self.retry_epoch.get());
         }
-        if self.engine.is_forsaken() {
+        if self.engine.is_left_by_fork() {
             // A task that forked returned in the child too: nothing here is this process's.
             std::mem::forget((held, recorder));
             self.left = true;
             return;
         }
-        // Before the place is given back: an empty roster means that the ledger is complete.
+        // Before the slot is given back: an empty roster means that the ledger is complete.
         drop(recorder);
         self.left = true;
-        self.engine.leave(&self.badge);
-    }
-
-    /// Ends it unlived: its thread ended before it came up. Called on that thread, once nobody else sees to what follows.
-    pub fn fail(self, scope: H::Scope<'_>, fault: H::Fault) {
-        let engine = Arc::clone(&self.engine);
-        let (post, launching) = (self.badge.post(), self.launching);
-        if !launching {
-            engine.host.report_no_thread(scope, fault);
-        } else if let Some(late) = engine.launch.one_has_no_thread(fault) {
-            engine.host.keep_fault(scope, late);
-        }
-        let visit = engine.roster.visit();
-        // Its place is given back.
-        drop(self);
-        engine.lost_worker(scope, post);
-        drop(visit);
-        engine.finish_if_over();
+        self.engine.release_slot(&self.shared);
     }
 
     /// Serves with one resource after the other until it is time to go. `held` is the one there is.
-    fn work(&self, scope: H::Scope<'_>, recorder: &Recorder, held: &mut Option<H::Resource>) {
-        let Engine { host, settings, renewal, clock, backoff, .. } = &*self.engine;
-        let mut relief = None;
-        let mut generation = renewal.generation();
-        let mut useless = 0;
+    fn work(
+        &self,
+        scope: H::Scope<'_>,
+        recorder: &Recorder,
+        held: &mut Option<OwnedResource<H::Resource>>,
+    ) {
+        let Engine { settings, backoff, .. } = &*self.engine;
+        let mut successor = None;
+        let mut unserved_in_a_row = 0;
         let mut made = self.first_resource(scope);
         loop {
-            let failed = matches!(made, Made::Failed);
-            if let Made::Ready(resource, proven) = made {
-                let random = || RandomState::new().build_hasher().finish();
-                let care = Care::new(settings.care, clock.now(), generation, proven, random);
-                let (next, was_useless);
-                if self.badge.post().is_main() || settings.thread_bound {
-                    let desk = Desk::new(
-                        &self.engine,
-                        &self.badge,
-                        held.insert(resource),
-                        recorder,
-                        &care,
-                    );
-                    next = self.serve(scope, &desk, &mut relief);
-                    was_useless = care.was_useless();
+            let failed = matches!(made, Creation::Failed);
+            let mut next = Next::Leave;
+            if let Creation::Ready(owned_resource) = made {
+                if self.shared.kind().is_main() || settings.thread_bound {
+                    let owned_resource = held.insert(owned_resource);
+                    let session =
+                        WorkerSession::new(&self.engine, &self.shared, owned_resource, recorder);
+                    next = self.run_tasks(scope, &session, &mut successor);
                 } else {
-                    let (back, care, after) =
-                        loans::lend(&self.engine, scope, &self.badge, resource, care);
+                    let (back, after) =
+                        self.engine.lend(scope, &self.shared, owned_resource, recorder);
                     *held = Some(back);
                     next = after;
-                    was_useless = care.was_useless();
                 }
-                if self.engine.is_forsaken() {
+                if self.engine.is_left_by_fork() {
                     return;
                 }
-                self.badge.unset(EQUIPPED);
-                if let Some(resource) = held.take() {
-                    host.destroy(scope, &self.badge, resource);
+                self.engine.roster.note_no_resource(&self.shared);
+                if let Some(owned_resource) = held.take() {
+                    if next != Next::Leave || successor.is_some() {
+                        self.count_replaced(&owned_resource);
+                    }
+                    let never_served = owned_resource.never_served();
+                    self.destroy(scope, owned_resource);
+                    // Once is nothing: it may have been idle for long.
+                    unserved_in_a_row = if never_served { unserved_in_a_row + 1 } else { 0 };
                 }
-                // Once is nothing: it may have been idle for long.
-                useless = if was_useless { useless + 1 } else { 0 };
-                if useless > 1 {
-                    backoff.be_wary(true);
-                }
-                if next == Next::Renew {
-                    generation = renewal.generation();
-                    made = self.renew(scope);
-                    continue;
+                if unserved_in_a_row > 1 {
+                    backoff.set_validate_on_create(true);
                 }
             }
-            if self.engine.dismiss(scope, &self.badge, failed, self.owed.get()) {
-                return;
+            if next == Next::Leave {
+                if self.engine.retire(scope, &self.shared, failed, self.retry_epoch.get()) {
+                    return;
+                }
+                successor = None;
             }
-            relief = None;
-            generation = renewal.generation();
-            made = self.renew(scope);
+            made = self.make_resource(scope);
         }
     }
 
-    fn first_resource(&self, scope: H::Scope<'_>) -> Made<H::Resource> {
-        let on_demand = self.engine.settings.on_demand && self.badge.post().is_main();
-        if !self.launching && !on_demand {
-            return self.renew(scope);
+    /// Makes a resource, and looks at it if it `may_be_bad`.
+    fn create(
+        &self,
+        scope: H::Scope<'_>,
+        may_be_bad: bool,
+    ) -> Result<OwnedResource<H::Resource>, H::Fault> {
+        let Engine { host, settings, generations, clock, failure_epochs, ledger, .. } =
+            &*self.engine;
+        let (generation, latest) = (generations.enter(), failure_epochs.latest());
+        let begin = clock.now();
+        let usage = || {
+            let random = || RandomState::new().build_hasher().finish();
+            ResourceUsage::new(settings.policy, clock.now(), generation, latest, random)
+        };
+        let owned_resource =
+            OwnedResource::create(host, scope, self.shared.name(), may_be_bad, usage).inspect_err(
+                |_| {
+                    ledger.creation_failed();
+                    self.engine.resource_gone(scope, generation, false);
+                },
+            )?;
+        ledger.resource_created(clock.now().saturating_sub(begin));
+        self.engine.roster.note_resource(&self.shared, clock.now());
+        Ok(owned_resource)
+    }
+
+    fn count_replaced(&self, owned_resource: &OwnedResource<H::Resource>) {
+        let Engine { clock, generations, ledger, .. } = &*self.engine;
+        if let Some(why) = owned_resource.replacement(clock.now(), generations.current()) {
+            ledger.resource_replaced(why);
+        }
+    }
+
+    fn destroy(&self, scope: H::Scope<'_>, owned_resource: OwnedResource<H::Resource>) {
+        let generation = owned_resource.usage().generation;
+        owned_resource.destroy(&self.engine.host, scope, self.shared.name());
+        self.engine.resource_gone(scope, generation, true);
+    }
+
+    fn first_resource(&self, scope: H::Scope<'_>) -> Creation<H::Resource> {
+        let on_demand = self.engine.settings.on_demand && self.shared.kind().is_main();
+        if !self.at_startup && !on_demand {
+            return self.make_resource(scope);
         }
         if self.engine.is_killed() {
-            return Made::NotNeeded;
+            return Creation::NotNeeded;
         }
-        let latest = self.engine.failures.latest();
-        match self.engine.host.create(scope, &self.badge) {
-            Ok(resource) => {
-                self.badge.set(BEGUN | EQUIPPED);
-                if self.launching {
-                    self.engine.launch.one_is_ready();
+        match self.create(scope, false) {
+            Ok(owned_resource) => {
+                if self.at_startup {
+                    self.engine.startup.one_is_ready();
                 }
-                Made::Ready(resource, latest)
+                self.engine.resource_ready(&self.shared);
+                Creation::Ready(owned_resource)
             }
             Err(fault) if on_demand => {
-                self.engine.host.keep_fault(scope, fault);
+                self.engine.host.notice(scope, Notice::Fault(fault));
                 self.engine.kill(scope);
-                Made::Failed
+                Creation::Failed
             }
             Err(fault) => {
-                if let Some(late) = self.engine.launch.one_failed(fault) {
-                    self.engine.host.keep_fault(scope, late);
+                if let Some(late) = self.engine.startup.fail(fault, StartupStatus::Failed) {
+                    self.engine.host.notice(scope, Notice::Fault(late));
                 }
-                Made::Failed
+                Creation::Failed
             }
         }
     }
 
-    /// Creates until it works; gives up when the runner is closing.
-    fn renew(&self, scope: H::Scope<'_>) -> Made<H::Resource> {
-        let Engine { host, clock, backoff, failures, .. } = &*self.engine;
+    /// Creates until it works; gives up when the runner is closing, or the worker dismissed.
+    fn make_resource(&self, scope: H::Scope<'_>) -> Creation<H::Resource> {
+        let Engine { host, clock, backoff, .. } = &*self.engine;
         loop {
-            let turn = host.park(scope, || backoff.wait_for_turn(|| clock.now()));
+            let (engine, shared) = (&self.engine, &self.shared);
+            let is_dismissed = || engine.is_dismissed(shared);
+            let wait = || backoff.wait_for_turn(|| clock.now(), || !is_dismissed());
+            let turn = host.park(scope, wait);
             let closing = self.engine.is_closing();
-            if self.engine.is_killed() || closing && self.is_over() {
-                return Made::NotNeeded;
+            // One that has the turn gives it back by an attempt.
+            if self.engine.is_killed() || closing && self.is_over() || !turn && is_dismissed() {
+                return Creation::NotNeeded;
             }
-            let latest = failures.latest();
-            let wary = backoff.is_wary();
-            let created = if wary {
-                host.create_valid(scope, &self.badge)
-            } else {
-                host.create(scope, &self.badge)
-            };
-            match created {
-                Ok(resource) => {
-                    self.badge.set(BEGUN | EQUIPPED);
-                    if wary {
-                        backoff.be_wary(false);
+            let validate_on_create = backoff.validates_on_create();
+            match self.create(scope, validate_on_create) {
+                Ok(owned_resource) => {
+                    if validate_on_create {
+                        backoff.set_validate_on_create(false);
                     }
                     if let Some(trouble) = backoff.succeeded(turn, clock.now()) {
-                        host.report_trouble(scope, &self.badge, trouble, None);
+                        host.notice(scope, Notice::Trouble(self.shared.name(), trouble, None));
                     }
-                    self.engine.equipped(&self.badge);
-                    return Made::Ready(resource, latest);
+                    self.engine.resource_ready(&self.shared);
+                    return Creation::Ready(owned_resource);
                 }
                 Err(fault) => {
                     if let Some(trouble) = backoff.failed(turn, clock.now()) {
-                        host.report_trouble(scope, &self.badge, trouble, Some(&fault));
+                        let name = self.shared.name();
+                        host.notice(scope, Notice::Trouble(name, trouble, Some(&fault)));
                     }
-                    host.keep_fault(scope, fault);
+                    host.notice(scope, Notice::Fault(fault));
                     if closing {
-                        return Made::Failed;
+                        return Creation::Failed;
                     }
                 }
             }
@@ -245,199 +235,210 @@ impl<H: Host> Life<H> {
     }
 
     /// Serves tasks with one resource, until that is to be replaced or the worker to leave.
-    fn serve(
+    fn run_tasks(
         &self,
         scope: H::Scope<'_>,
-        desk: &Desk<'_, H>,
-        relief: &mut Option<Arc<Badge<H>>>,
+        session: &WorkerSession<'_, H>,
+        successor: &mut Option<Arc<WorkerShared<H::Task>>>,
     ) -> Next {
         let (engine, queue) = (&self.engine, self.queue());
-        let mut rung = false;
-        let stale = desk.care.is_worn(|| engine.clock.now(), engine.renewal.generation());
-        let mut wear = Wear { rested: false, in_vain: self.badge.note_stale(stale) };
+        let mut was_woken = false;
+        let at_once = self.shared.note_worn_at_once(session.is_worn());
+        let mut wear = Wear { slept: false, at_once };
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
-            let mut called = std::mem::take(&mut rung);
-            if let Some(next) = self.renewal_due(scope, desk, relief, &wear) {
-                if called {
-                    self.answered();
+            let mut must_wake_another = std::mem::take(&mut was_woken);
+            if let Some(next) = self.plan_renewal(scope, session, successor, &wear) {
+                if must_wake_another {
+                    self.wake_another();
                 }
                 return next;
             }
-            if called && desk.care.must_validate(desk.last.get()) {
-                // That may take long: the others are woken first.
-                self.answered();
-                called = false;
+            if must_wake_another && session.usage().must_validate(session.last.get()) {
+                // Validating may take long: the other workers are woken first.
+                self.wake_another();
+                must_wake_another = false;
             }
             // Not looked at for wear again: what wore out meanwhile serves one task.
-            let fit = self.is_fit(scope, desk);
-            if fit == Some(false) {
-                if called {
-                    self.answered();
+            let is_valid = self.validate_after_idle(scope, session);
+            if is_valid == Some(false) {
+                if must_wake_another {
+                    self.wake_another();
                 }
-                return Next::Renew;
+                return Next::MakeAnother;
             }
-            let proof = || engine.proof(desk.care.proven());
-            let entry = fit.and_then(|_| queue.take(called, proof));
-            if called {
+            let eligibility = || engine.eligibility(session.usage().known_good_since());
+            let entry = is_valid.and_then(|_| queue.take(must_wake_another, eligibility));
+            if must_wake_another {
                 engine.load_is_left();
             }
             if let Some(entry) = entry {
-                if let Some(task) = desk.serve(scope, entry) {
-                    desk.queue_again(task, desk.last.get());
+                if let Some(task) = session.serve(scope, entry) {
+                    session.queue_retry(scope, task, session.last.get());
                 }
-                if desk.owed.get() != proof::NONE {
-                    self.owed.set(desk.owed.get());
+                if session.retry_epoch.get() != epochs::NO_FAILURE {
+                    self.retry_epoch.set(session.retry_epoch.get());
                 }
-                if engine.is_forsaken() || self.is_surplus(desk, proof) {
+                if engine.is_left_by_fork() || self.is_surplus(session, eligibility) {
                     return Next::Leave;
                 }
-                if desk.is_spoiled() {
-                    return Next::Renew;
+                if session.is_bad() {
+                    return Next::MakeAnother;
                 }
                 continue;
             }
             // ---- IDLE: leave, look after the resource for a retry, or detach and sleep.
-            if queue.is_drained() || self.badge.post() == Post::Temporary {
+            if queue.is_drained() || self.shared.kind() == WorkerKind::Temporary {
                 return Next::Leave;
             }
-            if desk.care.can_validate() && queue.lanes.look() {
-                if !self.is_valid(scope, desk) {
-                    return Next::Renew;
+            if session.usage().can_validate() && queue.lanes.claim_validation() {
+                if !session.is_valid(scope) {
+                    return Next::MakeAnother;
                 }
                 continue;
             }
-            let woken = self.rest(scope, desk, relief.as_ref(), &wear);
-            wear.rested = true;
-            rung = woken == Woken::Rung;
-            if woken == Woken::TimedOut && self.badge.post() == Post::Burst && self.is_idle(desk) {
+            let wakeup = self.sleep(scope, session, successor.as_ref(), &wear);
+            wear.slept = true;
+            was_woken = wakeup == Wakeup::Woken;
+            let is_idle_burst = || {
+                self.shared.is_burst()
+                    && queue.lanes.is_empty()
+                    && session.usage().idle(session.last.get()) >= engine.settings.idle_timeout
+            };
+            if engine.is_dismissed(&self.shared) || wakeup == Wakeup::TimedOut && is_idle_burst() {
+                if was_woken {
+                    self.wake_another();
+                }
                 return Next::Leave;
             }
         }
     }
 
     /// Ends a wake-up without taking a task.
-    fn answered(&self) {
-        self.queue().answered();
+    fn wake_another(&self) {
+        self.queue().wake_another();
         self.engine.load_is_left();
     }
 
-    /// Whether the resource can be used at once: after a rest it is looked at, if there is a task for it.
-    /// `None`: there is none, and it was not.
-    fn is_fit(&self, scope: H::Scope<'_>, desk: &Desk<'_, H>) -> Option<bool> {
+    /// Whether the resource can be used at once: after a rest it is looked at, if there is a task
+    /// for it. `None`: there is none, and it was not.
+    fn validate_after_idle(
+        &self,
+        scope: H::Scope<'_>,
+        session: &WorkerSession<'_, H>,
+    ) -> Option<bool> {
         let engine = &self.engine;
-        if !desk.care.must_validate(desk.last.get()) || engine.is_killed() {
+        if !session.usage().must_validate(session.last.get()) || engine.is_killed() {
             return Some(true);
         }
         if self.queue().lanes.is_empty() {
             return None;
         }
-        Some(self.is_valid(scope, desk))
-    }
-
-    fn is_valid(&self, scope: H::Scope<'_>, desk: &Desk<'_, H>) -> bool {
-        let latest = self.engine.failures.latest();
-        let valid = self.engine.host.validate(scope, &self.badge, desk.resource);
-        if valid {
-            desk.care.validated(desk.now(), latest);
-        } else {
-            desk.care.invalidated();
-        }
-        valid
+        Some(session.is_valid(scope))
     }
 
     /// Detaches and sleeps until there is something to do.
-    fn rest(
+    fn sleep(
         &self,
         scope: H::Scope<'_>,
-        desk: &Desk<'_, H>,
-        relief: Option<&Arc<Badge<H>>>,
+        session: &WorkerSession<'_, H>,
+        successor: Option<&Arc<WorkerShared<H::Task>>>,
         wear: &Wear,
-    ) -> Woken {
-        let (engine, queue) = (&self.engine, self.queue());
+    ) -> Wakeup {
+        let (engine, shared, queue) = (&self.engine, &self.shared, self.queue());
         let now = engine.clock.now();
-        let burst = (self.badge.post() == Post::Burst).then_some(engine.settings.idle_timeout);
-        // An age that is up already waits for its turn, and is told of it by a ring.
-        let age = desk.care.due().map(|due| due.saturating_sub(now)).filter(|left| *left > 0);
+        let burst = shared.is_burst().then_some(engine.settings.idle_timeout);
+        // An age that is up already waits for its turn, and is woken for it.
+        let age = session.usage().due.map(|due| due.saturating_sub(now)).filter(|left| *left > 0);
+        let (known_good_since, can_validate) =
+            (session.usage().known_good_since(), session.usage().can_validate());
+        let generation = engine.generations.current();
+        let worn = successor.is_none() && session.usage().is_worn(|| now, generation);
+        let rest = session.usage().rests_until(generation, wear.at_once).saturating_sub(now);
+        let rested = worn && rest == 0;
+        let rest = (worn && rest > 0).then_some(rest);
+        let renews_from = if rested { 0 } else { generation + 1 };
+        let wakeable = Wakeable { number: shared.number(), renews_from };
         let limit = || {
-            let hold = engine.hold_left(queue);
-            burst.into_iter().chain(age).chain(hold).min().map(Duration::from_nanos)
+            let limits = [burst, age, rest, engine.retry_hold_left(queue)];
+            limits.into_iter().flatten().min().map(Duration::from_nanos)
         };
-        let (proven, can_validate) = (desk.care.proven(), desk.care.can_validate());
-        let generation = engine.renewal.generation();
-        let worn = relief.is_none() && !wear.in_vain && desk.care.is_worn(|| now, generation);
-        let relief = relief.cloned();
-        // Asked once more while this worker is counted as asleep: what changes later comes with a ring.
-        let restless = || {
-            can_validate && queue.lanes.has_unlooked()
+        let successor = successor.cloned();
+        // Asked once more while this worker is counted as asleep: what changes later wakes it.
+        let has_other_work = || {
+            can_validate && queue.lanes.has_retry_to_validate()
                 || !engine.is_closing()
-                    && (relief.as_ref().is_some_and(|new| new.is_equipped())
-                        || engine.renewal.generation() != generation
-                        || worn && engine.renewal.is_open(|| engine.may_renew()))
+                    && (shared.has(DISMISSED)
+                        || successor.as_ref().is_some_and(|new| new.has(HAS_RESOURCE))
+                        || engine.generations.current() != generation
+                        || rested
+                            && engine.renewal_turn.is_open(|| engine.roster.all_have_resources()))
         };
-        let proof = || engine.proof(proven);
-        let warm = desk.last.get() != 0;
-        let rest = || (queue.rest(warm, limit, proof, restless), engine.clock.now());
-        let (rested, woken) = engine.host.park(scope, rest);
+        let eligibility = || engine.eligibility(known_good_since);
+        let warm = session.last.get() != 0;
+        let sleep = || {
+            let wakeup = queue.wait_for_task(wakeable, warm, limit, eligibility, has_other_work);
+            (wakeup, engine.clock.now())
+        };
+        let (wakeup, woken_at) = engine.host.park(scope, sleep);
         let back = engine.clock.now();
-        desk.recorder.record_attach(back.saturating_sub(woken));
-        desk.last.set(back);
-        desk.span.set(0);
-        rested
-    }
-
-    /// Whether a burst worker has had nothing to do for so long that it leaves.
-    fn is_idle(&self, desk: &Desk<'_, H>) -> bool {
-        self.queue().lanes.is_empty()
-            && desk.care.idle(desk.last.get()) >= self.engine.settings.idle_timeout
+        session.recorder.record(&Sample::Attach(back.saturating_sub(woken_at)));
+        session.last.set(back);
+        session.span.set(0);
+        wakeup
     }
 
     /// Looks after a good resource that has served long enough: what to do now, if anything.
     ///
-    /// A worker renews at most once between two tasks: a resource that wore out while it was made serves one task that
-    /// waits, or a runner whose resources wear out as quickly would serve none. One that rested is renewed first, as
-    /// nobody has to wait twice for that.
-    fn renewal_due(
+    /// A worker renews at most once between two tasks: a resource that wore out while it was made
+    /// serves one task that waits, or a runner whose resources wear out as quickly would serve
+    /// none. One that rested is renewed first, as no task has to wait twice for that.
+    fn plan_renewal(
         &self,
         scope: H::Scope<'_>,
-        desk: &Desk<'_, H>,
-        relief: &mut Option<Arc<Badge<H>>>,
+        session: &WorkerSession<'_, H>,
+        successor: &mut Option<Arc<WorkerShared<H::Task>>>,
         wear: &Wear,
     ) -> Option<Next> {
         let engine = &self.engine;
-        desk.spared.set(false);
+        session.serves_worn.set(false);
         if engine.is_closing() {
-            // Everybody is of use until the lanes are empty.
+            // Every worker is of use until the lanes are empty.
             return None;
         }
-        if let Some(new) = relief {
-            if new.is_equipped() {
-                // First the retry that this one has made its new resource for.
-                let owes = self.queue().lanes.has_retry(self.owed.get());
-                return (!owes).then_some(Next::Leave);
+        if let Some(new) = successor {
+            if new.has(HAS_RESOURCE) {
+                // First this worker serves the retry that it has made its new resource for.
+                let has_retry = self.queue().lanes.has_retry(self.retry_epoch.get());
+                return (!has_retry).then_some(Next::Leave);
             }
-            if engine.renewal.relieves(new) {
+            if engine.renewal_turn.predecessor_of(new).is_some() {
                 return None;
             }
-            // It left again.
-            *relief = None;
+            // The successor left again.
+            *successor = None;
         }
-        let now = || engine.clock.now();
-        if !desk.care.is_worn(now, engine.renewal.generation()) {
+        if !session.is_worn() {
             return None;
         }
-        if self.queue().lanes.has_for(|| engine.proof(desk.care.proven())) {
-            if !wear.rested && !desk.care.has_served() {
-                desk.spared.set(true);
+        if self.queue().lanes.has_for(|| engine.eligibility(session.usage().known_good_since())) {
+            if !wear.slept && !session.usage().has_served() {
+                session.serves_worn.set(true);
                 return None;
             }
-        } else if wear.in_vain {
-            return None;
+        } else {
+            let generation = engine.generations.current();
+            let rests_until = session.usage().rests_until(generation, wear.at_once);
+            if rests_until > 0 && rests_until > session.now() {
+                // It may have been woken to take the turn.
+                engine.offer_turn();
+                return None;
+            }
         }
-        match engine.begin_renewal(scope, &self.badge)? {
-            Relief::OnTheSpot => Some(Next::Renew),
-            Relief::By(new) => {
-                *relief = Some(new);
+        match engine.begin_renewal(scope, &self.shared)? {
+            RenewalPlan::InPlace => Some(Next::MakeAnother),
+            RenewalPlan::BySuccessor(new) => {
+                *successor = Some(new);
                 None
             }
         }
@@ -445,47 +446,37 @@ impl<H: Host> Life<H> {
 
     /// Whether nothing is left for it to serve, now and later.
     fn is_over(&self) -> bool {
-        if self.badge.post().is_main() || self.engine.settings.thread_bound {
+        if self.shared.kind().is_main() || self.engine.settings.thread_bound {
             self.queue().is_drained()
         } else {
-            self.engine.loans.is_over(&self.engine)
+            self.engine.loans_are_over()
         }
     }
 
-    /// Whether this worker is one too many: a temporary one after its task, or one whose overdue task has
-    /// ended while a stand-in took its place.
-    fn is_surplus(&self, desk: &Desk<'_, H>, proof: impl Fn() -> Proof) -> bool {
-        let Engine { roster, settings, .. } = &*self.engine;
-        match self.badge.post() {
-            // One that owes a retry comes back for it.
-            Post::Temporary => desk.owed.get() == proof::NONE && !self.queue().lanes.has_for(proof),
-            Post::Reserved => false,
-            // In a closing runner everybody is of use until the lanes are empty.
-            Post::Base | Post::Burst => {
-                self.badge.is_overdue()
-                    && !roster.take_back(&self.badge, settings.worker_count)
+    /// Whether this worker is one too many: a temporary one after its task, one whose overdue task
+    /// has ended while a substitute took its slot, or one that is dismissed.
+    fn is_surplus(
+        &self,
+        session: &WorkerSession<'_, H>,
+        eligibility: impl Fn() -> Eligibility,
+    ) -> bool {
+        match self.shared.kind() {
+            // One that queued a retry comes back for it.
+            WorkerKind::Temporary => {
+                session.retry_epoch.get() == epochs::NO_FAILURE
+                    && !self.queue().lanes.has_for(eligibility)
+            }
+            WorkerKind::Reserved => self.engine.is_dismissed(&self.shared),
+            // In a closing runner every worker is of use until the lanes are empty.
+            WorkerKind::Base | WorkerKind::Burst => {
+                self.shared.has(OVERDUE | DISMISSED)
+                    && !self.engine.roster.count_again(&self.shared)
                     && !self.engine.is_closing()
             }
         }
     }
 
     fn queue(&self) -> &Queue<H::Task> {
-        self.engine.queue_at(self.badge.post())
-    }
-}
-
-impl<H: Host> Drop for Life<H> {
-    fn drop(&mut self) {
-        if !self.left {
-            // Unlived: no thread could be started. Or our own loop panicked: nobody can tell what it
-            // left undone, so the runner is broken.
-            self.engine.abandon(&self.badge);
-        }
-    }
-}
-
-impl<H: Host> std::fmt::Debug for Life<H> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Life").field("badge", &self.badge).finish_non_exhaustive()
+        self.engine.queue_for(self.shared.kind())
     }
 }

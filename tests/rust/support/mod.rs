@@ -13,18 +13,22 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use tasker::engine::clock::{Tick, ticks};
-use tasker::engine::queue::lanes::{Class, Entry};
-use tasker::engine::queue::permits::Verdict as Room;
+use tasker::engine::metrics::events::EventKind;
+use tasker::engine::queue::lanes::Entry;
+use tasker::engine::queue::permits::{Admission, Permit};
 use tasker::engine::resource::backoff::Trouble;
-use tasker::engine::staffing::launch::Launched;
-use tasker::engine::task::batch::{Deal, Pace, Stride};
-use tasker::engine::task::deadlines::Key;
-use tasker::engine::task::{BATCH, EXPRESS, ONCE, Phase, Taken, TaskWord};
-use tasker::engine::worker::Life;
-use tasker::engine::worker::badge::Badge;
-use tasker::engine::worker::desk::Desk;
-use tasker::engine::worker::loans::{Claiming, Loan};
-use tasker::engine::{Engine, Host, Mode, Ran, Refusal, Settings, Stats, Verdict};
+use tasker::engine::resource::manager::ResourceManager;
+use tasker::engine::roster::startup_latch::StartupStatus;
+use tasker::engine::scaling::threads::{Threads, Worker};
+use tasker::engine::task::deadlines::DeadlineKey;
+use tasker::engine::task::item_cursor::{ItemCost, ItemCursor};
+use tasker::engine::task::priority::Priority;
+use tasker::engine::task::{BATCH, ONCE, Phase, RESERVED, Taken, TaskWord};
+use tasker::engine::worker::attempt::{Attempts, Ran, Verdict};
+use tasker::engine::worker::chunk::Chunk;
+use tasker::engine::worker::serve_loan::{Claiming, LoanOf, Unserved};
+use tasker::engine::worker::session::WorkerSession;
+use tasker::engine::{AbandonReason, Engine, EngineSettings, EngineStats, Host, Mode, Notice};
 
 /// Longer than any of these tests takes; a wait that ends by it is a hang.
 pub(crate) const FOREVER: Duration = Duration::from_secs(60);
@@ -44,13 +48,13 @@ pub(crate) enum End {
 pub(crate) enum Outcome {
     Value(u64),
     Error(&'static str),
-    Refused(Refusal),
+    Refused(AbandonReason),
     TimedOut,
     Cancelled,
 }
 
 /// Where a task runs.
-pub(crate) type Seat<'w> = Desk<'w, World>;
+pub(crate) type Seat<'w> = WorkerSession<'w, World>;
 
 /// What a task does: it sees where it runs, and itself.
 pub(crate) type Work = Box<dyn Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync>;
@@ -66,31 +70,31 @@ pub(crate) struct Task {
     last_error: Mutex<Option<&'static str>>,
     outcome: Mutex<Vec<Outcome>>,
     settled: Condvar,
-    watch: Mutex<Option<Key>>,
+    watch: Mutex<Option<DeadlineKey>>,
     /// The resources that it was entered with, in order.
     entered: Mutex<Vec<u64>>,
     /// What it stands for, if it is a batch: items that are tasks themselves.
-    items: Option<(Deal, Vec<Arc<Task>>)>,
+    items: Option<(ItemCursor, Vec<Arc<Task>>)>,
 }
 
 impl Task {
     pub(crate) fn new(
-        class: Class,
+        priority: Priority,
         flags: u32,
         work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { work: Mutex::new(Some(Box::new(work))), ..Self::bare(class, flags) })
+        Arc::new(Self { work: Mutex::new(Some(Box::new(work))), ..Self::bare(priority, flags) })
     }
 
     /// A batch of these tasks, of which nobody else has heard yet.
-    pub(crate) fn batch(class: Class, items: Vec<Arc<Self>>, pace: Pace) -> Arc<Self> {
-        let deal = Deal::new(items.len(), 0, Arc::new(pace));
-        Arc::new(Self { items: Some((deal, items)), ..Self::bare(class, BATCH) })
+    pub(crate) fn batch(priority: Priority, items: Vec<Arc<Self>>, cost: ItemCost) -> Arc<Self> {
+        let cursor = ItemCursor::new(items.len(), 0, Arc::new(cost));
+        Arc::new(Self { items: Some((cursor, items)), ..Self::bare(priority, BATCH) })
     }
 
-    fn bare(class: Class, flags: u32) -> Self {
+    fn bare(priority: Priority, flags: u32) -> Self {
         Self {
-            word: TaskWord::new(class, flags),
+            word: TaskWord::new(priority, flags),
             work: Mutex::default(),
             judged: Mutex::default(),
             last_error: Mutex::default(),
@@ -190,6 +194,8 @@ type ResourceHook = Box<dyn Fn(u64) -> bool + Send + Sync>;
 thread_local! {
     /// This thread has slept since it last made a resource or looked at it.
     static RESTED: Cell<bool> = const { Cell::new(false) };
+    /// Whether this is the keeper's thread.
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What is to go wrong, and what is to be looked at. By default: nothing.
@@ -239,7 +245,14 @@ pub(crate) struct World {
     threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) troubles: Mutex<Vec<Trouble>>,
     pub(crate) faults: Mutex<Vec<&'static str>>,
+    /// The threads whose creations failed.
+    pub(crate) failed: Mutex<HashSet<ThreadId>>,
     pub(crate) overdue_reports: AtomicU32,
+    /// How often a worker fell asleep, or asked whether it may make a resource.
+    pub(crate) parks: AtomicUsize,
+    /// Looks at the engine, and how often the keeper went to sleep.
+    pub(crate) looks: AtomicU32,
+    pub(crate) keeper_rests: AtomicU32,
 }
 
 impl World {
@@ -257,7 +270,11 @@ impl World {
             threads: Mutex::default(),
             troubles: Mutex::default(),
             faults: Mutex::default(),
+            failed: Mutex::default(),
             overdue_reports: AtomicU32::new(0),
+            parks: AtomicUsize::new(0),
+            looks: AtomicU32::new(0),
+            keeper_rests: AtomicU32::new(0),
         }
     }
 
@@ -290,44 +307,44 @@ impl World {
         Ok(())
     }
 
-    fn attempt(&self, desk: &Desk<'_, Self>, task: &Arc<Task>) -> Ran {
+    fn attempt(&self, session: &WorkerSession<'_, Self>, task: &Arc<Task>) -> Ran {
         let work = lock(&task.work).take().expect("a claimed task has its payload");
-        lock(&task.entered).push(desk.resource().id);
-        let looked_after = desk.engine().settings.care.validate_after == Some(1);
+        lock(&task.entered).push(session.resource().id);
+        let looked_after = session.engine.settings.policy.validate_after == Some(1);
         assert!(!looked_after || !RESTED.get(), "validated after a rest");
-        match work(desk, task) {
+        match work(session, task) {
             End::Value(value) => {
                 drop(work);
                 if !task.word.settle_running() {
-                    return Ran::Late;
+                    return Ran::Overdue;
                 }
                 self.stop_watching(task);
-                desk.delivered(true);
+                session.count_outcome(true);
                 task.publish(Outcome::Value(value));
                 Ran::Completed
             }
             End::Error(text) => {
                 *lock(&task.judged) = Some((work, text));
-                Ran::Doubtful
+                Ran::Suspect
             }
             End::Bad(text) => {
                 *lock(&task.judged) = Some((work, text));
                 *lock(&task.last_error) = Some(text);
-                Ran::Doubtful
+                Ran::Suspect
             }
         }
     }
 
     /// Runs an item of a batch; what is not plain about it is decided as for a task.
-    fn run_item(desk: &Desk<'_, Self>, item: &Arc<Task>) {
+    fn run_item(session: &WorkerSession<'_, Self>, item: &Arc<Task>) {
         assert!(item.word.claim_fresh(), "an item is claimed once");
         let work = lock(&item.work).take().expect("a claimed item has its payload");
-        lock(&item.entered).push(desk.resource().id);
-        let text = match work(desk, item) {
+        lock(&item.entered).push(session.resource().id);
+        let text = match work(session, item) {
             End::Value(value) => {
                 drop(work);
                 assert!(item.word.settle_running(), "nobody else settles an item");
-                desk.item_ended(true);
+                session.count_item_outcome(true);
                 item.publish(Outcome::Value(value));
                 return;
             }
@@ -338,7 +355,7 @@ impl World {
             }
         };
         *lock(&item.judged) = Some((work, text));
-        desk.item_failed((), Arc::clone(item));
+        session.item_failed((), Arc::clone(item));
     }
 
     fn stop_watching(&self, task: &Task) {
@@ -349,29 +366,12 @@ impl World {
     }
 }
 
-impl Host for World {
+impl ResourceManager for World {
     type Scope<'s> = ();
-    type Task = Arc<Task>;
     type Resource = Resource;
     type Fault = &'static str;
 
-    fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
-        RESTED.set(true);
-        wait()
-    }
-
-    fn spawn(&self, (): (), life: Life<Self>) -> Result<(), &'static str> {
-        let name = life.badge().name().to_owned();
-        self.start(&name, move || {
-            let begun = (life.engine().host.orders.on_begin)(life.badge().name());
-            match begun {
-                Ok(()) => life.live(()),
-                Err(fault) => life.fail((), fault),
-            }
-        })
-    }
-
-    fn create(&self, (): (), _badge: &Badge<Self>) -> Result<Resource, &'static str> {
+    fn create(&self, (): (), _worker: &str) -> Result<Resource, &'static str> {
         let now = self.creating.fetch_add(1, Ordering::SeqCst) + 1;
         self.creating_at_most.fetch_max(now, Ordering::SeqCst);
         let id = self.creations.fetch_add(1, Ordering::SeqCst);
@@ -385,28 +385,37 @@ impl Host for World {
         Ok(Resource { id })
     }
 
-    fn create_valid(&self, (): (), badge: &Badge<Self>) -> Result<Resource, &'static str> {
-        let resource = self.create((), badge)?;
-        if self.validate((), badge, &resource) {
-            return Ok(resource);
-        }
-        self.destroy((), badge, resource);
-        Err("bad from the start")
+    fn bad_from_the_start(&self, (): ()) -> &'static str {
+        "bad from the start"
     }
 
-    fn validate(&self, (): (), _badge: &Badge<Self>, resource: &Resource) -> bool {
+    fn validate(&self, (): (), _worker: &str, resource: &Resource) -> bool {
         RESTED.set(false);
         (self.orders.on_validate)(resource.id)
     }
 
-    fn reset(&self, (): (), _badge: &Badge<Self>, resource: &Resource) -> bool {
+    fn reset(&self, (): (), _worker: &str, resource: &Resource) -> bool {
         (self.orders.on_reset)(resource.id)
     }
 
-    fn destroy(&self, (): (), _badge: &Badge<Self>, resource: Resource) {
+    fn destroy(&self, (): (), _worker: &str, resource: Resource) {
         (self.orders.on_destroy)(resource.id);
         self.alive.fetch_sub(1, Ordering::SeqCst);
         lock(&self.destroyed).push((resource.id, thread::current().id()));
+    }
+}
+
+impl Host for World {
+    type Task = Arc<Task>;
+    type Retry = ();
+
+    fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
+        RESTED.set(true);
+        self.parks.fetch_add(1, Ordering::SeqCst);
+        if KEEPS.get() {
+            self.keeper_rests.fetch_add(1, Ordering::SeqCst);
+        }
+        wait()
     }
 
     fn word<'t>(&self, task: &'t Arc<Task>) -> &'t TaskWord {
@@ -418,65 +427,30 @@ impl Host for World {
         Arc::clone(task)
     }
 
-    fn run(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>) -> Ran {
-        self.attempt(desk, task)
+    fn discard(&self, (): (), task: Arc<Task>) {
+        drop(task);
     }
 
-    fn deal<'t>(&self, task: &'t Arc<Task>) -> Option<&'t Deal> {
-        task.items.as_ref().map(|(deal, _)| deal)
+    fn cursor<'t>(&self, task: &'t Arc<Task>) -> Option<&'t ItemCursor> {
+        task.items.as_ref().map(|(cursor, _)| cursor)
     }
 
-    fn run_items(&self, (): (), desk: &Desk<'_, Self>, task: &Arc<Task>, stride: &Stride) {
-        let (deal, items) = task.items.as_ref().expect("a batch");
-        while let Some(item) = desk.start_item((), task, deal, stride) {
-            Self::run_item(desk, &items[item]);
-        }
-    }
-
-    fn refuse_items(&self, (): (), task: &Arc<Task>, items: Range<usize>, why: Refusal) {
+    fn abandon_items(&self, (): (), task: &Arc<Task>, items: Range<usize>, why: AbandonReason) {
         let (_, all) = task.items.as_ref().expect("a batch");
         for item in &all[items] {
-            assert_eq!(item.word.withdraw(), Some(Taken::Fresh));
+            assert_eq!(item.word.take_waiting(), Some(Taken::Fresh));
             item.drop_payload();
             item.publish(Outcome::Refused(why));
         }
     }
 
-    fn judge(&self, (): (), _desk: &Desk<'_, Self>, task: &Arc<Task>) -> Verdict {
-        (self.orders.on_verb)(self, Verb::Judge, task);
-        if lock(&task.last_error).is_none() {
-            return Verdict::Healthy;
-        }
-        let again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
-        Verdict::Spoiled { retry: again }
-    }
-
-    fn prepare_retry(&self, (): (), task: &Arc<Task>) {
-        (self.orders.on_verb)(self, Verb::PrepareRetry, task);
-        let (work, _) = lock(&task.judged).take().expect("a judged task has its payload");
-        *lock(&task.work) = Some(work);
-    }
-
-    fn fail(&self, (): (), _desk: &Desk<'_, Self>, task: &Arc<Task>) {
-        (self.orders.on_verb)(self, Verb::Fail, task);
-        let (work, error) = lock(&task.judged).take().expect("a judged task has its payload");
-        drop(work);
-        self.stop_watching(task);
-        task.publish(Outcome::Error(error));
-    }
-
-    fn refuse(&self, (): (), task: &Arc<Task>, why: Refusal) {
+    fn abandon(&self, (): (), task: &Arc<Task>, why: AbandonReason, _: EventKind) {
         (self.orders.on_verb)(self, Verb::Refuse, task);
         task.drop_payload();
         self.stop_watching(task);
         // A task that waits for a retry has run: it gets the error that it ended with.
-        let error = lock(&task.last_error).filter(|_| why == Refusal::Killed);
+        let error = lock(&task.last_error).filter(|_| why == AbandonReason::Killed);
         task.publish(error.map_or(Outcome::Refused(why), Outcome::Error));
-    }
-
-    fn forget(&self, (): (), task: &Arc<Task>) {
-        (self.orders.on_verb)(self, Verb::Forget, task);
-        task.drop_payload();
     }
 
     fn expire(&self, (): (), task: &Arc<Task>) {
@@ -490,35 +464,95 @@ impl Host for World {
         }
         task.publish(Outcome::TimedOut);
         if taken == Taken::Running {
-            engine.stand_in((), |other| Arc::ptr_eq(other, task));
+            engine.start_substitute((), |other| Arc::ptr_eq(other, task));
         }
     }
 
-    fn discard(&self, (): (), task: Arc<Task>) {
-        drop(task);
+    fn notice(&self, (): (), notice: Notice<'_, &'static str>) {
+        match notice {
+            Notice::Trouble(_, trouble, _) => lock(&self.troubles).push(trouble),
+            Notice::Overdue(_) => {
+                self.overdue_reports.fetch_add(1, Ordering::SeqCst);
+            }
+            Notice::NoThread(fault) | Notice::Fault(fault) => {
+                lock(&self.faults).push(fault);
+                lock(&self.failed).insert(thread::current().id());
+            }
+        }
     }
+}
 
-    fn report_trouble(
-        &self,
-        (): (),
-        _badge: &Badge<Self>,
-        trouble: Trouble,
-        _fault: Option<&&'static str>,
-    ) {
-        lock(&self.troubles).push(trouble);
-    }
-
-    fn report_overdue(&self, (): (), _badge: &Badge<Self>) {
-        self.overdue_reports.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn keep_fault(&self, (): (), fault: &'static str) {
-        lock(&self.faults).push(fault);
+impl Threads for World {
+    fn spawn(&self, (): (), worker: Worker<Self>) -> Result<(), &'static str> {
+        let name = worker.shared().name().to_owned();
+        self.start(&name, move || {
+            let begun = (worker.engine().host.orders.on_begin)(worker.shared().name());
+            match begun {
+                Ok(()) => worker.run(()),
+                Err(fault) => worker.fail((), fault),
+            }
+        })
     }
 
     fn spawn_keeper(&self, (): (), engine: &Arc<Engine<Self>>) -> Result<(), &'static str> {
         let engine = Arc::clone(engine);
-        self.start("keeper", move || engine.keep(()))
+        self.start("keeper", move || {
+            KEEPS.set(true);
+            engine.run_keeper(());
+        })
+    }
+
+    fn look(&self, (): (), engine: &Arc<Engine<Self>>) {
+        assert!(std::ptr::eq(self, &raw const engine.host));
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Attempts for World {
+    fn run(&self, (): (), session: &WorkerSession<'_, Self>, task: &Arc<Task>) -> Ran {
+        self.attempt(session, task)
+    }
+
+    fn run_items(
+        &self,
+        (): (),
+        session: &WorkerSession<'_, Self>,
+        task: &Arc<Task>,
+        chunk: &Chunk,
+    ) -> bool {
+        let (cursor, items) = task.items.as_ref().expect("a batch");
+        while let Some(item) = session.start_item((), task, cursor, chunk) {
+            Self::run_item(session, &items[item]);
+        }
+        false
+    }
+
+    fn judge(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) -> Verdict {
+        (self.orders.on_verb)(self, Verb::Judge, task);
+        if lock(&task.last_error).is_none() {
+            return Verdict::Healthy;
+        }
+        let again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
+        Verdict::Bad { retry: again }
+    }
+
+    fn prepare_retry(&self, (): (), task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::PrepareRetry, task);
+        let (work, _) = lock(&task.judged).take().expect("a judged task has its payload");
+        *lock(&task.work) = Some(work);
+    }
+
+    fn fail(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::Fail, task);
+        let (work, error) = lock(&task.judged).take().expect("a judged task has its payload");
+        drop(work);
+        self.stop_watching(task);
+        task.publish(Outcome::Error(error));
+    }
+
+    fn forget(&self, (): (), task: &Arc<Task>) {
+        (self.orders.on_verb)(self, Verb::Forget, task);
+        task.drop_payload();
     }
 }
 
@@ -529,21 +563,16 @@ impl fmt::Debug for Runner {
 }
 
 /// Settings of a runner with so many base workers, and nothing out of the ordinary.
-pub(crate) fn workers(count: usize) -> Settings {
-    Settings {
+pub(crate) fn workers(count: usize) -> EngineSettings {
+    EngineSettings {
         name: "test".to_owned(),
         worker_count: count,
-        on_demand: false,
         max_worker_count: count,
-        reserve_limit: count,
-        reserve_at_start: 0,
+        reserve_limit: Some(count),
         keep_reserved: true,
-        thread_bound: true,
-        max_queue_size: None,
-        care: tasker::engine::resource::care::Policy::default(),
         burst_interval: 100_000_000,
         idle_timeout: 30_000_000_000,
-        hold: Tick::MAX,
+        ..EngineSettings::default()
     }
 }
 
@@ -552,45 +581,63 @@ pub(crate) struct Runner {
     pub(crate) engine: Arc<Engine<World>>,
     accepted: Mutex<Vec<Arc<Task>>>,
     refused: Mutex<Vec<Arc<Task>>>,
+    /// So many resources there may ever be at once.
+    most: AtomicUsize,
 }
 
 impl Runner {
     /// Starts a runner and waits for its resources.
-    pub(crate) fn new(settings: Settings, orders: Orders) -> Self {
+    pub(crate) fn new(settings: EngineSettings, orders: Orders) -> Self {
         let runner = Self::launch(settings, orders).expect("threads start");
-        assert_eq!(runner.engine.launch.wait(FOREVER), Launched::Ready);
+        assert_eq!(runner.engine.startup.wait(FOREVER), StartupStatus::Ready);
         runner
     }
 
     /// Starts a runner; its first resources are being made when this returns.
-    pub(crate) fn launch(settings: Settings, orders: Orders) -> Result<Self, (Self, &'static str)> {
+    pub(crate) fn launch(
+        settings: EngineSettings,
+        orders: Orders,
+    ) -> Result<Self, (Self, &'static str)> {
         let engine = Engine::new(World::new(orders), settings);
         let engine_of = Arc::downgrade(&engine);
         engine.host.engine.set(engine_of).expect("set once");
-        let runner = Self { engine, accepted: Mutex::default(), refused: Mutex::default() };
-        match runner.engine.launch_workers(()) {
+        let runner = Self {
+            engine,
+            accepted: Mutex::default(),
+            refused: Mutex::default(),
+            most: AtomicUsize::new(0),
+        };
+        runner.note_most();
+        match runner.engine.start_workers(()) {
             Ok(()) => Ok(runner),
             Err(fault) => Err((runner, fault)),
         }
+    }
+
+    /// Changes how many workers are asked for.
+    pub(crate) fn resize(&self, workers: Option<usize>, max: Option<usize>) {
+        self.engine.resize((), workers, max).expect("the maximum is large enough");
+        self.note_most();
+    }
+
+    fn note_most(&self) {
+        let (limits, reserve) = (self.engine.limits(), self.engine.settings.reserve_limit);
+        let most = limits.max() + reserve.unwrap_or_else(|| limits.workers());
+        self.most.fetch_max(most, Ordering::SeqCst);
     }
 
     pub(crate) fn world(&self) -> &World {
         &self.engine.host
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> EngineStats {
         self.engine.stats()
     }
 
-    /// Hands a task in, for which the caller holds a permit. False: refused.
-    fn hand_in(&self, task: &Arc<Task>) -> bool {
+    /// Hands a task in. False: refused.
+    fn hand_in(&self, task: &Arc<Task>, permit: Permit<'_>) -> bool {
         let (engine, since, mine) = (&self.engine, self.engine.clock.now(), Arc::clone(task));
-        let accepted = if engine.settings.on_demand {
-            engine.submit_on_demand((), &task.word, mine, since).is_ok()
-        } else {
-            engine.submit(task.word.class(), mine, since).is_ok()
-        };
-        self.accept(task, accepted)
+        self.accept(task, engine.submit((), &task.word, mine, since, permit).is_ok())
     }
 
     fn accept(&self, task: &Arc<Task>, accepted: bool) -> bool {
@@ -598,48 +645,55 @@ impl Runner {
             lock(&self.accepted).push(Arc::clone(task));
         } else {
             lock(&self.refused).push(Arc::clone(task));
-            self.engine.refused();
+            self.engine.count(EventKind::Refused, 1);
         }
         accepted
     }
 
     /// Submits a task, waiting for room. False: refused.
     pub(crate) fn submit_task(&self, task: &Arc<Task>) -> bool {
-        if let Some(permits) = self.engine.permits()
-            && let Err(ticket) = permits.take_or_queue(task.word.class())
-        {
-            while ticket.verdict() == Room::Blocked {
+        let Some(permits) = self.engine.permits() else {
+            return self.hand_in(task, Permit::unbounded(1));
+        };
+        let permit = permits.take_or_queue(task.word.priority(), 0).or_else(|waiter| {
+            while waiter.admission() == Admission::Blocked {
                 thread::park_timeout(FOREVER);
             }
-            if ticket.verdict() == Room::Closed {
-                return self.accept(task, false);
-            }
+            permits.leave(waiter)
+        });
+        match permit {
+            Ok(permit) => self.hand_in(task, permit),
+            Err(_) => self.accept(task, false),
         }
-        self.hand_in(task)
     }
 
     /// Submits a task unless the queue is full. False: full, or refused.
     pub(crate) fn try_submit_task(&self, task: &Arc<Task>) -> bool {
-        self.engine.try_permit() && self.hand_in(task)
+        self.engine.try_permits(1).is_some_and(|permit| self.hand_in(task, permit))
     }
 
     /// Submits tasks as one batch, which is not refused. The queue has no bound.
-    pub(crate) fn submit_batch(&self, class: Class, items: &[Arc<Task>]) -> Arc<Task> {
-        self.submit_batch_at(class, items, 0)
+    pub(crate) fn submit_batch(&self, priority: Priority, items: &[Arc<Task>]) -> Arc<Task> {
+        self.submit_batch_at(priority, items, 0)
     }
 
     /// The same, of items that took so long lately.
     pub(crate) fn submit_batch_at(
         &self,
-        class: Class,
+        priority: Priority,
         items: &[Arc<Task>],
         span: Tick,
     ) -> Arc<Task> {
-        let pace = Pace::new();
-        pace.doubt(span);
-        let batch = Task::batch(class, items.to_vec(), pace);
+        let cost = ItemCost::new();
+        cost.raise(span);
+        let batch = Task::batch(priority, items.to_vec(), cost);
         let (mine, since) = (Arc::clone(&batch), self.engine.clock.now());
-        assert!(self.engine.submit_batch((), class, mine, since, items.len()).is_ok(), "accepted");
+        assert!(
+            self.engine
+                .submit((), &batch.word, mine, since, Permit::unbounded(items.len()))
+                .is_ok(),
+            "accepted"
+        );
         lock(&self.accepted).extend(items.iter().cloned());
         batch
     }
@@ -659,10 +713,10 @@ impl Runner {
     /// Submits a closure, which is not refused.
     pub(crate) fn submit(
         &self,
-        class: Class,
+        priority: Priority,
         work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static,
     ) -> Arc<Task> {
-        let task = Task::new(class, 0, work);
+        let task = Task::new(priority, 0, work);
         assert!(self.submit_task(&task), "accepted");
         task
     }
@@ -671,7 +725,7 @@ impl Runner {
     pub(crate) fn occupy(&self, until: &Arc<Latch>) -> Arc<Task> {
         let (inside, until) = (Latch::new(), Arc::clone(until));
         let entered = Arc::clone(&inside);
-        let task = self.submit(Class::High, move |_, _| {
+        let task = self.submit(Priority::High, move |_, _| {
             entered.open();
             until.wait();
             End::Value(0)
@@ -682,48 +736,49 @@ impl Runner {
 
     /// Runs a task past the queue, on a resource for that. False: refused.
     pub(crate) fn run_task(&self, task: &Arc<Task>) -> bool {
-        assert!(task.word.has(EXPRESS));
+        assert!(task.word.has(RESERVED));
         let (engine, since) = (&self.engine, self.engine.clock.now());
         if engine.settings.thread_bound {
-            let accepted = engine.submit_express((), Arc::clone(task), since).is_ok();
-            return self.accept(task, accepted) && {
+            return self.hand_in(task, Permit::unbounded(1)) && {
                 task.outcome();
                 true
             };
         }
         let mut loan = engine.accept_on_loan(since);
         let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
-        let mut seeker = None;
+        let mut waiter = None;
         if loan.is_none() {
-            seeker = engine.accept_seeker();
+            waiter = engine.accept_loan_waiter();
         }
-        if !self.accept(task, loan.is_some() || seeker.is_some()) {
+        if !self.accept(task, loan.is_some() || waiter.is_some()) {
             return false;
         }
         let mut mine = Entry::fresh(Arc::clone(task), since);
         while let Some(found) = loan.take().or_else(|| self.find_loan(&mine)) {
-            drop(seeker.take());
-            let Some((again, seeks)) = found.serve(engine, (), mine, claim) else {
+            drop(waiter.take());
+            let Some(Unserved { entry: again, waiter: seeks, .. }) =
+                engine.serve_on_loan((), found, mine, claim)
+            else {
                 return true;
             };
-            (mine, seeker, claim) = (again, Some(seeks), Claiming::Shared);
+            (mine, waiter, claim) = (again, Some(seeks), Claiming::Shared);
         }
-        engine.decline((), mine.task);
+        engine.abandon_loan_call((), mine.task);
         true
     }
 
     /// Waits for a loan; `None` when none will come.
-    fn find_loan(&self, entry: &Entry<Arc<Task>>) -> Option<Box<Loan<World>>> {
+    fn find_loan(&self, entry: &Entry<Arc<Task>>) -> Option<LoanOf<World>> {
         let engine = &self.engine;
         loop {
-            if let Some(loan) = engine.loans.try_take(engine, entry) {
+            if let Some(loan) = engine.try_take_loan(entry) {
                 return Some(loan);
             }
             if !engine.may_lend() {
                 return None;
             }
-            engine.staff_for((), entry);
-            if let Some(loan) = engine.loans.take(engine, entry, Duration::from_millis(10)) {
+            engine.start_reserved_for((), entry);
+            if let Some(loan) = engine.take_loan(entry, Duration::from_millis(10)) {
                 return Some(loan);
             }
         }
@@ -733,7 +788,7 @@ impl Runner {
     pub(crate) fn cancel(&self, task: &Arc<Task>) -> bool {
         let cancelled = task.word.cancel(|_| true).is_some();
         if cancelled {
-            self.engine.cancelled((), &task.word);
+            self.engine.count_settled((), &task.word, Taken::Fresh, false);
             task.drop_payload();
             self.world().stop_watching(task);
             task.put(Outcome::Cancelled);
@@ -745,7 +800,7 @@ impl Runner {
     pub(crate) fn limit(&self, task: &Arc<Task>, limit: Duration) {
         let due = self.engine.clock.now() + ticks(limit);
         self.engine.need_keeper(()).expect("a keeper");
-        let key = self.engine.watch(due, Arc::clone(task));
+        let key = self.engine.watch_deadline(due, Arc::clone(task));
         let mut watch = lock(&task.watch);
         // It may have ended meanwhile, and found nothing to give up.
         if task.word.is_done() {
@@ -772,17 +827,20 @@ impl Runner {
     pub(crate) fn finish(&self) {
         self.stop();
         assert_eq!(self.engine.mode(), Mode::Stopped);
-        assert_eq!(self.stats(), Stats::default(), "every gauge is zero");
+        assert_eq!(self.stats(), EngineStats::default(), "every gauge is zero");
         self.check_tasks();
         let metrics = self.engine.metrics();
-        let ended = metrics.completed
-            + metrics.failed
-            + metrics.cancelled
-            + metrics.dropped
-            + metrics.timed_out;
-        assert_eq!(metrics.arrived, ended, "accepted tasks are accounted for: {metrics:?}");
-        let (world, settings) = (self.world(), &self.engine.settings);
-        let limit = settings.max_worker_count + settings.reserve_limit;
+        let ended = metrics[EventKind::Completed]
+            + metrics[EventKind::Failed]
+            + metrics[EventKind::Cancelled]
+            + metrics[EventKind::Dropped]
+            + metrics[EventKind::TimedOut];
+        assert_eq!(
+            metrics[EventKind::Arrived],
+            ended,
+            "accepted tasks are accounted for: {metrics:?}"
+        );
+        let (world, limit) = (self.world(), self.most.load(Ordering::SeqCst));
         assert!(world.alive_at_most.load(Ordering::SeqCst) <= limit, "too many resources");
         for thread in std::mem::take(&mut *lock(&world.threads)) {
             thread.join().expect("no thread of the runner panicked");
@@ -822,7 +880,7 @@ impl World {
     }
 }
 
-/// Closed until somebody opens it.
+/// Closed until the test opens it.
 #[derive(Debug, Default)]
 pub(crate) struct Latch {
     open: Mutex<bool>,
@@ -845,7 +903,7 @@ impl Latch {
             .opened
             .wait_timeout_while(lock(&self.open), FOREVER, shut)
             .unwrap_or_else(PoisonError::into_inner);
-        assert!(*open, "somebody opens the latch");
+        assert!(*open, "the test opens the latch");
     }
 }
 

@@ -1,0 +1,118 @@
+//! How futures are made: a task's, one that has its outcome already, and a batch's ticket.
+
+use super::freelist;
+use super::settle;
+use super::{Future, FutureExtras, Origin, Outcome, Payload, allocate};
+use crate::binding::context::snapshot::Snapshot;
+use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
+use crate::binding::gc;
+use crate::binding::options::{Asked, TaskOptions};
+use crate::engine::clock::Tick;
+use crate::engine::task::priority::Priority;
+use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, TIMED, TaskWord};
+use crate::sync::atomic::AtomicU32;
+use crate::sync::{Arc, Mutex};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::cell::UnsafeCell;
+
+/// What a method that takes a task was called with.
+pub(in crate::binding) struct TaskCall<'py> {
+    pub(in crate::binding) function: Bound<'py, PyAny>,
+    /// `None`: no arguments.
+    pub(in crate::binding) args: Option<Bound<'py, PyTuple>>,
+    pub(in crate::binding) kwargs: Option<Bound<'py, PyDict>>,
+    /// `None`: the runner's defaults.
+    pub(in crate::binding) options: Option<Arc<TaskOptions>>,
+}
+
+impl TaskCall<'_> {
+    /// The same call with these options.
+    pub(in crate::binding) fn with(self, options: &Arc<TaskOptions>) -> Self {
+        Self { options: Some(Arc::clone(options)), ..self }
+    }
+
+    /// The task as it is asked for.
+    pub(in crate::binding) fn asked(&self) -> Asked<'_> {
+        Asked { function: Some(self.function.as_unbound()), options: self.options.as_deref() }
+    }
+}
+
+impl EngineHandleRef<'_> {
+    /// Makes the future of a task, which no other thread knows of yet. Without a `context` it runs
+    /// in the worker's own. The collector does not watch it while it waits: the queue keeps it
+    /// alive, so it cannot be garbage, and walking a million waiting futures was half of all the
+    /// time.
+    pub(in crate::binding) fn draft(
+        &self,
+        call: TaskCall<'_>,
+        context: Option<Snapshot>,
+        due: Option<Tick>,
+        reserved: bool,
+    ) -> PyResult<Py<Future>> {
+        let py = call.function.py();
+        let mut flags = if reserved { RESERVED } else { 0 };
+        flags |= if call.options.as_ref().is_some_and(|options| options.once) { ONCE } else { 0 };
+        // Its end is told to the group.
+        flags |= if self.group.is_some() { OBSERVED } else { 0 };
+        flags |= if due.is_some() { TIMED } else { 0 };
+        let extras = |due| Box::new(FutureExtras { due: Some(due), ..FutureExtras::default() });
+        let future = Future {
+            word: TaskWord::new(call.asked().priority(), flags),
+            extras: Mutex::new(due.map(extras)),
+            payload: UnsafeCell::new(Payload {
+                function: Some(call.function.unbind()),
+                args: call.args.map(Bound::unbind),
+                kwargs: call.kwargs.map(Bound::unbind),
+                context,
+            }),
+            attempts: AtomicU32::new(0),
+            outcome: UnsafeCell::default(),
+            origin: Some(Origin { handle: self.0.clone_ref(py), options: call.options }),
+        };
+        if let Some(spare) = freelist::take(py) {
+            Future::reinit(py, &spare, Some(future));
+            return Ok(spare);
+        }
+        let object = allocate(py, future)?;
+        gc::untrack(object.as_any());
+        Ok(object)
+    }
+}
+
+impl Future {
+    /// Makes a future of no runner that has its outcome.
+    pub(in crate::binding) fn settled_with(py: Python<'_>, outcome: Outcome) -> PyResult<Py<Self>> {
+        let future = allocate(py, Self::bare())?;
+        settle::settle_by_hand(future.bind(py), outcome)?;
+        Ok(future)
+    }
+
+    /// Makes what a renewal of all resources gives their number to.
+    pub(in crate::binding) fn renewal(
+        py: Python<'_>,
+        handle: Py<EngineHandle>,
+    ) -> PyResult<Py<Self>> {
+        let word = TaskWord::new(Priority::Normal, RENEWAL);
+        let origin = Some(Origin { handle, options: None });
+        allocate(py, Self { word, origin, ..Self::bare() })
+    }
+
+    /// Makes the ticket of a batch: what stands in a lane for it. The batch is its payload as long
+    /// as it lives.
+    pub(in crate::binding) fn ticket(
+        py: Python<'_>,
+        handle: Py<EngineHandle>,
+        priority: Priority,
+        options: Option<Arc<TaskOptions>>,
+        batch: Py<PyAny>,
+    ) -> PyResult<Py<Self>> {
+        let future = Self {
+            word: TaskWord::new(priority, BATCH),
+            payload: UnsafeCell::new(Payload { function: Some(batch), ..Payload::default() }),
+            origin: Some(Origin { handle, options }),
+            ..Self::bare()
+        };
+        allocate(py, future)
+    }
+}

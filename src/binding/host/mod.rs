@@ -1,0 +1,402 @@
+//! The engine's host in Python: creates, runs, judges, destroys through the user's callables.
+
+pub(super) mod attach_yield;
+mod error_types;
+pub(super) mod events;
+pub(super) mod exit_guard;
+pub(super) mod forked_child;
+mod frames;
+pub(super) mod guarded_call;
+pub(super) mod hooks;
+pub(super) mod interruption;
+pub(super) mod observed;
+mod observer;
+pub(super) mod outcome;
+mod resources;
+pub(super) mod stacks;
+pub(super) mod state;
+mod task_names;
+pub(super) mod task_record;
+pub(super) mod thread;
+mod worker_threads;
+
+use self::hooks::Hook;
+use self::outcome::{Overdue, drop_context, end_attempt, finish, interrupt_task, is_overdue};
+use self::resources::truth;
+use self::state::PyHost;
+use self::task_record::AttemptFacts;
+use super::context::clock;
+use super::current;
+use super::error::{self, RunnerBroken, RunnerStopped};
+use super::future::{Future, Outcome, settle};
+use super::interrupt::cancel_attempt;
+use super::log::{self, Level};
+use super::map::batch::Batch;
+use super::map::run;
+use super::note;
+use super::options::Asked;
+use super::wakes;
+use crate::engine::metrics::events::EventKind;
+use crate::engine::resource::backoff::Trouble;
+use crate::engine::task::item_cursor::ItemCursor;
+use crate::engine::task::{CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord};
+use crate::engine::worker::attempt::{Attempts, Ran, Verdict};
+use crate::engine::worker::chunk::Chunk;
+use crate::engine::worker::session::WorkerSession;
+use crate::engine::{AbandonReason, Host, Notice};
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+use std::ops::Range;
+use std::ptr;
+use std::time::Duration;
+
+/// What is told of an attempt that another follows.
+pub(in crate::binding) struct Retry {
+    task: Py<Future>,
+    attempt: AttemptFacts,
+    ended: f64,
+    error: Option<Py<PyAny>>,
+}
+
+impl Host for PyHost {
+    type Task = Py<Future>;
+    type Retry = Option<Retry>;
+
+    fn park<R: Send>(&self, py: Python<'_>, wait: impl FnOnce() -> R + Send) -> R {
+        py.detach(|| {
+            wakes::wake_now();
+            wait()
+        })
+    }
+
+    fn word<'t>(&self, task: &'t Py<Future>) -> &'t TaskWord {
+        &task.get().word
+    }
+
+    fn share(&self, py: Python<'_>, task: &Py<Future>) -> Py<Future> {
+        task.clone_ref(py)
+    }
+
+    fn discard(&self, py: Python<'_>, task: Py<Future>) {
+        guarded_call::release(py, task);
+    }
+
+    fn cursor<'t>(&self, task: &'t Py<Future>) -> Option<&'t ItemCursor> {
+        Batch::of(task.get()).map(|batch| &batch.get().cursor)
+    }
+
+    fn abandon_items(
+        &self,
+        py: Python<'_>,
+        task: &Py<Future>,
+        items: Range<usize>,
+        why: AbandonReason,
+    ) {
+        run::abandon(py, self, task, items, why);
+    }
+
+    fn abandon(&self, py: Python<'_>, task: &Py<Future>, why: AbandonReason, event: EventKind) {
+        let future = task.get();
+        let last_error = match future.take_last_error() {
+            // It has run, and this is how its last attempt ended.
+            Some(error) if why == AbandonReason::Killed => {
+                settle::publish_failure(py, task, error);
+                return finish(py, future);
+            }
+            last_error => last_error,
+        };
+        if why == AbandonReason::Killed {
+            self.keep_dropped(py, future);
+        }
+        let error = self.abandoned(py, why, last_error.as_ref());
+        guarded_call::release_some(py, last_error);
+        settle::publish(py, task, Outcome::Error(error), event);
+        finish(py, future);
+    }
+
+    fn renewed(&self, py: Python<'_>, waiter: Py<Future>, renewed: Option<usize>) {
+        let future = waiter.get();
+        // Or it was cancelled.
+        if future.word.take_unadmitted() {
+            let outcome = match renewed {
+                Some(renewed) => Outcome::Value(PyInt::new(py, renewed).into_any().unbind()),
+                None if future.is_forked() => {
+                    Outcome::Error(error::make::<RunnerBroken>(py, error::BROKEN, None))
+                }
+                None => Outcome::Error(error::make::<RunnerStopped>(py, error::STOPPED, None)),
+            };
+            // No task, and so nothing that the user is told of.
+            settle::publish(py, &waiter, outcome, EventKind::Completed);
+        }
+        guarded_call::release(py, waiter);
+    }
+
+    fn expire(&self, py: Python<'_>, task: &Py<Future>) {
+        let future = task.get();
+        match future.engine() {
+            Some(engine) if future.word.has(EXPIRED) => {
+                engine.start_substitute(py, |other| other.is(task));
+            }
+            _ => self.end_overdue(py, task, Overdue::RunsOn),
+        }
+    }
+
+    fn notice(&self, py: Python<'_>, notice: Notice<'_, Py<PyAny>>) {
+        match notice {
+            Notice::Trouble(worker, trouble, fault) => {
+                // First: the log may take its time.
+                if let Some(fault) = fault {
+                    self.keep_fault(py, fault.clone_ref(py));
+                }
+                self.report_trouble(py, worker, trouble, fault);
+            }
+            Notice::Overdue(worker) => self.report_overdue(py, worker),
+            Notice::NoThread(fault) => {
+                self.report_no_thread(py, &fault);
+                self.keep_fault(py, fault);
+            }
+            Notice::Fault(fault) => self.keep_fault(py, fault),
+        }
+    }
+
+    fn closed(&self) {
+        if self.given.tells {
+            Python::attach(|py| self.tell_refusals(py));
+        }
+    }
+
+    fn ended(&self) {
+        self.helpers.close();
+    }
+}
+
+impl Attempts for PyHost {
+    fn run(&self, py: Python<'_>, session: &WorkerSession<'_, Self>, task: &Py<Future>) -> Ran {
+        let future = task.get();
+        // SAFETY: the engine claimed the task for this thread.
+        let payload = unsafe { future.payload() };
+        if let Some(function) = &payload.function {
+            attach_yield::before_call(py, function);
+        }
+        if is_overdue(future, session) {
+            wakes::wake_now();
+            self.end_overdue(py, task, Overdue::NotEntered);
+            finish(py, future);
+            return Ran::NotEntered;
+        }
+        if let Some(function) = &payload.function {
+            let task = Asked { function: Some(function), options: future.options() };
+            self.name_task(py, session, task);
+        }
+        current::with(|this_thread| {
+            if let Some(function) = &payload.function {
+                this_thread.wake_before(function.as_ptr(), session);
+            }
+            this_thread.at_session(session, || {
+                let attempts = future.attempts();
+                let called_off = attempts > 0 && future.word.has(CANCEL_REQUESTED);
+                let last_error = called_off.then(|| future.take_last_error()).flatten();
+                if self.given.interrupts | self.given.tells {
+                    self.begin_attempt(py, session, task, last_error.is_none());
+                }
+                let result = if let Some(error) = last_error {
+                    // Told to give up just when its retry was queued.
+                    Err(error)
+                } else {
+                    let function = payload.function.as_ref().map_or(ptr::null_mut(), Py::as_ptr);
+                    this_thread.inside_task(Some((task.as_any(), function)), || {
+                        future.set_attempts(attempts + 1);
+                        self.call(py, session, future, payload)
+                    })
+                };
+                if session.engine.is_left_by_fork() {
+                    forked_child::end_here(py, &result);
+                }
+                let asked = future.word.has(HAS_CLEANUP);
+                let under_way = asked.then(|| end_attempt(py, session, future));
+                let ran = self.deliver(py, session, task, result);
+                if let Some(under_way) = under_way {
+                    under_way.wait(py);
+                }
+                ran
+            })
+        })
+    }
+
+    fn run_items(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Py<Future>,
+        chunk: &Chunk,
+    ) -> bool {
+        run::run(py, self, session, task, chunk)
+    }
+
+    fn judge(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Py<Future>,
+    ) -> Verdict {
+        let future = task.get();
+        let error = future.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)));
+        let (Some(hooks), Some(error)) = (self.hooks.get(), error) else {
+            return Verdict::Healthy;
+        };
+        // A hook may call the runner itself, and is served on this very resource.
+        let ask = |what, hook, args: &[&Py<PyAny>]| {
+            let call = || guarded_call::call_with(py, hook, args);
+            let answer = current::with(|this_thread| {
+                this_thread.at_session(session, || this_thread.inside_hook(hook, call))
+            });
+            forked_child::end_here(py, &answer);
+            truth(py, what, answer)
+        };
+        let (what, broken) = if let Some(is_broken) = hooks.get(Hook::IsBroken) {
+            ("is_broken", ask("is_broken", is_broken, &[session.resource(), &error]))
+        } else if let Some(check_health) = hooks.get(Hook::CheckHealth) {
+            ("check_health", ask("check_health", check_health, &[&error]).map(|healthy| !healthy))
+        } else {
+            return Verdict::Healthy;
+        };
+        guarded_call::release(py, error);
+        match broken {
+            Ok(false) => Verdict::Healthy,
+            Ok(true) => {
+                let may_retry = !future.word.has(ONCE | CANCEL_REQUESTED);
+                Verdict::Bad { retry: may_retry && future.attempts() <= self.max_retries }
+            }
+            Err(interrupt) if session.is_on_loan() && interruption::raised(py, &interrupt) => {
+                // It was meant for the caller, which gets it instead of what it came upon.
+                interrupt_task(py, future, interrupt);
+                Verdict::Bad { retry: false }
+            }
+            Err(error) => {
+                log::hook_failed(py, &self.logger, Some(session.worker.name()), what, error);
+                Verdict::Bad { retry: false }
+            }
+        }
+    }
+
+    fn prepare_retry(&self, py: Python<'_>, task: &Py<Future>) -> Option<Retry> {
+        let future = task.get();
+        // The payload never left the future. The next attempt gets a context of its own.
+        drop_context(py, future);
+        if !future.word.has(TOLD) {
+            return None;
+        }
+        let (task, ended) = (task.clone_ref(py), clock::monotonic_now(py));
+        future.extra(|extras| {
+            let attempt = extras.record.as_ref()?.facts.attempt.clone();
+            let error = extras.last_error.as_ref().map(|error| error.clone_ref(py));
+            Some(Retry { task, attempt, ended, error })
+        })
+    }
+
+    fn retried(&self, py: Python<'_>, retry: Option<Retry>) {
+        if let Some(Retry { task, attempt, ended, error }) = retry {
+            settle::tell_user(py, &task, EventKind::Retried, Some(attempt), ended, error);
+            guarded_call::release(py, task);
+        }
+    }
+
+    fn fail(&self, py: Python<'_>, session: &WorkerSession<'_, Self>, task: &Py<Future>) {
+        let future = task.get();
+        let attempts = future.attempts();
+        if let Some(error) = future.take_last_error() {
+            if attempts > 1 {
+                note::attempts(py, &error, attempts);
+            }
+            current::with(|this_thread| {
+                this_thread.at_session(session, || settle::publish_failure(py, task, error));
+            });
+        }
+        finish(py, future);
+    }
+
+    fn forget(&self, py: Python<'_>, task: &Py<Future>) {
+        let future = task.get();
+        if let Some(error) = future.take_last_error() {
+            guarded_call::release(py, error);
+        }
+        finish(py, future);
+    }
+}
+
+impl PyHost {
+    /// Notes an attempt with what may interrupt it, and what tells of it if it is `entered`.
+    #[cold]
+    fn begin_attempt(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Py<Future>,
+        entered: bool,
+    ) {
+        let future = task.get();
+        if entered && future.word.has(TOLD) {
+            let begun = AttemptFacts::begin(py, future.attempts() + 1, session.worker.name());
+            future.with_extras(|extras| {
+                if let Some(record) = &mut extras.record {
+                    record.facts.attempt = begun;
+                }
+            });
+        }
+        if self.given.interrupts && !future.is_bare() {
+            cancel_attempt::begin_task(py, session, task);
+        }
+    }
+
+    /// Creation began to fail, still fails, or works again.
+    fn report_trouble(
+        &self,
+        py: Python<'_>,
+        worker: &str,
+        trouble: Trouble,
+        fault: Option<&Py<PyAny>>,
+    ) {
+        let seconds = |lasted: Duration| format!("{:.1} s", lasted.as_secs_f64());
+        let (level, what) = match trouble {
+            Trouble::Began => (
+                Level::Warning,
+                "resources cannot be created; trying again with growing pauses".to_owned(),
+            ),
+            Trouble::Lasts(lasted) => (
+                Level::Warning,
+                format!("resources still cannot be created after {}", seconds(lasted)),
+            ),
+            Trouble::Over(lasted) => {
+                (Level::Info, format!("resources can be created again after {}", seconds(lasted)))
+            }
+        };
+        let text = format!("{}: {what}", self.name);
+        log::say(py, &self.logger, level, &text, Some(worker), fault);
+    }
+
+    /// A task overran its limit, and no *substitute* could be started for the worker that runs it.
+    fn report_overdue(&self, py: Python<'_>, worker: &str) {
+        let text = format!(
+            "{worker} runs a task that outlived its time limit, and max_worker_count leaves no room for \
+             another worker in its place"
+        );
+        log::say(py, &self.logger, Level::Warning, &text, Some(worker), None);
+    }
+
+    /// No thread could be started for another worker.
+    fn report_no_thread(&self, py: Python<'_>, fault: &Py<PyAny>) {
+        // Once for each change: it is tried again for each look at the load, and for each call.
+        if self.has_no_threads() {
+            let text = format!(
+                "{}: no thread could be started for another worker; trying again later",
+                self.name
+            );
+            log::say(py, &self.logger, Level::Warning, &text, None, Some(fault));
+        }
+    }
+
+    fn keep_fault(&self, py: Python<'_>, fault: Py<PyAny>) {
+        let former = self.last_fault.lock().replace(fault);
+        guarded_call::release_some(py, former);
+    }
+}

@@ -1,0 +1,312 @@
+//! What comes of a task on a worker: its call, and what its outcome is.
+
+use super::guarded_call;
+use super::interruption;
+use super::observed::{self, ObservedAttempt};
+use super::state::{Dropped, PyHost};
+use crate::binding::context;
+use crate::binding::context::{decimal, variables};
+use crate::binding::error::{
+    self, BrokenThreadPool, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout,
+};
+use crate::binding::future::settle;
+use crate::binding::future::waiting_submits;
+use crate::binding::future::{Future, Outcome, Payload};
+use crate::binding::interrupt::cancel_attempt::{self, UnderWay};
+use crate::binding::note;
+use crate::binding::options::Asked;
+use crate::engine::AbandonReason;
+use crate::engine::clock::Tick;
+use crate::engine::metrics::events::EventKind;
+use crate::engine::task::{CANCEL_REQUESTED, HAS_CLEANUP, NOT_ADMITTED, ONCE, TIMED, Taken};
+use crate::engine::worker::attempt::Ran;
+use crate::engine::worker::session::WorkerSession;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::prelude::*;
+
+/// How long a task that was told of its time limit may take to leave before a *substitute* is
+/// started for its worker.
+const OVERDUE_GRACE: Tick = 20_000_000;
+
+/// Where a task was when its time limit passed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// Its function runs, and may do so for long.
+    RunsOn,
+    /// Its function has just ended.
+    Ended,
+    /// It was claimed, and not entered.
+    NotEntered,
+}
+
+impl PyHost {
+    /// Whether an error has to be judged before it is delivered.
+    pub(in crate::binding) fn judges(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        error: &Py<PyAny>,
+        told: bool,
+    ) -> bool {
+        self.given.judges && !session.engine.is_killed() && !told && !is_our_own(py, error)
+    }
+
+    /// Calls the task's function in a copy of its submitter's context.
+    pub(super) fn call(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        future: &Future,
+        payload: &mut Payload,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        let Payload { function: Some(function), args, kwargs, context } = payload else {
+            return Err(PyRuntimeError::new_err("the task has no function")
+                .into_value(py)
+                .into_any());
+        };
+        let own_context = context.is_some();
+        let run = || {
+            let resource = (!future.is_bare()).then(|| session.resource());
+            let call =
+                || guarded_call::call(py, function, resource, args.as_ref(), kwargs.as_ref());
+            if !self.observer.is_there() {
+                return call();
+            }
+            let attempt = ObservedAttempt {
+                asked: Asked { function: Some(function), options: future.options() },
+                attempt: future.attempts(),
+                waited: session.waited(),
+                own_context,
+            };
+            observed::around(py, session, &attempt, || is_overdue(future, session), call)
+        };
+        let Some(snapshot) = context else {
+            return run();
+        };
+        let last = !self.given.judges || self.max_retries == 0 || future.word.has(ONCE);
+        let is_empty = snapshot.peek().is_none();
+        let context = snapshot.open(py, last);
+        let context = context.map_err(|error| error.into_value(py).into_any())?;
+        let has_variables = !is_empty && decimal::may_be_in(&context);
+        let result = variables::within(py, &context, has_variables, run);
+        guarded_call::release(py, context);
+        result
+    }
+
+    /// Ends a task whose time limit passed.
+    pub(super) fn end_overdue(&self, py: Python<'_>, object: &Py<Future>, how: Overdue) {
+        let future = object.get();
+        let Some(origin) = &future.origin else {
+            return;
+        };
+        let handle = origin.handle.get();
+        if future.word.has(NOT_ADMITTED) && waiting_submits::expire(py, handle, object) {
+            return;
+        }
+        let engine = &handle.engine;
+        let name = future.name(py);
+        let Some(taken) = engine.take_expired(py, &future.word) else {
+            return;
+        };
+        let limit = future.time_limit();
+        let (verb, cause) = match taken {
+            Taken::Running if how != Overdue::NotEntered => ("finish", None),
+            _ => ("start", self.fault(py)),
+        };
+        let text = format!("task {name} did not {verb} within its time limit of {limit} s");
+        let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
+        settle::publish(py, object, Outcome::Error(error), EventKind::TimedOut);
+        guarded_call::release_some(py, cause);
+        if taken == Taken::Running {
+            settle::request_cancel(future, Some(context::OVERDUE.into()));
+            if how == Overdue::RunsOn {
+                // It has been told; most tasks leave now. The keeper looks once more before a
+                // substitute is started.
+                let due = engine.clock.now() + OVERDUE_GRACE;
+                let watch = engine.watch_deadline(due, object.clone_ref(py));
+                future.with_extras(|extras| extras.deadline_key = Some(watch));
+            }
+        } else {
+            // SAFETY: the word was taken out of a waiting phase by this thread.
+            unsafe { future.drop_payload(py) };
+        }
+    }
+
+    /// Gives a task what came of its function, unless that is to be judged first.
+    pub(super) fn deliver(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        object: &Py<Future>,
+        result: Result<Py<PyAny>, Py<PyAny>>,
+    ) -> Ran {
+        let future = object.get();
+        // Left at a point that it does not know of, in the middle of anything: whatever the error
+        // would say.
+        let interrupted = session.is_on_loan()
+            && result.as_ref().is_err_and(|error| interruption::raised(py, error));
+        if interrupted {
+            session.mark_bad();
+        }
+        if is_overdue(future, session) {
+            // Even if the keeper has not come round to it: heeding the limit must not look like a
+            // result in time.
+            self.end_overdue(py, object, Overdue::Ended);
+        }
+        let ran = match result {
+            Ok(value) => {
+                if future.word.settle_running() {
+                    session.count_outcome(true);
+                    settle::publish(py, object, Outcome::Value(value), EventKind::Completed);
+                    Ran::Completed
+                } else {
+                    guarded_call::release(py, value);
+                    Ran::Overdue
+                }
+            }
+            Err(error) => {
+                let error = storable(py, error);
+                if !future.is_bare() {
+                    note::calling(py, &error);
+                }
+                if !interrupted
+                    && !future.is_bare()
+                    && self.judges(py, session, &error, future.word.has(CANCEL_REQUESTED))
+                {
+                    let former = future.with_extras(|extras| extras.last_error.replace(error));
+                    guarded_call::release_some(py, former);
+                    return Ran::Suspect;
+                }
+                if deliver_error(py, session, object, error) { Ran::Failed } else { Ran::Overdue }
+            }
+        };
+        finish(py, future);
+        ran
+    }
+
+    /// The error of a task that will not run. `last`: that of its last attempt, if it was tried.
+    pub(in crate::binding) fn abandoned(
+        &self,
+        py: Python<'_>,
+        why: AbandonReason,
+        last: Option<&Py<PyAny>>,
+    ) -> Py<PyAny> {
+        match why {
+            AbandonReason::Killed if self.is_uninitialised() => {
+                error::make::<BrokenThreadPool>(py, error::UNINITIALISED, self.fault(py).as_ref())
+            }
+            AbandonReason::Killed => {
+                let text = "the runner was killed before the task started";
+                error::make::<TaskCancelled>(py, text, None)
+            }
+            AbandonReason::NoWorker => {
+                let text = "the runner stopped while no resource could be created for the task";
+                error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref())
+            }
+            AbandonReason::Broken => error::make::<RunnerBroken>(py, error::BROKEN, last),
+        }
+    }
+
+    /// Keeps what a kill hands back. A standard executor has no caller to hand it to.
+    pub(super) fn keep_dropped(&self, py: Python<'_>, future: &Future) {
+        if !self.standard {
+            self.add_dropped(dropped(py, future));
+        }
+    }
+}
+
+/// What is left of a task that the engine claimed for this thread.
+pub(in crate::binding) fn dropped(py: Python<'_>, future: &Future) -> Dropped {
+    // SAFETY: as said above.
+    let payload = unsafe { future.payload() };
+    Dropped {
+        function: payload.function.as_ref().map(|function| function.clone_ref(py)),
+        args: payload.args.as_ref().map(|args| args.clone_ref(py)),
+        kwargs: payload.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
+        options: future.origin.as_ref().and_then(|origin| origin.options.clone()),
+        bare: future.is_bare(),
+    }
+}
+
+/// Gives an error to the task, in its final form.
+fn deliver_error(
+    py: Python<'_>,
+    session: &WorkerSession<'_, PyHost>,
+    object: &Py<Future>,
+    error: Py<PyAny>,
+) -> bool {
+    let future = object.get();
+    if !future.word.settle_running() {
+        guarded_call::release(py, error);
+        return false;
+    }
+    session.count_outcome(false);
+    settle::publish_failure(py, object, error);
+    true
+}
+
+/// Ends a task's stay on a worker: nothing of it is kept.
+pub(in crate::binding) fn finish(py: Python<'_>, future: &Future) {
+    settle::stop_watching(py, future);
+    drop_context(py, future);
+    // SAFETY: the engine claimed the task for this thread.
+    unsafe { future.drop_payload(py) };
+}
+
+/// Whether its time limit has passed.
+pub(super) fn is_overdue(future: &Future, session: &WorkerSession<'_, PyHost>) -> bool {
+    future.word.has(TIMED) && future.due().is_some_and(|due| due <= session.now())
+}
+
+/// Ends what may interrupt an attempt whose function has ended; see [`cancel_attempt::end`].
+#[cold]
+pub(super) fn end_attempt(
+    py: Python<'_>,
+    session: &WorkerSession<'_, PyHost>,
+    future: &Future,
+) -> UnderWay {
+    let (call, context) = future.with_extras(|extras| {
+        let context = extras.context.as_ref().map(|(_, context)| context.clone_ref(py));
+        (extras.call.take(), context)
+    });
+    cancel_attempt::end(py, session, call, context)
+}
+
+pub(super) fn drop_context(py: Python<'_>, future: &Future) {
+    if !future.word.has(HAS_CLEANUP) {
+        return;
+    }
+    if let Some((_, context)) = future.extra(|extras| extras.context.take()) {
+        guarded_call::release(py, context);
+    }
+}
+
+/// Ends a judged task with what interrupted the judgement, and the task's own error as its context.
+pub(super) fn interrupt_task(py: Python<'_>, future: &Future, interrupt: Py<PyAny>) {
+    let error = future.with_extras(|extras| extras.last_error.replace(interrupt.clone_ref(py)));
+    if let Some(error) = error
+        && !error.is(&interrupt)
+    {
+        // SAFETY: two exceptions, since both were raised; the function takes over the reference.
+        unsafe { pyo3::ffi::PyException_SetContext(interrupt.as_ptr(), error.into_ptr()) };
+    }
+    guarded_call::release(py, interrupt);
+}
+
+/// An error as a future may hold it: `StopIteration` raised out of `result()` inside a generator
+/// would end the generator in silence, so it becomes the cause of a `RuntimeError`, as PEP 479 has
+/// it.
+pub(in crate::binding) fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny> {
+    if !guarded_call::is_instance::<PyStopIteration>(py, &error) {
+        return error;
+    }
+    let wrapped = error::make::<PyRuntimeError>(py, "task raised StopIteration", Some(&error));
+    guarded_call::release(py, error);
+    wrapped
+}
+
+/// Whether an error says nothing of the resource: a task that heeded its cancelled context.
+fn is_our_own(py: Python<'_>, error: &Py<PyAny>) -> bool {
+    guarded_call::is_instance::<TaskCancelled>(py, error)
+        || guarded_call::is_instance::<TaskTimeout>(py, error)
+}

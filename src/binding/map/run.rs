@@ -1,0 +1,232 @@
+//! What workers do with the items of a batch: run them, publish that they will not run, make a task
+//! of one that failed.
+
+use super::batch::{Batch, ItemCall};
+use crate::binding::context::item::CurrentItem;
+use crate::binding::context::variables::ContextCopy;
+use crate::binding::current::{self, CurrentThread};
+use crate::binding::future::{Future, Outcome};
+use crate::binding::host::observed::{self, ObservedAttempt};
+use crate::binding::host::outcome::storable;
+use crate::binding::host::state::{Dropped, PyHost};
+use crate::binding::host::task_record::AttemptFacts;
+use crate::binding::host::{attach_yield, forked_child, guarded_call};
+use crate::binding::note;
+use crate::binding::options::Asked;
+use crate::engine::AbandonReason;
+use crate::engine::metrics::events::EventKind;
+use crate::engine::worker::chunk::Chunk;
+use crate::engine::worker::session::WorkerSession;
+use pyo3::prelude::*;
+use std::ops::Range;
+
+/// Runs a chunk of items of a batch in a session. Tells whether the last one failed.
+pub(in crate::binding) fn run(
+    py: Python<'_>,
+    host: &PyHost,
+    session: &WorkerSession<'_, PyHost>,
+    task: &Py<Future>,
+    chunk: &Chunk,
+) -> bool {
+    let future = task.get();
+    let Some(batch) = Batch::of(future) else {
+        return false;
+    };
+    let Some(call) = batch.get().call(py) else {
+        return false;
+    };
+    attach_yield::before_call(py, &call.function);
+    let asked = Asked { function: Some(&call.function), options: future.options() };
+    host.name_task(py, session, asked);
+    current::with(|this_thread| this_thread.wake_before(call.function.as_ptr(), session));
+    let run = ChunkRun { py, host, session, task, batch, call: &call, asked };
+    let failed = current::with(|this_thread| {
+        this_thread.at_session(session, || run.run(this_thread, chunk))
+    });
+    let has_failed = failed.is_some();
+    if let Some(failed) = failed {
+        current::with(|this_thread| this_thread.at_session(session, || run.fail(failed)));
+    }
+    batch.get().wake_reader();
+    call.release(py);
+    has_failed
+}
+
+/// What a worker needs to run some items one after the other.
+struct ChunkRun<'a, 'py> {
+    py: Python<'py>,
+    host: &'a PyHost,
+    session: &'a WorkerSession<'a, PyHost>,
+    task: &'a Py<Future>,
+    batch: &'a Py<Batch>,
+    call: &'a ItemCall,
+    asked: Asked<'a>,
+}
+
+/// An item that failed, and ends its chunk.
+struct Failed {
+    index: usize,
+    error: Py<PyAny>,
+    attempt: AttemptFacts,
+}
+
+impl ChunkRun<'_, '_> {
+    /// Runs items until the chunk is over, or one fails. Gives the failure.
+    fn run(&self, this_thread: &CurrentThread, chunk: &Chunk) -> Option<Failed> {
+        let Self { py, session, task, call, .. } = *self;
+        let batch = self.batch.get();
+        // Not two loops, one for each: what an item calls would be inlined into neither.
+        let tells = self.host.given.tells;
+        let is_observed = self.host.observer.is_there();
+        let callee = guarded_call::Callee::of(&call.function);
+        let current = CurrentItem::new(task, &batch.shared.token);
+        let mut copy = ContextCopy::of(call.context.as_ref());
+        let failed = this_thread.inside_item(task.as_any(), &call.function, &current, || {
+            loop {
+                let index = session.start_item(py, task, &batch.cursor, chunk)?;
+                if self.host.given.interrupts {
+                    current.begin(py, session);
+                }
+                let attempt = if tells { self.attempt() } else { AttemptFacts::default() };
+                let result = copy.refresh(py).and_then(|()| {
+                    let item = batch.slots[index].item();
+                    let call = || callee.call(py, session.resource(), item, batch.shared.spread);
+                    if is_observed { self.observe(call) } else { call() }
+                });
+                if session.engine.is_left_by_fork() {
+                    forked_child::end_here(py, &result);
+                }
+                let under_way = current.end(py, session);
+                let failed = match result {
+                    Ok(value) => {
+                        session.count_item_outcome(true);
+                        batch.put(py, index, Outcome::Value(value));
+                        if tells {
+                            batch.tell(py, index, attempt, EventKind::Completed, None);
+                        }
+                        None
+                    }
+                    Err(error) => Some(Failed { index, error, attempt }),
+                };
+                if let Some(under_way) = under_way {
+                    under_way.wait(py);
+                }
+                if failed.is_some() {
+                    return failed;
+                }
+            }
+        });
+        copy.leave(py);
+        failed
+    }
+
+    fn attempt(&self) -> AttemptFacts {
+        AttemptFacts::begin(self.py, 1, self.session.worker.name())
+    }
+
+    /// Calls the function with an observer around it. An item with a time limit is a task.
+    #[cold]
+    fn observe(
+        &self,
+        call: impl FnOnce() -> Result<Py<PyAny>, Py<PyAny>>,
+    ) -> Result<Py<PyAny>, Py<PyAny>> {
+        let attempt = ObservedAttempt {
+            asked: self.asked,
+            attempt: 1,
+            waited: self.batch.get().cursor.waited(self.session.now()),
+            own_context: self.call.context.is_some(),
+        };
+        observed::around(self.py, self.session, &attempt, || false, call)
+    }
+
+    /// Decides on an error that an item ended with.
+    fn fail(&self, Failed { index, error, attempt }: Failed) {
+        let Self { py, host, session, .. } = *self;
+        let batch = self.batch.get();
+        let error = storable(py, error);
+        note::calling(py, &error);
+        // Without memory for a task the error is delivered as it is.
+        if host.judges(py, session, &error, batch.shared.token.cancelled_flag())
+            && let Ok(future) =
+                Batch::make_task(self.batch.bind(py), index, self.call, attempt.clone())
+        {
+            future.get().word.claim_fresh();
+            future.get().set_attempts(1);
+            future.get().extras.lock().get_or_insert_default().last_error = Some(error);
+            session.item_failed(py, future);
+            return;
+        }
+        session.count_item_outcome(false);
+        host.count_failed(py, session.engine.ledger(), self.asked, &error);
+        let told = host.given.tells.then(|| error.clone_ref(py));
+        batch.put(py, index, Outcome::Error(error));
+        batch.tell(py, index, attempt, EventKind::Failed, told);
+    }
+}
+
+/// Publishes the refusal of items that will not run.
+pub(in crate::binding) fn abandon(
+    py: Python<'_>,
+    host: &PyHost,
+    task: &Py<Future>,
+    items: Range<usize>,
+    why: AbandonReason,
+) {
+    publish_errors(py, task, items, |batch, index| {
+        if why == AbandonReason::Killed {
+            host.add_dropped(batch.dropped(py, index));
+        }
+        host.abandoned(py, why, None)
+    });
+}
+
+/// Publishes that items were dropped that will not run, and tells which.
+pub(in crate::binding) fn drop_items_waiting(
+    py: Python<'_>,
+    task: &Py<Future>,
+    items: Range<usize>,
+    error: impl Fn() -> Py<PyAny>,
+    dropped: &mut Vec<Dropped>,
+) {
+    publish_errors(py, task, items, |batch, index| {
+        dropped.push(batch.dropped(py, index));
+        error()
+    });
+}
+
+fn publish_errors(
+    py: Python<'_>,
+    task: &Py<Future>,
+    items: Range<usize>,
+    mut error: impl FnMut(&Batch, usize) -> Py<PyAny>,
+) {
+    let Some(batch) = Batch::of(task.get()) else {
+        return;
+    };
+    let batch = batch.get();
+    let mut told = Vec::new();
+    for index in items {
+        let error = error(batch, index);
+        told.extend(batch.record.is_some().then(|| (index, error.clone_ref(py))));
+        batch.put(py, index, Outcome::Error(error));
+    }
+    batch.wake_reader();
+    // This thread has claimed all of them, and the hook may wait for any.
+    for (index, error) in told {
+        batch.tell(py, index, AttemptFacts::default(), EventKind::Dropped, Some(error));
+    }
+}
+
+impl Batch {
+    /// What is left of an item that the engine claimed for this thread.
+    fn dropped(&self, py: Python<'_>, index: usize) -> Dropped {
+        let function = self.call(py).map(|ItemCall { function, context }| {
+            guarded_call::release_some(py, context);
+            function
+        });
+        let item = self.slots[index].share(py);
+        let args = item.and_then(|item| self.arguments(py, item).ok());
+        let options = self.shared.options.clone();
+        Dropped { function, args, kwargs: None, options, bare: false }
+    }
+}

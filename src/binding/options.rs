@@ -1,0 +1,69 @@
+//! What a task may be given beside its function.
+
+use super::callable::name_of;
+use super::printable::{MAX_NAME_CHARS, printable};
+use crate::engine::metrics::by_name::NameRow;
+use crate::engine::task::priority::Priority;
+use crate::sync::{Arc, OnceLock};
+use pyo3::prelude::*;
+
+/// See the module's documentation. Checked by the Python package.
+#[derive(Debug, Clone)]
+pub(super) struct TaskOptions {
+    pub(super) priority: Priority,
+    pub(super) once: bool,
+    /// Seconds from submit to outcome; `None`: the runner's default.
+    pub(super) timeout: Option<f64>,
+    pub(super) name: Option<String>,
+    /// Where tasks of that name count in the figures, once one has run.
+    pub(super) row: OnceLock<NameRow>,
+}
+
+impl TaskOptions {
+    /// Options that only say how urgent, and whether once.
+    pub(super) fn plain(priority: Priority, once: bool) -> Arc<Self> {
+        Arc::new(Self { priority, once, timeout: None, name: None, row: OnceLock::new() })
+    }
+
+    /// The priority of a task with these options, or with the runner's defaults.
+    pub(super) fn priority_of(options: Option<&Self>) -> Priority {
+        options.map_or(Priority::Normal, |options| options.priority)
+    }
+
+    /// What was chosen, for people.
+    pub(super) fn shown(&self) -> String {
+        let priority = match self.priority {
+            Priority::Low => Some("priority=LOW".to_owned()),
+            Priority::Normal => None,
+            Priority::High => Some("priority=HIGH".to_owned()),
+        };
+        let once = self.once.then(|| "once=True".to_owned());
+        let timeout = self.timeout.map(|seconds| format!("timeout={seconds}"));
+        let name =
+            self.name.as_ref().map(|name| format!("name='{}'", printable(name, MAX_NAME_CHARS)));
+        [priority, once, timeout, name].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A task as it is asked for, before it is made.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// `None`: it is not known.
+    pub(super) function: Option<&'a Py<PyAny>>,
+    /// `None`: the runner's defaults.
+    pub(super) options: Option<&'a TaskOptions>,
+}
+
+impl Asked<'_> {
+    pub(super) fn priority(self) -> Priority {
+        TaskOptions::priority_of(self.options)
+    }
+
+    /// The name of the task, for people.
+    pub(super) fn name(self, py: Python<'_>) -> String {
+        match self.options.and_then(|options| options.name.as_deref()) {
+            Some(name) => printable(name, MAX_NAME_CHARS).into_owned(),
+            None => name_of(py, self.function),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `submit`, `submit_many`, `asubmit` and `queue_task`.
+
+use crate::binding::context::snapshot::Snapshot;
+use crate::binding::current;
+use crate::binding::engine_handle::EngineHandleRef;
+use crate::binding::error;
+use crate::binding::future::draft::TaskCall;
+use crate::binding::future::{Callback, Future, Outcome, loop_notifier, settle, waiting_submits};
+use crate::binding::host::observed;
+use crate::binding::options::{Asked, TaskOptions};
+use crate::binding::wait::Limit;
+use crate::engine::clock::Tick;
+use crate::engine::task::NOT_ADMITTED;
+use crate::sync::Arc;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use std::time::Duration;
+
+impl EngineHandleRef<'_> {
+    /// `Runner.submit`.
+    pub(in crate::binding) fn submit(&self, call: TaskCall<'_>) -> PyResult<Py<Future>> {
+        self.check_open(&call.function, call.options.as_deref())?;
+        let due = self.due_from_now(call.function.py(), call.options.as_deref())?;
+        self.enqueue(call, due)
+    }
+
+    /// Makes a task with a copy of the context, if tasks run in one.
+    #[inline]
+    pub(super) fn new_task(
+        &self,
+        call: TaskCall<'_>,
+        due: Option<Tick>,
+        reserved: bool,
+    ) -> PyResult<Py<Future>> {
+        let py = call.function.py();
+        let mut context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
+        let record = if self.engine.host.given.tells {
+            let copy = context.as_mut().map(|context| context.open(py, false)).transpose()?;
+            Some(self.record(py, call.asked(), 1, copy))
+        } else {
+            None
+        };
+        let future = self.draft(call, context, due, reserved)?;
+        if let Some(record) = record {
+            future.get().set_record(record);
+        }
+        Ok(future)
+    }
+
+    /// Waits for room if need be, and queues a task.
+    #[inline]
+    fn enqueue(&self, call: TaskCall<'_>, due: Option<Tick>) -> PyResult<Py<Future>> {
+        let py = call.function.py();
+        let left = |due: Tick| due.saturating_sub(self.engine.clock.now());
+        let left = || due.map(|due| Duration::from_nanos(left(due)).as_secs_f64());
+        let permit = self.room(py, call.asked(), || Limit::after(left()))?;
+        let future = self.new_task(call, due, false)?;
+        self.accept(py, &future, permit)?;
+        Ok(future)
+    }
+
+    /// `Runner.submit_many`. The workers are woken once: a woken worker wakes the next.
+    pub(in crate::binding) fn submit_many(
+        &self,
+        function: &Bound<'_, PyAny>,
+        items: &Bound<'_, PyAny>,
+        options: Option<&Arc<TaskOptions>>,
+    ) -> PyResult<Vec<Py<Future>>> {
+        let py = function.py();
+        self.check_open(function, options.map(Arc::as_ref))?;
+        // All of them first: an input that fails must not leave tasks behind whose futures the
+        // caller never gets.
+        let items = items.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let asked =
+            Asked { function: Some(function.as_unbound()), options: options.map(Arc::as_ref) };
+        let end = observed::begin_many(py, &self.engine, asked)?;
+        let futures = self.enqueue_each(function, items, options);
+        if let Some(end) = end {
+            let outcome = match &futures {
+                Ok(futures) => PyList::new(py, futures).map(Bound::into_any),
+                Err(error) => Ok(error.value(py).clone().into_any()),
+            };
+            let told = outcome.and_then(|outcome| end.call1(py, (outcome,)));
+            if let (Ok(futures), Err(interrupted)) = (&futures, told) {
+                return Err(give_up(py, futures, interrupted));
+            }
+        }
+        futures
+    }
+
+    fn enqueue_each<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        items: Vec<Bound<'py, PyAny>>,
+        options: Option<&Arc<TaskOptions>>,
+    ) -> PyResult<Vec<Py<Future>>> {
+        let py = function.py();
+        // One for all, so that it bounds the whole call.
+        let due = self.due_from_now(py, options.map(Arc::as_ref))?;
+        let mut futures = Vec::with_capacity(items.len());
+        for item in items {
+            let args = Some(PyTuple::new(py, [item])?);
+            let (function, options) = (function.clone(), options.cloned());
+            match self.enqueue(TaskCall { function, args, kwargs: None, options }, due) {
+                Ok(future) => futures.push(future),
+                Err(refusal) if error::is_refusal(py, &refusal) => {
+                    let refusal = refusal.into_value(py).into_any();
+                    futures.push(Future::settled_with(py, Outcome::Error(refusal))?);
+                }
+                Err(interrupted) => return Err(give_up(py, &futures, interrupted)),
+            }
+        }
+        Ok(futures)
+    }
+
+    /// `Runner.asubmit`.
+    pub(in crate::binding) fn asubmit(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
+        let py = call.function.py();
+        self.check_open(&call.function, call.options.as_deref())?;
+        let (event_loop, notifier) = loop_notifier::here(py, "asubmit works")?;
+        let due = self.due_from_now(py, call.options.as_deref())?;
+        let permit = self.engine.try_permits(1);
+        if permit.is_none() {
+            self.may_wait_for_room(py, call.asked())?;
+        }
+        let future = self.new_task(call, due, false)?;
+        let (promise, loop_waiter) =
+            loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
+        settle::add_callback(future.get(), loop_waiter, Callback::from);
+        if let Some(permit) = permit {
+            self.accept(py, &future, permit).inspect_err(|_| {
+                // The promise and the task know each other, and no thread settles this one.
+                let extras = future.get().extras.lock().take();
+                drop(extras);
+            })?;
+        } else {
+            future.get().word.set(NOT_ADMITTED);
+            future.get().with_extras(|extras| {
+                if let Some(record) = &mut extras.record {
+                    record.arrives_late = true;
+                }
+            });
+            waiting_submits::line_up(self, &future, py);
+            self.watch(py, &future);
+        }
+        Ok(promise)
+    }
+
+    /// `Runner.queue_task`.
+    pub(in crate::binding) fn queue_task(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
+        let py = call.function.py();
+        let bounded = self.engine.settings.max_queue_size.is_some();
+        if bounded && current::session_of(py, &self.engine, |_| ()).is_some() {
+            // It runs here and now anyhow, and needs no room in the queue for that.
+            return self.run_task(call);
+        }
+        let future = self.submit(call)?;
+        outcome(future.bind(py))
+    }
+}
+
+/// Cancels what was submitted by a call that was interrupted.
+fn give_up(py: Python<'_>, futures: &[Py<Future>], interrupted: PyErr) -> PyErr {
+    let reason = "the call that submitted it was interrupted";
+    for future in futures {
+        Future::request_cancel(future.bind(py), Some(reason.into()));
+    }
+    interrupted
+}
+
+/// The outcome of a task that a blocking call made: Ctrl-C takes the task along.
+pub(super) fn outcome(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
+    let result = Future::result(future, None);
+    if result.is_err() && !future.get().word.is_done() {
+        Future::request_cancel(future, Some("the call that waited for it was interrupted".into()));
+    }
+    result
+}

@@ -1,0 +1,366 @@
+//! One task after the other is claimed, run and settled on the resource at hand; an attempt may end
+//! in another.
+
+use super::chunk::Chunk;
+use super::session::WorkerSession;
+use crate::engine::clock::Tick;
+use crate::engine::metrics::counters::WorkerCounter;
+use crate::engine::queue::lanes::Entry;
+use crate::engine::resource::epochs::FailureEpoch;
+use crate::engine::roster::shared::Running;
+use crate::engine::scaling::threads::Threads;
+use crate::engine::task::Claim;
+use crate::sync::atomic::Ordering;
+
+/// What the engine asks of the world around it to run tasks.
+pub trait Attempts: Threads {
+    /// Runs a claimed task on the session's resource, and delivers its outcome unless it asks for
+    /// judgement. It takes the outcome with
+    /// [`TaskWord::settle_running`](crate::engine::task::TaskWord::settle_running), calls
+    /// [`WorkerSession::count_outcome`], and publishes.
+    fn run(
+        &self,
+        scope: Self::Scope<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Self::Task,
+    ) -> Ran;
+
+    /// Runs a chunk of items of a batch, each from [`WorkerSession::start_item`] to its outcome,
+    /// until that starts no more. It may end earlier, and does so after an item that failed: true
+    /// when it did. A host without batches has nothing to do here.
+    fn run_items(
+        &self,
+        scope: Self::Scope<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Self::Task,
+        chunk: &Chunk,
+    ) -> bool {
+        let _ = (scope, session, task, chunk);
+        false
+    }
+
+    /// Asks whether the error a task ended with means that the resource went bad.
+    fn judge(
+        &self,
+        scope: Self::Scope<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Self::Task,
+    ) -> Verdict;
+
+    /// Puts the payload of a judged task back; the engine moves the word and queues the task after
+    /// this. Gives what [`retried`](Self::retried) is to tell: another thread may change the task
+    /// by then.
+    fn prepare_retry(&self, scope: Self::Scope<'_>, task: &Self::Task) -> Self::Retry;
+
+    /// A task is going to be tried again: the engine has counted that, and queued it. A host that
+    /// tells nobody has nothing to do here.
+    fn retried(&self, scope: Self::Scope<'_>, retry: Self::Retry) {
+        let _ = (scope, retry);
+    }
+
+    /// Publishes the error that a judged task ended with, and drops its payload. The engine has
+    /// taken the outcome and counted it.
+    fn fail(&self, scope: Self::Scope<'_>, session: &WorkerSession<'_, Self>, task: &Self::Task);
+
+    /// Drops the payload of a claimed task that does not run (any more), and whose outcome another
+    /// thread decided meanwhile: the keeper mostly, when the time limit passed.
+    fn forget(&self, scope: Self::Scope<'_>, task: &Self::Task);
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    /// It returned, and its result was delivered.
+    Completed,
+    /// It failed, and its error was delivered.
+    Failed,
+    /// Its time limit had passed before its function was entered.
+    NotEntered,
+    /// Its outcome was decided before it ended (its time limit passed, mostly); what it gave was
+    /// dropped.
+    Overdue,
+    /// It failed; the task holds the error, and the engine asks for judgement.
+    Suspect,
+}
+
+/// What a failed task says of the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The resource is as good as before.
+    Healthy,
+    /// The resource went bad; whether the task may be tried again on another one.
+    Bad {
+        /// It has attempts left, and may be entered again.
+        retry: bool,
+    },
+}
+
+/// How an attempt ended, judgement included.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AttemptEnd {
+    /// It ran, and its outcome was delivered.
+    Settled,
+    /// Another thread decided its outcome.
+    Overdue,
+    /// It is to be tried again.
+    Retry,
+    /// It did not run: the runner was killed.
+    Abandoned,
+}
+
+impl<H: Attempts> WorkerSession<'_, H> {
+    /// Claims a task and runs it to its outcome; a tombstone is skipped. Gives the task back when
+    /// it is to be tried again: then it is marked so, and waits for the caller to queue it.
+    pub(in crate::engine) fn serve(
+        &self,
+        scope: H::Scope<'_>,
+        entry: Entry<H::Task>,
+    ) -> Option<H::Task> {
+        let host = &self.engine.host;
+        let Entry { task, since, .. } = entry;
+        let word = host.word(&task);
+        let claim = word.claim();
+        if claim == Claim::Lost {
+            self.engine.queue_of(word).uncount_tombstones(1);
+            host.discard(scope, task);
+            return None;
+        }
+        if host.cursor(&task).is_some() {
+            self.serve_batch(scope, task);
+            return None;
+        }
+        self.serve_claimed(scope, task, since, claim == Claim::First)
+    }
+
+    /// [`serve`](Self::serve) for a new task that no other thread knows of.
+    pub(in crate::engine) fn serve_unshared(
+        &self,
+        scope: H::Scope<'_>,
+        entry: Entry<H::Task>,
+    ) -> Option<H::Task> {
+        self.engine.host.word(&entry.task).start_unshared();
+        self.serve_claimed(scope, entry.task, entry.since, true)
+    }
+
+    fn serve_claimed(
+        &self,
+        scope: H::Scope<'_>,
+        task: H::Task,
+        since: Tick,
+        first: bool,
+    ) -> Option<H::Task> {
+        let engine = self.engine;
+        let word = engine.host.word(&task);
+        engine.queue_of(word).count_taken(word, first);
+        self.recorder.count(if first { WorkerCounter::Started } else { WorkerCounter::Resumed });
+        let is_main = self.worker.kind().is_main();
+        let started_on_demand =
+            if is_main { engine.has_unstarted_base() } else { engine.settings.thread_bound };
+        if started_on_demand {
+            self.count_busy(scope);
+        }
+        let again = self.attempt(scope, task, first, Some(since));
+        self.tasks_ended(scope, 1);
+        again
+    }
+
+    /// Looks after the resource when tasks have ended on it.
+    pub(super) fn tasks_ended(&self, scope: H::Scope<'_>, tasks: u64) {
+        self.usage().served(self.last.get(), tasks);
+        if self.engine.settings.policy.resets && !self.is_bad() && !self.engine.is_killed() {
+            self.owned_resource.reset(&self.engine.host, scope, self.worker.name());
+            // The next task's time begins after it.
+            self.last.set(self.now());
+        }
+    }
+
+    /// Runs a task that this worker would otherwise wait for, on the resource at hand, inside the
+    /// task that waits. False when another worker claimed it first, or another thread settled
+    /// it. `queued`: its entry is in a lane, and stays there as a tombstone.
+    pub fn serve_inside(&self, scope: H::Scope<'_>, task: &H::Task, queued: bool) -> bool {
+        let host = &self.engine.host;
+        let word = host.word(task);
+        if !word.claim_fresh() {
+            return false;
+        }
+        let queue = self.engine.queue_of(word);
+        queue.count_taken(word, true);
+        if queued {
+            self.engine.compact_if_due(scope, queue);
+        }
+        self.recorder.count(WorkerCounter::Started);
+        let again = self.attempt(scope, host.share(scope, task), true, None);
+        debug_assert!(again.is_none(), "no retry from inside another task");
+        true
+    }
+
+    /// Runs a claimed task. `since`: when it began to wait, for a task that came through a queue;
+    /// one that runs inside another did not, and is not tried again.
+    fn attempt(
+        &self,
+        scope: H::Scope<'_>,
+        task: H::Task,
+        first: bool,
+        since: Option<Tick>,
+    ) -> Option<H::Task> {
+        let (host, worker, clock) = (&self.engine.host, self.worker, &self.engine.clock);
+        let begin = match self.last.get() {
+            last if last != 0 && since.is_some() => last,
+            _ => clock.now(),
+        };
+        let wait = since.map_or(0, |since| begin.saturating_sub(since));
+        self.waited.set(wait);
+        let latest = self.engine.failure_epochs.latest();
+        let outer = self.begin_naming();
+        let shown = host.share(scope, &task);
+        worker.push_running(Running { task: shown, since: begin });
+        // The mode is looked at after the claim: a task starts when it is claimed, and none starts
+        // once a kill was called. And after the task is shown as running: either this worker sees
+        // the kill, or the thread that kills, and goes on to look at what runs, sees the task.
+        let (mut completed, mut entered) = (0, true);
+        let end = if self.engine.is_killed() {
+            entered = false;
+            self.abandon_claimed(scope, &task, first)
+        } else {
+            match host.run(scope, self, &task) {
+                Ran::Suspect => self.handle_failure(scope, &task, since.is_some(), latest),
+                Ran::Completed => {
+                    self.usage().mark_good(latest);
+                    completed = 1;
+                    AttemptEnd::Settled
+                }
+                Ran::Failed => AttemptEnd::Settled,
+                Ran::Overdue => AttemptEnd::Overdue,
+                Ran::NotEntered => {
+                    entered = false;
+                    AttemptEnd::Overdue
+                }
+            }
+        };
+        if end != AttemptEnd::Settled {
+            self.last.set(clock.now());
+        }
+        let shown = worker.pop_running(|| {
+            if since.is_some() {
+                self.recorder.was_busy(begin, self.last.get());
+            }
+        });
+        if end == AttemptEnd::Overdue {
+            self.recorder.count(WorkerCounter::Ended);
+            self.engine.overdue_ended(host.word(&task));
+        }
+        if end != AttemptEnd::Abandoned {
+            let span = self.last.get().saturating_sub(begin);
+            self.span.set(span);
+            if entered {
+                self.record((wait, span), (1, completed), host.word(&task).priority());
+            }
+        }
+        self.end_naming(outer);
+        if since.is_some() {
+            self.uncount_busy();
+        }
+        if let Some(shown) = shown {
+            host.discard(scope, shown);
+        }
+        if end == AttemptEnd::Retry {
+            return Some(task);
+        }
+        host.discard(scope, task);
+        None
+    }
+
+    /// Abandons a claimed task that must not run any more.
+    fn abandon_claimed(&self, scope: H::Scope<'_>, task: &H::Task, first: bool) -> AttemptEnd {
+        let host = &self.engine.host;
+        if !host.word(task).settle_running() {
+            host.forget(scope, task);
+            return AttemptEnd::Overdue;
+        }
+        self.recorder.count(WorkerCounter::Ended);
+        let event = self.engine.count_abandoned(first);
+        host.abandon(scope, task, self.engine.abandon_reason(), event);
+        AttemptEnd::Abandoned
+    }
+
+    /// Decides on an error that an item of a batch ended with. The host made a running task of the
+    /// item, which holds it.
+    pub fn item_failed(&self, scope: H::Scope<'_>, task: H::Task) {
+        // No retry from inside another task, as the resource is that task's too.
+        let may_retry = !self.worker.runs_within();
+        match self.handle_failure(scope, &task, may_retry, self.usage().known_good_since()) {
+            AttemptEnd::Retry => return self.queue_retry(scope, task, self.now()),
+            AttemptEnd::Overdue => self.recorder.count(WorkerCounter::Ended),
+            AttemptEnd::Settled | AttemptEnd::Abandoned => {}
+        }
+        self.engine.host.discard(scope, task);
+    }
+
+    /// Decides on an error that a task ended with. `latest`: the latest failure before it began.
+    fn handle_failure(
+        &self,
+        scope: H::Scope<'_>,
+        task: &H::Task,
+        may_retry: bool,
+        latest: FailureEpoch,
+    ) -> AttemptEnd {
+        let host = &self.engine.host;
+        let word = host.word(task);
+        let mut retry = false;
+        // After a kill nothing is retried, and the host is not asked.
+        if !self.engine.is_killed() {
+            match host.judge(scope, self, task) {
+                Verdict::Healthy => self.usage().mark_good(latest),
+                Verdict::Bad { retry: wanted } => {
+                    self.mark_bad();
+                    retry = wanted && may_retry && !self.engine.is_killed();
+                }
+            }
+        }
+        // Meanwhile the time limit may have passed, and the keeper have decided the outcome.
+        if retry {
+            let told = host.prepare_retry(scope, task);
+            if word.requeue() {
+                self.recorder.count(WorkerCounter::Retried);
+                self.count_retried();
+                self.recorder.count(WorkerCounter::Ended);
+                self.retry.set(Some(told));
+                return AttemptEnd::Retry;
+            }
+        } else if word.settle_running() {
+            self.count_outcome(false);
+            host.fail(scope, self, task);
+            return AttemptEnd::Settled;
+        }
+        host.forget(scope, task);
+        AttemptEnd::Overdue
+    }
+
+    /// Queues a task whose attempt ended just now, to be tried again on another resource, and has
+    /// the host tell of it.
+    pub(in crate::engine) fn queue_retry(&self, scope: H::Scope<'_>, task: H::Task, since: Tick) {
+        let failure_epoch = self.engine.failure_epochs.advance();
+        self.retry_epoch.set(failure_epoch);
+        let priority = self.engine.host.word(&task).priority();
+        self.engine
+            .queue_for(self.worker.kind())
+            .push_retry(priority, Entry { task, since, failure_epoch });
+        if let Some(retry) = self.retry.take() {
+            self.engine.host.retried(scope, retry);
+        }
+    }
+
+    /// From here on this worker counts as busy: if more tasks wait, another worker is started.
+    fn count_busy(&self, scope: H::Scope<'_>) {
+        let engine = self.engine;
+        self.counted_busy.set(true);
+        engine.busy_on_demand.fetch_add(1, Ordering::SeqCst);
+        if self.worker.kind().is_main() {
+            if !engine.main.lanes.is_empty() {
+                engine.start_base_if_needed(scope);
+            }
+        } else if !engine.reserved.lanes.is_empty() {
+            engine.start_reserved_if_needed(scope);
+        }
+    }
+}

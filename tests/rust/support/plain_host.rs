@@ -1,0 +1,133 @@
+//! The plainest host there is, for the races that loom explores and for the benchmarks: a resource
+//! is nothing, and a task knows what it does. The file that includes this one has `engine`, `Arc`
+//! and `spawn` in scope: loom's, or std's.
+
+use super::engine::host::{AbandonReason, Host, Notice};
+use super::engine::metrics::events::EventKind;
+use super::engine::resource::manager::ResourceManager;
+use super::engine::scaling::threads::{Threads, Worker};
+use super::engine::task::TaskWord;
+use super::engine::worker::attempt::{Attempts, Ran, Verdict};
+use super::engine::worker::session::WorkerSession;
+use super::{Arc, engine, spawn};
+use std::marker::PhantomData;
+
+/// What a task of the plain host is.
+pub(super) trait PlainTask: Send + Sync + Sized + 'static {
+    /// Its life.
+    fn word(&self) -> &TaskWord;
+
+    /// What it does. False: it fails, as its resource went bad.
+    fn work(&self, session: &WorkerSession<'_, PlainHost<Self>>) -> bool;
+
+    /// Publishes the outcome that the caller took.
+    fn publish(&self);
+}
+
+/// A host of nothing but threads.
+pub(super) struct PlainHost<J> {
+    on_create: Box<dyn Fn() + Send + Sync>,
+    /// Asked on each worker's thread: whether it comes up.
+    pub(super) comes_up: Box<dyn Fn() -> bool + Send + Sync>,
+    tasks: PhantomData<fn() -> J>,
+}
+
+impl<J> PlainHost<J> {
+    /// `on_create` is called before each resource is made.
+    pub(super) fn new(on_create: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_create: Box::new(on_create), comes_up: Box::new(|| true), tasks: PhantomData }
+    }
+}
+
+impl<J: PlainTask> ResourceManager for PlainHost<J> {
+    type Scope<'s> = ();
+    type Resource = ();
+    type Fault = ();
+
+    fn create(&self, (): (), _: &str) -> Result<(), ()> {
+        (self.on_create)();
+        Ok(())
+    }
+
+    fn bad_from_the_start(&self, (): ()) {}
+
+    fn destroy(&self, (): (), _: &str, (): ()) {}
+}
+
+impl<J: PlainTask> Host for PlainHost<J> {
+    type Task = Arc<J>;
+    type Retry = ();
+
+    fn park<R: Send>(&self, (): (), wait: impl FnOnce() -> R + Send) -> R {
+        wait()
+    }
+
+    fn word<'t>(&self, task: &'t Arc<J>) -> &'t TaskWord {
+        task.as_ref().word()
+    }
+
+    fn share(&self, (): (), task: &Arc<J>) -> Arc<J> {
+        Arc::clone(task)
+    }
+
+    fn discard(&self, (): (), task: Arc<J>) {
+        drop(task);
+    }
+
+    fn abandon(&self, (): (), task: &Arc<J>, _: AbandonReason, _: EventKind) {
+        task.publish();
+    }
+
+    fn renewed(&self, (): (), waiter: Arc<J>, _: Option<usize>) {
+        if waiter.as_ref().word().settle_by_hand().is_some() {
+            waiter.publish();
+        }
+    }
+
+    fn expire(&self, (): (), _: &Arc<J>) {}
+
+    fn notice(&self, (): (), _: Notice<'_, ()>) {}
+}
+
+impl<J: PlainTask> Threads for PlainHost<J> {
+    fn spawn(&self, (): (), worker: Worker<Self>) -> Result<(), ()> {
+        drop(spawn(move || {
+            if (worker.engine().host.comes_up)() {
+                worker.run(());
+            } else {
+                worker.fail((), ());
+            }
+        }));
+        Ok(())
+    }
+
+    fn spawn_keeper(&self, (): (), _: &Arc<engine::Engine<Self>>) -> Result<(), ()> {
+        Ok(())
+    }
+}
+
+impl<J: PlainTask> Attempts for PlainHost<J> {
+    fn run(&self, (): (), session: &WorkerSession<'_, Self>, task: &Arc<J>) -> Ran {
+        if !task.work(session) {
+            return Ran::Suspect;
+        }
+        if !task.as_ref().word().settle_running() {
+            return Ran::Overdue;
+        }
+        session.count_outcome(true);
+        task.publish();
+        Ran::Completed
+    }
+
+    fn judge(&self, (): (), _: &WorkerSession<'_, Self>, _: &Arc<J>) -> Verdict {
+        Verdict::Bad { retry: true }
+    }
+
+    fn prepare_retry(&self, (): (), _: &Arc<J>) {}
+
+    fn fail(&self, (): (), _: &WorkerSession<'_, Self>, task: &Arc<J>) {
+        task.publish();
+    }
+
+    fn forget(&self, (): (), _: &Arc<J>) {}
+}
