@@ -16,12 +16,12 @@ import time
 
 import polars as pl
 
-seen = []
+seen = set()
 busy = threading.Event()
+end = time.monotonic() + 30
 
 
 def work():
-    end = time.monotonic() + 30
     try:
         while time.monotonic() < end:
             few = pl.LazyFrame({"a": range(2_000)})
@@ -29,17 +29,20 @@ def work():
             pairs.select((pl.col("a") * pl.col("b")).sqrt().sum()).collect()
             busy.set()
     except BaseException as error:
-        seen.append(f"worker: {type(error).__name__}")
+        seen.add(f"worker: {type(error).__name__}")
 
 
 worker = threading.Thread(target=work)
 worker.start()
 busy.wait()
-try:
-    os.kill(os.getpid(), signal.SIGINT)
-    worker.join()
-except KeyboardInterrupt:
-    seen.append("main: KeyboardInterrupt")
+# A signal that comes between two calls of collect() ends none of them: it is sent until one ends.
+while worker.is_alive() and time.monotonic() < end:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        worker.join(1)
+    except KeyboardInterrupt:
+        seen.add("main: KeyboardInterrupt")
+    worker.join(1)
 worker.join()
 print(*sorted(seen), sep="\n")
 PROGRAM
