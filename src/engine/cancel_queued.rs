@@ -26,12 +26,13 @@ impl<H: Host> Engine<H> {
         let now = self.clock.now();
         // All of it is taken out first: `settle` may have something new submitted.
         let calls = self.loans.waiting_calls(|task| self.host.share(scope, task), now);
+        let paused = self.deadlines.take_paused();
         let queues = [&self.main, &self.reserved];
         let taken_out = queues.map(|queue| (queue, self.take_out(queue, now)));
         let mut settle_task = |task| {
             self.settle_waiting(scope, task, |task, event| settle(task, Withdrawn::Task(event)))
         };
-        for task in calls {
+        for task in calls.into_iter().chain(paused) {
             settle_task(task);
         }
         for (queue, tasks) in taken_out {

@@ -241,9 +241,7 @@ impl<H: Host> Engine<H> {
             _ => EventKind::Failed,
         };
         self.count(event, 1);
-        if taken != Taken::Running {
-            self.leave_tombstone(scope, word, taken == Taken::Fresh);
-        }
+        self.count_left(scope, word, taken);
         event
     }
 
@@ -254,10 +252,20 @@ impl<H: Host> Engine<H> {
         self.count(EventKind::TimedOut, 1);
         if taken == Taken::Running {
             self.shared_counters.overran.fetch_add(1, Ordering::SeqCst);
-        } else {
-            self.leave_tombstone(scope, word, taken == Taken::Fresh);
         }
+        self.count_left(scope, word, taken);
         Some(taken)
+    }
+
+    /// A task was settled where it stood: one that waited leaves a tombstone, if it was in a lane.
+    fn count_left(&self, scope: H::Scope<'_>, word: &TaskWord, taken: Taken) {
+        match taken {
+            Taken::Running => {}
+            Taken::Paused => self.pause_called_off(word),
+            Taken::Fresh | Taken::Retrying => {
+                self.leave_tombstone(scope, word, taken == Taken::Fresh);
+            }
+        }
     }
 
     /// How many tasks wait in the main queue, more or less.

@@ -72,6 +72,7 @@ impl<H: Host> Engine<H> {
         let held_open = self.roster.hold_open();
         // The mode first: a worker that finds the lanes drained must know why it was woken.
         self.mode.fetch_or(mode, Ordering::SeqCst);
+        self.deadlines.cut_pauses();
         self.main.close();
         self.reserved.close();
         if mode & BROKEN != 0 {
@@ -100,6 +101,9 @@ impl<H: Host> Engine<H> {
 
     /// Settles everything that waits, without running it.
     pub(super) fn abandon_waiting(&self, scope: H::Scope<'_>) {
+        for task in self.deadlines.take_paused() {
+            self.abandon_unless_taken(scope, task);
+        }
         for queue in [&self.main, &self.reserved] {
             self.abandon_queue(scope, queue);
         }
@@ -147,7 +151,10 @@ impl<H: Host> Engine<H> {
         let taken = word.take_waiting();
         if let Some(taken) = taken {
             let first = taken == Taken::Fresh;
-            self.queue_of(word).count_withdrawn(word, first);
+            match taken {
+                Taken::Paused => self.pause_called_off(word),
+                _ => self.queue_of(word).count_withdrawn(word, first),
+            }
             settle(&task, self.count_abandoned(first));
         }
         self.host.discard(scope, task);

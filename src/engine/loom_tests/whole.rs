@@ -12,7 +12,7 @@ use crate::engine::queue::permits::Permit;
 use crate::engine::resource::epochs::INITIAL_EPOCH;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::{RESERVED, TaskWord};
-use crate::engine::worker::serve_loan::{Claiming, LoanOf, LoanWaiter, Unserved};
+use crate::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, LoanWaiter, Unserved};
 use crate::engine::worker::session::WorkerSession;
 use crate::engine::{self, Engine, EngineSettings, Mode};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -339,7 +339,7 @@ fn serve_on_loan<'e>(
             return true;
         };
         drop(waiter.take());
-        let Some(Unserved { entry: again, waiter: seeks, .. }) =
+        let Some(Unserved { entry: again, wait: CallWait::Loan(seeks), .. }) =
             engine.serve_on_loan((), found, entry, claim)
         else {
             return true;

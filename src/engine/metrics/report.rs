@@ -47,6 +47,8 @@ pub struct EngineStats {
     pub high: u64,
     /// Those among them that are to wait for all others.
     pub low: u64,
+    /// Tasks that wait for a retry without a worker, and are not in `queued`.
+    pub paused: u64,
     /// Tasks being run.
     pub running: u64,
     /// Tasks that have timed out and still run.
@@ -116,6 +118,7 @@ impl<H: Host> Engine<H> {
             queued: self.queued(withdrawn, &totals),
             high: self.main.waiting_of(Priority::High),
             low: self.main.waiting_of(Priority::Low),
+            paused: self.paused(),
             running: totals.running(),
             overdue: self.shared_counters.overdue(),
             available: if self.settings.thread_bound {

@@ -12,8 +12,8 @@ use self::lanes::{Entry, Lanes};
 use self::permits::{Permit, Permits};
 use super::clock::Tick;
 use super::resource::epochs::{self, Eligibility, FailureEpoch};
-use super::task::TaskWord;
 use super::task::priority::Priority;
+use super::task::{HOLDS_PERMIT, TaskWord};
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,6 +44,8 @@ struct QueueCounters {
     /// rest.
     entered: [AtomicU64; Priority::COUNT],
     left: [AtomicU64; Priority::COUNT],
+    /// Tasks that are paused, and come back into the lanes whether the queue is closed or not.
+    paused: AtomicU64,
     /// Entries in the lanes whose task is gone. Lowered when they are skipped or compacted away.
     tombstones: AtomicU64,
 }
@@ -133,6 +135,38 @@ impl<T> Queue<T> {
         // sleeps until that time at most. A worker that may take it earlier is awake, or about to
         // be.
         self.idle_workers.wake_beyond(self.retry_hold);
+    }
+
+    /// Queues a task whose pause is over. It was accepted when it was submitted, too, and has held a
+    /// permit since it was paused.
+    pub(super) fn push_resumed(&self, priority: Priority, task: T, since: Tick) {
+        self.count_resumed(priority);
+        self.lanes.push(priority, task, since);
+        self.idle_workers.wake_one();
+        // After the push: a worker must not find the queue drained in between.
+        self.uncount_paused();
+    }
+
+    /// A running task is about to be paused, and takes a permit for that; gives the flag which says
+    /// so.
+    pub(super) fn count_paused(&self) -> u32 {
+        self.counters.paused.fetch_add(1, Ordering::SeqCst);
+        let Some(permits) = &self.permits else {
+            return 0;
+        };
+        permits.overdraw();
+        HOLDS_PERMIT
+    }
+
+    /// A task is paused no more, and has no permit.
+    pub(super) fn uncount_paused(&self) {
+        self.counters.paused.fetch_sub(1, Ordering::SeqCst);
+        self.retry_left();
+    }
+
+    /// How many tasks are paused.
+    pub(super) fn paused(&self) -> u64 {
+        self.counters.paused.load(Ordering::SeqCst)
     }
 
     /// Releases the retry of this failure, so that any worker may take it: the worker that would
@@ -253,14 +287,27 @@ impl<T> Queue<T> {
         self.counters.returned.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Counts a task that waits again after a pause.
+    pub(super) fn count_resumed(&self, priority: Priority) {
+        self.count_returned();
+        self.count_in(priority, 1);
+    }
+
     /// A worker claimed a waiting task, for the first time or again.
     pub(super) fn count_taken(&self, word: &TaskWord, first: bool) {
-        if first && let Some(permits) = &self.permits {
-            permits.give_back();
+        if first || word.take_permit() {
+            self.give_back_permit();
         }
         let priority = word.priority();
         if priority != Priority::Normal {
             self.counters.left[priority as usize].fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A task left that held a permit.
+    pub(super) fn give_back_permit(&self) {
+        if let Some(permits) = &self.permits {
+            permits.give_back();
         }
     }
 
@@ -311,9 +358,10 @@ impl<T> Queue<T> {
         self.idle_workers.wake_one();
     }
 
-    /// Whether nothing waits and nothing can come but retries.
+    /// Whether nothing waits, and nothing can come but retries of what runs.
     pub(super) fn is_drained(&self) -> bool {
-        self.gate.is_sealed() && self.lanes.is_empty()
+        // The paused ones first, as one that is paused no more is in its lane before.
+        self.gate.is_sealed() && self.paused() == 0 && self.lanes.is_empty()
     }
 
     /// How many tasks left the queue without a start. Read before [`entered`](Self::entered).

@@ -30,6 +30,9 @@ pub struct Permits {
 #[derive(Debug)]
 struct PermitState {
     free: usize,
+    /// Permits that were taken while none was free, by tasks that wait for none. What comes back
+    /// makes up for these first.
+    overdrawn: usize,
     closed: bool,
     /// The waiters, the next to be served first. There are some only while `free` is zero.
     waiters: BTreeMap<QueueKey, Arc<PermitWaiter>>,
@@ -152,7 +155,13 @@ impl std::fmt::Debug for PermitWaiterKind {
 impl Permits {
     /// `bound` free permits.
     pub fn new(bound: usize) -> Self {
-        let state = PermitState { free: bound, closed: false, waiters: BTreeMap::new(), count: 0 };
+        let state = PermitState {
+            free: bound,
+            overdrawn: 0,
+            closed: false,
+            waiters: BTreeMap::new(),
+            count: 0,
+        };
         Self { state: Mutex::new(state) }
     }
 
@@ -260,10 +269,23 @@ impl Permits {
         Priority::ALL.into_iter().filter_map(first).min()
     }
 
+    /// Takes a permit for a task that waits for none: where none is free, the bound is overdrawn.
+    pub(in crate::engine) fn overdraw(&self) {
+        let mut state = self.state.lock();
+        match state.free {
+            0 => state.overdrawn += 1,
+            _ => state.free -= 1,
+        }
+    }
+
     /// Gives a permit back: to the first waiter, else to the free ones.
     pub(in crate::engine) fn give_back(&self) {
         let first = || {
             let mut state = self.state.lock();
+            if state.overdrawn > 0 {
+                state.overdrawn -= 1;
+                return None;
+            }
             let first = state.waiters.pop_first().map(|(_, waiter)| waiter);
             match &first {
                 Some(waiter) => waiter.admission.store(GRANTED, Ordering::Release),
@@ -362,6 +384,20 @@ mod tests {
         drop(permit);
         permits.try_take(2).expect("all are free again").consume();
         assert!(permits.try_take(9).is_some_and(|rest| rest.count() == 1));
+    }
+
+    #[test]
+    fn what_was_overdrawn_comes_back_before_anybody_is_served() {
+        let permits = Permits::new(1);
+        permits.overdraw();
+        assert!(permits.try_take(1).is_none());
+        permits.overdraw();
+        let waiter = permits.take_or_queue(Priority::High, 0).expect_err("full");
+        permits.give_back();
+        assert_eq!(waiter.admission(), Admission::Blocked);
+        permits.give_back();
+        assert!(permits.leave(waiter).is_ok());
+        assert!(permits.try_take(1).is_some());
     }
 
     #[test]

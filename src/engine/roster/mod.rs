@@ -43,7 +43,8 @@ struct LiveWorkers<T> {
     workers: Vec<Arc<WorkerShared<T>>>,
     /// How many were ever started: it numbers the next one.
     started: u64,
-    /// Threads that are not workers but are busy closing, or settling or moving tasks.
+    /// Threads that are not workers but are busy closing, or settling or moving tasks; and tasks
+    /// that are paused, for which no worker may be left.
     holds: usize,
 }
 
@@ -292,6 +293,11 @@ impl<T> Roster<T> {
         HoldOpen(self)
     }
 
+    /// A hold that another thread has left in place.
+    pub(in crate::engine) fn take_up_hold(&self) -> HoldOpen<'_, T> {
+        HoldOpen(self)
+    }
+
     /// Whether no worker and no hold is left.
     pub(in crate::engine) fn is_empty(&self) -> bool {
         self.state.lock().is_empty()
@@ -338,6 +344,13 @@ impl<T> Roster<T> {
     /// Live workers by kind, at this moment.
     pub(in crate::engine) fn counts(&self) -> WorkerCounts {
         count_workers(&self.state.lock().workers)
+    }
+}
+
+impl<T> HoldOpen<'_, T> {
+    /// Leaves the hold in place; [`Roster::take_up_hold`] takes it up again.
+    pub(in crate::engine) fn leave(self) {
+        std::mem::forget(self);
     }
 }
 

@@ -1,4 +1,5 @@
-//! The one thread that watches time limits, starts burst workers and looks at the runner.
+//! The one thread that watches time limits, ends pauses, starts burst workers and looks at the
+//! runner.
 
 use super::threads::Threads;
 use crate::engine::clock::Tick;
@@ -53,7 +54,7 @@ impl<H: Threads> Engine<H> {
         // First: a thread that counts from here on requests the next look, or is seen below.
         self.looks.begin();
         let stats = self.stats();
-        let under_way = stats.queued + stats.running > 0;
+        let under_way = stats.queued + stats.paused + stats.running > 0;
         if under_way {
             self.host.look(scope, self);
         }
@@ -72,6 +73,7 @@ impl<H: Threads> Engine<H> {
             if self.deadlines.must_scale(self.clock.now()) {
                 self.scale(scope);
             }
+            self.resume_due(scope);
             while let Some(task) = self.deadlines.pop_due(self.clock.now()) {
                 self.host.expire(scope, &task);
                 self.host.discard(scope, task);

@@ -2,6 +2,7 @@
 //! place of another.
 
 pub mod keeper;
+pub mod pauses;
 pub mod renewal;
 pub mod target;
 pub mod threads;

@@ -1,15 +1,16 @@
-//! Time limits that the keeper watches: the tasks that have one, in the order in which they fall
-//! due.
+//! What the keeper waits for: tasks whose time limit passes, tasks whose pause ends, and its other
+//! appointments.
 
 use crate::engine::clock::Tick;
 use crate::sync::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Identifies one watched task: when it falls due, and a number for tasks due together.
+/// Identifies one task that the keeper waits for: when it falls due, and a number for tasks due
+/// together.
 pub type DeadlineKey = (Tick, u64);
 
-/// Tasks by due time. Only tasks with a limit ever come here.
+/// Tasks by due time. Only tasks with a limit, and paused ones, ever come here.
 #[derive(Debug)]
 pub struct Deadlines<T> {
     state: Mutex<Schedule<T>>,
@@ -19,6 +20,10 @@ pub struct Deadlines<T> {
 #[derive(Debug)]
 struct Schedule<T> {
     due: BTreeMap<DeadlineKey, T>,
+    /// Tasks that are paused, by the end of their pauses.
+    paused: BTreeMap<DeadlineKey, T>,
+    /// Every pause is over, and none begins any more.
+    pauses_are_cut: bool,
     next: u64,
     /// When the runner is to stop by itself.
     stop: Option<Tick>,
@@ -35,6 +40,8 @@ impl<T> Deadlines<T> {
     pub(in crate::engine) fn new() -> Self {
         let state = Schedule {
             due: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            pauses_are_cut: false,
             next: 0,
             stop: None,
             scale: None,
@@ -67,6 +74,52 @@ impl<T> Deadlines<T> {
             self.changed.notify_all();
         }
         key
+    }
+
+    /// The key of a pause that is to begin, for [`pause`](Self::pause).
+    pub(in crate::engine) fn reserve(&self, due: Tick) -> DeadlineKey {
+        let mut state = self.state.lock();
+        state.next += 1;
+        (due, state.next - 1)
+    }
+
+    /// Keeps a task until its pause is over. The error: it comes back, as all pauses are over.
+    pub(in crate::engine) fn pause(&self, key: DeadlineKey, task: T) -> Result<(), T> {
+        let mut state = self.state.lock();
+        if state.pauses_are_cut {
+            return Err(task);
+        }
+        let earliest = state.paused.first_key_value().is_none_or(|(first, _)| key < *first);
+        state.paused.insert(key, task);
+        drop(state);
+        if earliest {
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
+    /// Ends all pauses, now and later: the keeper finds each to be over.
+    pub(in crate::engine) fn cut_pauses(&self) {
+        self.state.lock().pauses_are_cut = true;
+        self.changed.notify_all();
+    }
+
+    /// Takes one task whose pause is over.
+    pub(in crate::engine) fn pop_resumed(&self, now: Tick) -> Option<T> {
+        let mut state = self.state.lock();
+        let is_cut = state.pauses_are_cut;
+        let first = state.paused.first_entry()?;
+        (is_cut || first.key().0 <= now).then(|| first.remove())
+    }
+
+    /// Takes a paused task, if it still is.
+    pub(in crate::engine) fn unpause(&self, key: DeadlineKey) -> Option<T> {
+        self.state.lock().paused.remove(&key)
+    }
+
+    /// Takes all paused tasks.
+    pub(in crate::engine) fn take_paused(&self) -> Vec<T> {
+        std::mem::take(&mut self.state.lock().paused).into_values().collect()
     }
 
     /// Remembers when the runner is to stop.
@@ -116,7 +169,9 @@ impl<T> Deadlines<T> {
 
     /// Takes one task, due or not: for the end.
     pub(in crate::engine) fn pop(&self) -> Option<T> {
-        self.state.lock().due.pop_first().map(|(_, task)| task)
+        let mut state = self.state.lock();
+        let first = state.due.pop_first().or_else(|| state.paused.pop_first());
+        first.map(|(_, task)| task)
     }
 
     /// Blocks until something is due, or closed: false then.
@@ -127,9 +182,13 @@ impl<T> Deadlines<T> {
             if state.closed {
                 return false;
             }
-            let first = state.due.first_key_value().map(|(&(due, _), _)| due);
-            let others = [state.stop, state.scale, state.look];
-            let next = first.into_iter().chain(others.into_iter().flatten()).min();
+            let first = |tasks: &BTreeMap<DeadlineKey, T>| {
+                tasks.first_key_value().map(|(&(due, _), _)| due)
+            };
+            let resumed =
+                first(&state.paused).map(|due| if state.pauses_are_cut { 0 } else { due });
+            let next = [first(&state.due), resumed, state.stop, state.scale, state.look];
+            let next = next.into_iter().flatten().min();
             let limit = match next.map(|due| due.saturating_sub(now())) {
                 Some(0) => return true,
                 Some(left) => left.min(MAX_WAIT),
@@ -165,5 +224,21 @@ mod tests {
         assert_eq!(deadlines.pop_due(30), Some('c'));
         deadlines.close();
         assert!(!deadlines.wait(|| 0));
+    }
+
+    #[test]
+    fn pauses_end_in_order_or_all_at_once() {
+        let deadlines = Deadlines::new();
+        let keys = [30, 10, 20].map(|due| deadlines.reserve(due));
+        for (key, task) in keys.into_iter().zip(['c', 'a', 'b']) {
+            assert_eq!(deadlines.pause(key, task), Ok(()));
+        }
+        assert_eq!(deadlines.unpause(keys[2]), Some('b'));
+        assert!(deadlines.wait(|| 10));
+        assert_eq!((deadlines.pop_resumed(9), deadlines.pop_resumed(10)), (None, Some('a')));
+        deadlines.cut_pauses();
+        assert!(deadlines.wait(|| 10));
+        assert_eq!((deadlines.pop_resumed(10), deadlines.pop_resumed(10)), (Some('c'), None));
+        assert_eq!(deadlines.pause(deadlines.reserve(40), 'd'), Err('d'));
     }
 }

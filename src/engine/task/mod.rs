@@ -5,12 +5,15 @@
 //!  WAITING ────────► RUNNING ───────────────────► SETTLING ───────────► FINISHED
 //!     │                 ▲  │ requeue                  ▲
 //!     │ cancel          │  ▼                          │ a time limit, a kill, a drain without workers
-//!     ▼           claim └─ RETRY_WAITS ───────────────┤
-//!  CANCELLED                                          └── WAITING
+//!     ▼           claim ├─ RETRY_WAITS ───────────────┤
+//!  CANCELLED            │  ▲ resume                   ├── WAITING
+//!                       └─ PAUSED ────────────────────┘
+//!                    pause
 //! ```
 //!
-//! The thread that moves the word out of `WAITING` or `RETRY_WAITS` owns the task's payload
-//! (function, arguments, context) alone; the thread that moves it to `SETTLING` owns its outcome
+//! A retry on another resource is queued at once; one that is to come later is paused until then,
+//! in no lane. The thread that moves the word out of `WAITING`, `RETRY_WAITS` or `PAUSED` owns the
+//! task's payload (function, arguments, context) alone; the thread that moves it to `SETTLING` owns its outcome
 //! alone. So neither needs a lock. An entry in a lane whose claim fails is a *tombstone*. The high
 //! bits are flags that may be set at any time; they tell the thread that publishes that an observer
 //! looks.
@@ -30,9 +33,10 @@ const PHASE: u32 = 0b111;
 const WAITING: u32 = 0;
 const RUNNING: u32 = 1;
 const RETRY_WAITS: u32 = 2;
-const SETTLING: u32 = 3;
-const FINISHED: u32 = 4;
-const CANCELLED: u32 = 5;
+const PAUSED: u32 = 3;
+const SETTLING: u32 = 4;
+const FINISHED: u32 = 5;
+const CANCELLED: u32 = 6;
 
 const PRIORITY_SHIFT: u32 = 3;
 const PRIORITY: u32 = 0b11 << PRIORITY_SHIFT;
@@ -63,13 +67,17 @@ pub const BATCH: u32 = 1 << 14;
 pub const RENEWAL: u32 = BATCH | NOT_ADMITTED;
 /// The host's user is told of it when it ends: publishing takes the slow path too.
 pub const TOLD: u32 = 1 << 15;
+/// Has been paused for a retry, perhaps more than once. Never cleared.
+pub const WAS_PAUSED: u32 = 1 << 16;
+/// Holds a permit again, since it was paused and until it is claimed or settled.
+pub const HOLDS_PERMIT: u32 = 1 << 17;
 
 /// What other threads see of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Never started.
     Waiting,
-    /// Started; it may be waiting for a retry or be just about to get its outcome.
+    /// Started; it may be paused or waiting for a retry, or be just about to get its outcome.
     Running,
     /// Cancelled before it started.
     Cancelled,
@@ -95,6 +103,8 @@ pub enum Taken {
     Fresh,
     /// Waiting for a retry: the taker owns the payload too.
     Retrying,
+    /// Paused for a retry, in no lane: the taker owns the payload too.
+    Paused,
     /// Running: the payload stays its runner's.
     Running,
 }
@@ -143,7 +153,12 @@ impl TaskWord {
 
     /// Whether it waits: for its first start, or for a retry.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.flags() & PHASE, WAITING | RETRY_WAITS)
+        is_waiting(self.flags() & PHASE)
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.flags() & PHASE == PAUSED
     }
 
     /// Whether it is of a renewal, and no task.
@@ -184,6 +199,26 @@ impl TaskWord {
         self.advance(|p| p == RUNNING, RETRY_WAITS).is_some()
     }
 
+    /// The running task, its payload put back, is paused until a retry; with these flags. `false`:
+    /// another thread settled it meanwhile.
+    #[must_use]
+    pub fn pause(&self, flags: u32) -> bool {
+        self.advance_if(|w| w & PHASE == RUNNING, PAUSED, WAS_PAUSED | flags).is_some()
+    }
+
+    /// Its pause is over: whoever moves it so queues it next. `false`: another thread did, or
+    /// settled it.
+    #[must_use]
+    pub fn resume(&self) -> bool {
+        self.advance(|p| p == PAUSED, RETRY_WAITS).is_some()
+    }
+
+    /// Takes the permit from it that it holds since it was paused, if it does.
+    pub fn take_permit(&self) -> bool {
+        self.has(HOLDS_PERMIT)
+            && self.word.fetch_and(!HOLDS_PERMIT, Ordering::AcqRel) & HOLDS_PERMIT != 0
+    }
+
     /// Cancels it if it was never started, and `allowed` (a look at the flags) agrees. Gives the
     /// flags at that moment: `OBSERVED` among them obliges the caller to serve the observers.
     pub fn cancel(&self, allowed: impl Fn(u32) -> bool) -> Option<u32> {
@@ -203,12 +238,12 @@ impl TaskWord {
 
     /// Takes payload and outcome of a task that waits, to refuse it. `None`: a tombstone.
     pub fn take_waiting(&self) -> Option<Taken> {
-        self.take(|p| p == WAITING || p == RETRY_WAITS, 0)
+        self.take(is_waiting, 0)
     }
 
     /// Takes payload and outcome of a task that waits for a retry, which is not to happen.
-    pub fn call_off(&self) -> bool {
-        self.advance(|p| p == RETRY_WAITS, SETTLING).is_some()
+    pub fn call_off(&self) -> Option<Taken> {
+        self.take(|p| p == RETRY_WAITS || p == PAUSED, 0)
     }
 
     /// Takes the outcome of a running task for its runner. `false`: another thread settled it.
@@ -231,6 +266,7 @@ impl TaskWord {
         taken.map(|before| match before & PHASE {
             WAITING => Taken::Fresh,
             RETRY_WAITS => Taken::Retrying,
+            PAUSED => Taken::Paused,
             _ => Taken::Running,
         })
     }
@@ -254,6 +290,11 @@ impl TaskWord {
         let next = |w| from(w).then(|| next(w));
         self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()
     }
+}
+
+/// Whether a task waits that is in this phase.
+const fn is_waiting(phase: u32) -> bool {
+    matches!(phase, WAITING | RETRY_WAITS | PAUSED)
 }
 
 /// Whether it waits for room in the queue.
@@ -299,6 +340,21 @@ mod tests {
         assert_eq!(word.phase(), Phase::Running);
         assert!(!word.claim_fresh());
         assert_eq!(word.claim(), Claim::Retry);
+    }
+
+    #[test]
+    fn a_paused_task_is_claimed_when_its_pause_is_over_and_gives_its_permit_up_once() {
+        let word = word();
+        assert_eq!(word.claim(), Claim::First);
+        assert!(word.pause(HOLDS_PERMIT) && !word.pause(0));
+        assert_eq!((word.phase(), word.claim()), (Phase::Running, Claim::Lost));
+        assert!(word.cancel(|_| true).is_none());
+        assert!(word.resume() && !word.resume());
+        assert_eq!(word.claim(), Claim::Retry);
+        assert!(word.take_permit() && !word.take_permit());
+        assert!(word.pause(0) && !word.take_permit());
+        assert_eq!(word.call_off(), Some(Taken::Paused));
+        assert!(!word.resume() && word.has(WAS_PAUSED));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::engine::resource::epochs::FailureEpoch;
 use crate::engine::roster::shared::Running;
 use crate::engine::scaling::threads::Threads;
 use crate::engine::task::Claim;
+use crate::engine::task::deadlines::DeadlineKey;
 use crate::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What the engine asks of the world around it to run tasks.
 pub trait Attempts: Threads {
@@ -47,10 +49,31 @@ pub trait Attempts: Threads {
         task: &Self::Task,
     ) -> Verdict;
 
-    /// Puts the payload of a judged task back; the engine moves the word and queues the task after
-    /// this. Gives what [`retried`](Self::retried) is to tell: another thread may change the task
-    /// by then.
-    fn prepare_retry(&self, scope: Self::Scope<'_>, task: &Self::Task) -> Self::Retry;
+    /// Puts the payload of a judged task back; the engine moves the word after this, and queues the
+    /// task, or has the keeper hold it by this `pause`: the thread that settles it then calls
+    /// [`Engine::forget_paused`]. Gives what [`retried`](Self::retried) is to tell: another thread
+    /// may change the task by then.
+    fn prepare_retry(
+        &self,
+        scope: Self::Scope<'_>,
+        task: &Self::Task,
+        pause: Option<DeadlineKey>,
+    ) -> Self::Retry;
+
+    /// Blocks the thread that runs a task, and would have to wait for its next attempt anyhow, for
+    /// this pause, or until it `ends` otherwise, which no thread tells of. False when an exception
+    /// interrupted that, which is the task's error then. A host that never answers
+    /// [`Verdict::Later`] has nothing to do here.
+    fn sit_out(
+        &self,
+        scope: Self::Scope<'_>,
+        task: &Self::Task,
+        pause: Duration,
+        ends: impl Fn() -> bool + Sync,
+    ) -> bool {
+        let _ = (scope, task, pause, ends);
+        true
+    }
 
     /// A task is going to be tried again: the engine has counted that, and queued it. A host that
     /// tells nobody has nothing to do here.
@@ -83,11 +106,13 @@ pub enum Ran {
     Suspect,
 }
 
-/// What a failed task says of the resource.
+/// What a failed task says of the resource, and of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The resource is as good as before.
     Healthy,
+    /// It is as good as before, and the task is to be tried again after this pause.
+    Later(Tick),
     /// The resource went bad; whether the task may be tried again on another one.
     Bad {
         /// It has attempts left, and may be entered again.
@@ -102,15 +127,19 @@ enum AttemptEnd {
     Settled,
     /// Another thread decided its outcome.
     Overdue,
-    /// It is to be tried again.
+    /// It is to be tried again at once, on another resource.
     Retry,
+    /// It is paused: by this key if the keeper is to hold it, and otherwise by the thread that ran
+    /// it.
+    Paused(Option<DeadlineKey>),
     /// It did not run: the runner was killed.
     Abandoned,
 }
 
 impl<H: Attempts> WorkerSession<'_, H> {
     /// Claims a task and runs it to its outcome; a tombstone is skipped. Gives the task back when
-    /// it is to be tried again: then it is marked so, and waits for the caller to queue it.
+    /// it is to be tried again: then it is marked so, and waits for the caller to queue it, or is
+    /// paused and waits for the caller to sit that out.
     pub(in crate::engine) fn serve(
         &self,
         scope: H::Scope<'_>,
@@ -189,13 +218,52 @@ impl<H: Attempts> WorkerSession<'_, H> {
             self.engine.compact_if_due(scope, queue);
         }
         self.recorder.count(WorkerCounter::Started);
-        let again = self.attempt(scope, host.share(scope, task), true, None);
-        debug_assert!(again.is_none(), "no retry from inside another task");
+        let mut again = self.attempt(scope, host.share(scope, task), true, None);
+        while let Some(task) = again {
+            again = self.sit_out(scope, task);
+        }
         true
     }
 
+    /// Sits the pause out of a task that ran inside another, and tries it again.
+    fn sit_out(&self, scope: H::Scope<'_>, task: H::Task) -> Option<H::Task> {
+        let (engine, host) = (self.engine, &self.engine.host);
+        if let Some(retry) = self.retry.take() {
+            host.retried(scope, retry);
+        }
+        let word = host.word(&task);
+        let pause = Duration::from_nanos(self.resumes.get().saturating_sub(self.now()));
+        let ends = || !word.is_paused() || engine.is_closing();
+        let was_left = host.sit_out(scope, &task, pause, ends);
+        if engine.is_left_by_fork() {
+            return None;
+        }
+        if engine.is_killed() {
+            engine.abandon_unless_taken(scope, task);
+            return None;
+        }
+        if !engine.end_pause(word) || word.claim() == Claim::Lost {
+            host.discard(scope, task);
+            return None;
+        }
+        engine.queue_of(word).count_taken(word, false);
+        self.recorder.count(WorkerCounter::Resumed);
+        if was_left {
+            return self.attempt(scope, task, false, None);
+        }
+        if word.settle_running() {
+            self.count_outcome(false);
+            host.fail(scope, self, &task);
+        } else {
+            self.recorder.count(WorkerCounter::Ended);
+            host.forget(scope, &task);
+        }
+        host.discard(scope, task);
+        None
+    }
+
     /// Runs a claimed task. `since`: when it began to wait, for a task that came through a queue;
-    /// one that runs inside another did not, and is not tried again.
+    /// one that runs inside another did not, and is not tried on another resource.
     fn attempt(
         &self,
         scope: H::Scope<'_>,
@@ -263,11 +331,20 @@ impl<H: Attempts> WorkerSession<'_, H> {
         if let Some(shown) = shown {
             host.discard(scope, shown);
         }
-        if end == AttemptEnd::Retry {
-            return Some(task);
+        match end {
+            AttemptEnd::Retry | AttemptEnd::Paused(None) => return Some(task),
+            AttemptEnd::Paused(Some(key)) => self.hand_to_keeper(scope, key, task),
+            _ => host.discard(scope, task),
         }
-        host.discard(scope, task);
         None
+    }
+
+    /// Has the keeper hold a task that was paused just now, and the host tell of it.
+    fn hand_to_keeper(&self, scope: H::Scope<'_>, key: DeadlineKey, task: H::Task) {
+        self.engine.hold_paused(scope, key, task);
+        if let Some(retry) = self.retry.take() {
+            self.engine.host.retried(scope, retry);
+        }
     }
 
     /// Abandons a claimed task that must not run any more.
@@ -286,17 +363,26 @@ impl<H: Attempts> WorkerSession<'_, H> {
     /// Decides on an error that an item of a batch ended with. The host made a running task of the
     /// item, which holds it.
     pub fn item_failed(&self, scope: H::Scope<'_>, task: H::Task) {
-        // No retry from inside another task, as the resource is that task's too.
+        // No other resource from inside another task, as the resource is that task's too.
         let may_retry = !self.worker.runs_within();
         match self.handle_failure(scope, &task, may_retry, self.usage().known_good_since()) {
             AttemptEnd::Retry => return self.queue_retry(scope, task, self.now()),
+            AttemptEnd::Paused(Some(key)) => return self.hand_to_keeper(scope, key, task),
+            AttemptEnd::Paused(None) => {
+                let mut again = Some(task);
+                while let Some(task) = again {
+                    again = self.sit_out(scope, task);
+                }
+                return;
+            }
             AttemptEnd::Overdue => self.recorder.count(WorkerCounter::Ended),
             AttemptEnd::Settled | AttemptEnd::Abandoned => {}
         }
         self.engine.host.discard(scope, task);
     }
 
-    /// Decides on an error that a task ended with. `latest`: the latest failure before it began.
+    /// Decides on an error that a task ended with. `may_retry`: on another resource, which a task may
+    /// not that runs inside another. `latest`: the latest failure before it began.
     fn handle_failure(
         &self,
         scope: H::Scope<'_>,
@@ -306,26 +392,36 @@ impl<H: Attempts> WorkerSession<'_, H> {
     ) -> AttemptEnd {
         let host = &self.engine.host;
         let word = host.word(task);
-        let mut retry = false;
+        let mut next = None;
         // After a kill nothing is retried, and the host is not asked.
         if !self.engine.is_killed() {
             match host.judge(scope, self, task) {
                 Verdict::Healthy => self.usage().mark_good(latest),
-                Verdict::Bad { retry: wanted } => {
+                Verdict::Later(pause) => {
+                    self.usage().mark_good(latest);
+                    next = self.pause(scope, pause, may_retry);
+                }
+                Verdict::Bad { retry } => {
                     self.mark_bad();
-                    retry = wanted && may_retry && !self.engine.is_killed();
+                    let retry = retry && may_retry && !self.engine.is_killed();
+                    next = retry.then_some(AttemptEnd::Retry);
                 }
             }
         }
         // Meanwhile the time limit may have passed, and the keeper have decided the outcome.
-        if retry {
-            let told = host.prepare_retry(scope, task);
-            if word.requeue() {
+        if let Some(next) = next {
+            let pause = if let AttemptEnd::Paused(key) = next { Some(key) } else { None };
+            let told = host.prepare_retry(scope, task, pause.flatten());
+            let was_running = match pause {
+                Some(_) => self.engine.mark_paused(word),
+                None => word.requeue(),
+            };
+            if was_running {
                 self.recorder.count(WorkerCounter::Retried);
                 self.count_retried();
                 self.recorder.count(WorkerCounter::Ended);
                 self.retry.set(Some(told));
-                return AttemptEnd::Retry;
+                return next;
             }
         } else if word.settle_running() {
             self.count_outcome(false);
@@ -334,6 +430,28 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
         host.forget(scope, task);
         AttemptEnd::Overdue
+    }
+
+    /// How an attempt ends after which the task is to pause. A thread that has to wait for the task
+    /// anyhow sits the pause out: it `came_through_queue` and has no caller with a loan otherwise.
+    /// `None` in a closing runner, where no pause begins, and where there is no keeper.
+    fn pause(
+        &self,
+        scope: H::Scope<'_>,
+        pause: Tick,
+        came_through_queue: bool,
+    ) -> Option<AttemptEnd> {
+        let engine = self.engine;
+        if engine.is_closing() {
+            return None;
+        }
+        let due = self.now().saturating_add(pause);
+        if !came_through_queue || self.is_on_loan() {
+            self.resumes.set(due);
+            return Some(AttemptEnd::Paused(None));
+        }
+        let reserve = || AttemptEnd::Paused(Some(engine.deadlines.reserve(due)));
+        engine.can_pause(scope).then(reserve)
     }
 
     /// Queues a task whose attempt ended just now, to be tried again on another resource, and has

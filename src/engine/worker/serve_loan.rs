@@ -2,6 +2,7 @@
 
 use super::attempt::Attempts;
 use super::session::{Next, WorkerSession};
+use crate::engine::clock::Tick;
 use crate::engine::engine::Engine;
 use crate::engine::host::Host;
 use crate::engine::metrics::recorder::Recorder;
@@ -11,6 +12,7 @@ use crate::engine::resource::manager::ResourceManager;
 use crate::engine::resource::owned_resource::OwnedResource;
 use crate::engine::roster::loans::Loan;
 use crate::engine::roster::shared::{WorkerKind, WorkerShared};
+use crate::engine::task::TaskWord;
 use crate::sync::Arc;
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::channel::unbounded;
@@ -39,10 +41,19 @@ pub struct LoanWaiter<'e, H: Host> {
 pub struct Unserved<'e, H: Host> {
     /// Its task.
     pub entry: Entry<H::Task>,
-    /// For that loan.
-    pub waiter: LoanWaiter<'e, H>,
+    /// How it goes on.
+    pub wait: CallWait<'e, H>,
     /// What the caller is to tell of an attempt that failed.
     pub retry: Option<H::Retry>,
+}
+
+/// What a call waits for before it goes on.
+pub enum CallWait<'e, H: Host> {
+    /// For the loan.
+    Loan(LoanWaiter<'e, H>),
+    /// For the end of its pause: its task is paused until then. After that the caller asks
+    /// [`Engine::end_call_pause`] for a place among the waiters.
+    Pause(Tick),
 }
 
 impl<'e, H: Host> LoanWaiter<'e, H> {
@@ -84,6 +95,14 @@ impl<H: Host> Engine<H> {
         if self.loans_are_over() {
             self.loans.recall(|_| true);
         }
+    }
+
+    /// Ends the pause of a call's task, for the caller to find a loan for it. `None`: another thread
+    /// has settled it.
+    pub fn end_call_pause(&self, word: &TaskWord) -> Option<LoanWaiter<'_, H>> {
+        // First: the task is to keep the runner from ending all the time.
+        let waiter = LoanWaiter::new(self, false);
+        self.end_pause(word).then_some(waiter)
     }
 
     /// Takes an idle loan that will do for this task, waiting up to `limit` for one. A caller that
@@ -203,7 +222,7 @@ impl<H: Attempts> Engine<H> {
             // The loan goes back to its worker to be replaced or renewed. The task, which is
             // still unclaimed, goes on to another.
             let waiter = LoanWaiter::new(self, entry.failure_epoch != epochs::NO_FAILURE);
-            return Some(Unserved { entry, waiter, retry: None });
+            return Some(Unserved { entry, wait: CallWait::Loan(waiter), retry: None });
         }
         let serve = AssertUnwindSafe(|| match claim {
             Claiming::Unshared => {
@@ -222,10 +241,15 @@ impl<H: Attempts> Engine<H> {
             return None;
         }
         let again = again.map(|task| {
+            let (retry, resumes) = (session.retry.take(), session.resumes.get());
+            if resumes > 0 {
+                let entry = Entry::fresh(task, resumes);
+                return Unserved { entry, wait: CallWait::Pause(resumes), retry };
+            }
             self.reserved.count_returned();
             let failure_epoch = self.failure_epochs.advance();
             let entry = Entry { task, since: session.last.get(), failure_epoch };
-            Unserved { entry, waiter: LoanWaiter::new(self, true), retry: session.retry.take() }
+            Unserved { entry, wait: CallWait::Loan(LoanWaiter::new(self, true)), retry }
         });
         let used_up = session.is_bad() || worn();
         if !used_up && loan.worker.kind() != WorkerKind::Temporary {

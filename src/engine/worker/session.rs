@@ -46,6 +46,8 @@ pub struct WorkerSession<'w, H: Host> {
     /// What the host is to tell of that retry, or of one that a call with a loan has to look
     /// after.
     pub(in crate::engine) retry: Cell<Option<H::Retry>>,
+    /// When the pause is over of the task that this thread has to sit out.
+    pub(in crate::engine) resumes: Cell<Tick>,
     /// The resource is worn, and serves one task all the same; see `Worker::plan_renewal`.
     pub(in crate::engine) serves_worn: Cell<bool>,
     /// The name of the task that runs, as the figures know it: the innermost one, where one runs
@@ -71,6 +73,7 @@ impl<'w, H: Host> WorkerSession<'w, H> {
             counted_busy: Cell::new(false),
             retry_epoch: Cell::new(epochs::NO_FAILURE),
             retry: Cell::new(None),
+            resumes: Cell::new(0),
             serves_worn: Cell::new(false),
             row: Cell::new(NameRow::NONE),
         }

@@ -23,10 +23,10 @@ use tasker::engine::scaling::threads::{Threads, Worker};
 use tasker::engine::task::deadlines::DeadlineKey;
 use tasker::engine::task::item_cursor::{ItemCost, ItemCursor};
 use tasker::engine::task::priority::Priority;
-use tasker::engine::task::{BATCH, ONCE, Phase, RESERVED, Taken, TaskWord};
+use tasker::engine::task::{BATCH, ONCE, Phase, RESERVED, Taken, TaskWord, WAS_PAUSED};
 use tasker::engine::worker::attempt::{Attempts, Ran, Verdict};
 use tasker::engine::worker::chunk::Chunk;
-use tasker::engine::worker::serve_loan::{Claiming, LoanOf, Unserved};
+use tasker::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, Unserved};
 use tasker::engine::worker::session::WorkerSession;
 use tasker::engine::{AbandonReason, Engine, EngineSettings, EngineStats, Host, Mode, Notice};
 
@@ -41,6 +41,8 @@ pub(crate) enum End {
     Error(&'static str),
     /// An error that spoils the resource.
     Bad(&'static str),
+    /// An error after which the task is to be tried again, after a pause.
+    Later(&'static str, Duration),
 }
 
 /// What became of a task.
@@ -68,6 +70,9 @@ pub(crate) struct Task {
     judged: Mutex<Option<(Work, &'static str)>>,
     /// The error of the attempt before, while it waits for a retry.
     last_error: Mutex<Option<&'static str>>,
+    /// What is to follow an attempt that did not spoil its resource.
+    pause: Mutex<Option<Duration>>,
+    paused: Mutex<Option<DeadlineKey>>,
     outcome: Mutex<Vec<Outcome>>,
     settled: Condvar,
     watch: Mutex<Option<DeadlineKey>>,
@@ -98,6 +103,8 @@ impl Task {
             work: Mutex::default(),
             judged: Mutex::default(),
             last_error: Mutex::default(),
+            pause: Mutex::default(),
+            paused: Mutex::default(),
             outcome: Mutex::default(),
             settled: Condvar::new(),
             watch: Mutex::default(),
@@ -325,6 +332,13 @@ impl World {
             }
             End::Error(text) => {
                 *lock(&task.judged) = Some((work, text));
+                *lock(&task.last_error) = None;
+                Ran::Suspect
+            }
+            End::Later(text, pause) => {
+                *lock(&task.judged) = Some((work, text));
+                *lock(&task.last_error) = Some(text);
+                *lock(&task.pause) = Some(pause);
                 Ran::Suspect
             }
             End::Bad(text) => {
@@ -349,6 +363,11 @@ impl World {
                 return;
             }
             End::Error(text) => text,
+            End::Later(text, pause) => {
+                *lock(&item.last_error) = Some(text);
+                *lock(&item.pause) = Some(pause);
+                text
+            }
             End::Bad(text) => {
                 *lock(&item.last_error) = Some(text);
                 text
@@ -358,10 +377,21 @@ impl World {
         session.item_failed((), Arc::clone(item));
     }
 
+    /// Ends a task that was taken back: one that has run gets the error that it ended with.
+    pub(crate) fn withdraw(&self, task: &Arc<Task>) {
+        self.stop_watching(task);
+        task.drop_payload();
+        let error = *lock(&task.last_error);
+        task.publish(error.map_or(Outcome::Cancelled, Outcome::Error));
+    }
+
     fn stop_watching(&self, task: &Task) {
-        let watch = lock(&task.watch).take();
+        let (watch, paused) = (lock(&task.watch).take(), lock(&task.paused).take());
         if let Some(key) = watch {
             self.engine().unwatch((), key);
+        }
+        if let Some(key) = paused {
+            self.engine().forget_paused((), key);
         }
     }
 }
@@ -529,6 +559,9 @@ impl Attempts for World {
 
     fn judge(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) -> Verdict {
         (self.orders.on_verb)(self, Verb::Judge, task);
+        if let Some(pause) = lock(&task.pause).take() {
+            return Verdict::Later(ticks(pause));
+        }
         if lock(&task.last_error).is_none() {
             return Verdict::Healthy;
         }
@@ -536,10 +569,25 @@ impl Attempts for World {
         Verdict::Bad { retry: again }
     }
 
-    fn prepare_retry(&self, (): (), task: &Arc<Task>) {
+    fn prepare_retry(&self, (): (), task: &Arc<Task>, pause: Option<DeadlineKey>) {
+        *lock(&task.paused) = pause;
         (self.orders.on_verb)(self, Verb::PrepareRetry, task);
         let (work, _) = lock(&task.judged).take().expect("a judged task has its payload");
         *lock(&task.work) = Some(work);
+    }
+
+    fn sit_out(
+        &self,
+        (): (),
+        _: &Arc<Task>,
+        pause: Duration,
+        ends: impl Fn() -> bool + Sync,
+    ) -> bool {
+        let begin = Instant::now();
+        while !ends() && begin.elapsed() < pause {
+            thread::park_timeout(Duration::from_micros(200));
+        }
+        true
     }
 
     fn fail(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) {
@@ -756,10 +804,21 @@ impl Runner {
         let mut mine = Entry::fresh(Arc::clone(task), since);
         while let Some(found) = loan.take().or_else(|| self.find_loan(&mine)) {
             drop(waiter.take());
-            let Some(Unserved { entry: again, waiter: seeks, .. }) =
+            let Some(Unserved { entry: again, wait, .. }) =
                 engine.serve_on_loan((), found, mine, claim)
             else {
                 return true;
+            };
+            let seeks = match wait {
+                CallWait::Loan(seeks) => seeks,
+                CallWait::Pause(until) => {
+                    let ends = || engine.is_closing() || engine.clock.now() >= until;
+                    self.world().sit_out((), &again.task, FOREVER, ends);
+                    let Some(seeks) = engine.end_call_pause(&again.task.word) else {
+                        return true;
+                    };
+                    seeks
+                }
             };
             (mine, waiter, claim) = (again, Some(seeks), Claiming::Shared);
         }
@@ -794,6 +853,19 @@ impl Runner {
             task.put(Outcome::Cancelled);
         }
         cancelled
+    }
+
+    /// Ends a task that waits for a retry, with its last error. False: it does not wait for one.
+    pub(crate) fn call_off(&self, task: &Arc<Task>) -> bool {
+        let Some(taken) = task.word.call_off() else {
+            return false;
+        };
+        self.engine.count_settled((), &task.word, taken, false);
+        task.drop_payload();
+        self.world().stop_watching(task);
+        let error = lock(&task.last_error).take().expect("it failed");
+        task.publish(Outcome::Error(error));
+        true
     }
 
     /// Gives a task a time limit, from now on.
@@ -860,8 +932,10 @@ impl Runner {
             }
             let most = if task.word.has(ONCE) { 1 } else { 1 + self.world().orders.max_retries };
             assert!(task.attempts() <= most, "{task:?}");
-            let resources: HashSet<_> = task.entered().into_iter().collect();
-            assert_eq!(resources.len(), task.attempts(), "again on a bad resource: {task:?}");
+            if !task.word.has(WAS_PAUSED) {
+                let resources: HashSet<_> = task.entered().into_iter().collect();
+                assert_eq!(resources.len(), task.attempts(), "again on a bad resource: {task:?}");
+            }
         }
         for task in lock(&self.refused).iter() {
             assert!(task.outcomes().is_empty() && task.attempts() == 0, "{task:?}");

@@ -7,6 +7,7 @@ use super::engine::metrics::events::EventKind;
 use super::engine::resource::manager::ResourceManager;
 use super::engine::scaling::threads::{Threads, Worker};
 use super::engine::task::TaskWord;
+use super::engine::task::deadlines::DeadlineKey;
 use super::engine::worker::attempt::{Attempts, Ran, Verdict};
 use super::engine::worker::session::WorkerSession;
 use super::{Arc, engine, spawn};
@@ -123,7 +124,7 @@ impl<J: PlainTask> Attempts for PlainHost<J> {
         Verdict::Bad { retry: true }
     }
 
-    fn prepare_retry(&self, (): (), _: &Arc<J>) {}
+    fn prepare_retry(&self, (): (), _: &Arc<J>, _: Option<DeadlineKey>) {}
 
     fn fail(&self, (): (), _: &WorkerSession<'_, Self>, task: &Arc<J>) {
         task.publish();

@@ -1,0 +1,125 @@
+//! Tasks that wait for their next attempt without a worker: the keeper holds them until their pause
+//! is over, and queues them again.
+//!
+//! A paused task is in no lane. Its queue counts it, and so is not drained before it is back; its
+//! hold on the roster keeps the runner from ending where no worker waits for it. Whoever moves its
+//! word out of `PAUSED` takes it off both.
+
+use super::threads::Threads;
+use crate::engine::engine::Engine;
+use crate::engine::host::{Host, Notice};
+use crate::engine::task::deadlines::DeadlineKey;
+use crate::engine::task::priority::Priority;
+use crate::engine::task::{RESERVED, TaskWord};
+use crate::sync::Arc;
+
+impl<H: Host> Engine<H> {
+    /// How many tasks are paused.
+    pub fn paused(&self) -> u64 {
+        self.main.paused() + self.reserved.paused()
+    }
+
+    /// Marks a running task as paused, whose payload is back; false when another thread has settled
+    /// it. The caller hands it to [`hold_paused`](Self::hold_paused).
+    pub(in crate::engine) fn mark_paused(&self, word: &TaskWord) -> bool {
+        let queue = self.queue_of(word);
+        let flags = queue.count_paused();
+        self.roster.hold_open().leave();
+        if word.pause(flags) {
+            return true;
+        }
+        if flags != 0 {
+            queue.give_back_permit();
+        }
+        queue.uncount_paused();
+        drop(self.roster.take_up_hold());
+        false
+    }
+
+    /// Ends the pause of a task whose thread sat it out, and claims it next; false when another
+    /// thread has settled it.
+    pub(in crate::engine) fn end_pause(&self, word: &TaskWord) -> bool {
+        if !word.resume() {
+            return false;
+        }
+        let queue = self.queue_of(word);
+        queue.count_resumed(word.priority());
+        queue.uncount_paused();
+        drop(self.roster.take_up_hold());
+        true
+    }
+
+    /// A task that was paused has been taken by the thread that settles it.
+    pub(in crate::engine) fn pause_called_off(&self, word: &TaskWord) {
+        let queue = self.queue_of(word);
+        if word.take_permit() {
+            queue.give_back_permit();
+        }
+        queue.uncount_paused();
+        drop(self.roster.take_up_hold());
+        self.finish_if_over();
+    }
+
+    /// Lets go of a paused task that has its outcome.
+    pub fn forget_paused(&self, scope: H::Scope<'_>, key: DeadlineKey) {
+        if let Some(task) = self.deadlines.unpause(key) {
+            self.host.discard(scope, task);
+        }
+    }
+}
+
+impl<H: Threads> Engine<H> {
+    /// Whether tasks can be paused: the keeper lives, which wakes them.
+    pub(in crate::engine) fn can_pause(self: &Arc<Self>, scope: H::Scope<'_>) -> bool {
+        let kept = self.need_keeper(scope);
+        kept.map_err(|fault| self.host.notice(scope, Notice::NoThread(fault))).is_ok()
+    }
+
+    /// Has the keeper hold a paused task, until its time comes or the runner closes.
+    pub(in crate::engine) fn hold_paused(
+        self: &Arc<Self>,
+        scope: H::Scope<'_>,
+        key: DeadlineKey,
+        task: H::Task,
+    ) {
+        let shown = self.host.share(scope, &task);
+        match self.deadlines.pause(key, task) {
+            Err(task) => self.resume(scope, task),
+            // A thread that settled it before it was held did not find it.
+            Ok(()) if !self.host.word(&shown).is_paused() => self.forget_paused(scope, key),
+            Ok(()) => {}
+        }
+        self.host.discard(scope, shown);
+    }
+
+    /// Queues every task whose pause is over. Called by the keeper.
+    pub(in crate::engine) fn resume_due(self: &Arc<Self>, scope: H::Scope<'_>) {
+        while let Some(task) = self.deadlines.pop_resumed(self.clock.now()) {
+            self.resume(scope, task);
+        }
+    }
+
+    fn resume(self: &Arc<Self>, scope: H::Scope<'_>, task: H::Task) {
+        let word = self.host.word(&task);
+        if !word.resume() {
+            return self.host.discard(scope, task);
+        }
+        let (queue, is_reserved) = (self.queue_of(word), word.has(RESERVED));
+        let priority = if is_reserved { Priority::Normal } else { word.priority() };
+        let now = self.clock.now();
+        queue.push_resumed(priority, task, now);
+        if is_reserved {
+            self.start_reserved_if_needed(scope);
+        } else {
+            self.start_base_if_needed(scope);
+            self.load_grew(now);
+        }
+        // The worker that left last in a closing runner may have swept the lanes before the push.
+        let has_worker = || is_reserved || self.roster.counts().main > 0;
+        if self.is_killed() || self.is_closing() && !has_worker() {
+            self.abandon_queue(scope, queue);
+        }
+        drop(self.roster.take_up_hold());
+        self.finish_if_over();
+    }
+}
