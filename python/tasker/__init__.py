@@ -38,6 +38,7 @@ from tasker._future import Future
 from tasker._priority import Priority
 from tasker._protocol import TaskRunner
 from tasker._results import Results
+from tasker._retry import Retry
 from tasker._runner import Runner, Starting, Submitter, runners
 from tasker._stats import Metrics, Stats, TaskMetrics, Timing
 from tasker._submitted import SubmittedTask
@@ -61,6 +62,7 @@ __all__ = [
     "QueueFull",
     "ResourceCreationError",
     "Results",
+    "Retry",
     "Runner",
     "RunnerBroken",
     "RunnerExecutor",

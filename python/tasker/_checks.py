@@ -162,7 +162,7 @@ def check_seconds(name: str, value: object, *, zero: bool = False) -> float:
     Raises:
         ConfigError: *value* is no number, or too small.
     """
-    seconds = _to_seconds(value)
+    seconds = to_seconds(value)
     if seconds is None:
         raise wrong(name, "a number of seconds", value)
     # Put so that NaN, for which every comparison is false, is refused.
@@ -180,7 +180,7 @@ def check_limit(name: str, value: object) -> float | None:
     """
     if value is None:
         return None
-    if _to_seconds(value) is None:
+    if to_seconds(value) is None:
         raise wrong(name, "a number of seconds or None", value)
     seconds = check_seconds(name, value)
     return None if seconds == math.inf else seconds
@@ -196,7 +196,7 @@ def check_deadline(name: str, value: object) -> float | None:
     """
     if value is None:
         return None
-    seconds = _to_seconds(value)
+    seconds = to_seconds(value)
     if seconds is None or math.isnan(seconds):
         raise wrong(name, "a number of seconds or None", value)
     return max(seconds, 0.0)
@@ -212,7 +212,7 @@ def standard_deadline(value: object) -> float | None:
     """
     if value is None:
         return None
-    seconds = _to_seconds(int(value) if type(value) is bool else value)
+    seconds = to_seconds(int(value) if type(value) is bool else value)
     if seconds is None:
         message = f"timeout must be a number of seconds or None, got {shown(value)}"
         raise TypeError(message)
@@ -263,7 +263,7 @@ def check_priority(name: str, value: object) -> Priority:
     return value
 
 
-def _to_seconds(value: Any) -> float | None:
+def to_seconds(value: Any) -> float | None:
     """Gives a number as a float; `None` for what is none.
 
     Numbers say their value by `__float__` or `__index__`, as those of NumPy, `decimal` and

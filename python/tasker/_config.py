@@ -36,6 +36,7 @@ from tasker._checks import (
     check_type,
     check_word,
 )
+from tasker._retry import Retry, check_retry
 from tasker._tasker import Context, TaskEvent, _check_answer, _once
 from tasker._texts import shown
 
@@ -77,6 +78,8 @@ class Config(Generic[R]):
             that they aim at. More than 0. `math.inf`: none is ever made.
         max_retries: How often a task is tried again after its resource went bad, each time on one
             that is known to work since. At least 0.
+        retry: When a task is tried again that failed while its resource was fine; see `Retry`. Not
+            for tasks of `executor()`. `None`: not at all.
         resource_pool_size: Workers reserved for `run_task`. A number is made at the start;
             `None`: up to `worker_count`, made on first need. 0: none is kept, and temporary ones
             are made for the calls.
@@ -148,6 +151,7 @@ class Config(Generic[R]):
     max_worker_count: int | None = None
     burst_interval: float = 0.1
     max_retries: int = 3
+    retry: Retry | None = None
     resource_pool_size: int | None = None
     logger: logging.Logger | None = field(default_factory=lambda: logging.getLogger("tasker"))
     max_queue_size: int | None = None
@@ -177,6 +181,7 @@ class Config(Generic[R]):
         put("max_worker_count", maximum)
         put("burst_interval", check_seconds("burst_interval", self.burst_interval))
         put("max_retries", check_count("max_retries", self.max_retries, least=0))
+        check_retry("retry", self.retry)
         size = check_count("resource_pool_size", self.resource_pool_size, least=0, optional=True)
         put("resource_pool_size", size)
         check_logger("logger", self.logger)
@@ -282,6 +287,7 @@ class OptionalConfigFields(TypedDict, Generic[R], total=False):
     max_worker_count: int | None
     burst_interval: float
     max_retries: int
+    retry: Retry | None
     resource_pool_size: int | None
     logger: logging.Logger | None
     max_queue_size: int | None

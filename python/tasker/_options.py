@@ -6,8 +6,10 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from tasker._checks import check_deadline, check_name, check_priority, check_type
+from tasker._errors import ConfigError
 from tasker._hints import refuse_option
 from tasker._priority import Priority
+from tasker._retry import Retry, Unset, check_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +24,15 @@ class Options(NamedTuple):
     once: bool = False
     timeout: float | None = None
     name: str | None = None
+    retry: Retry | Unset | None = Unset.UNSET
 
 
 def check_options(
-    priority: Priority, once: bool, timeout: float | None, name: str | None
+    priority: Priority,
+    once: bool,
+    timeout: float | None,
+    name: str | None,
+    retry: Retry | Unset | None,
 ) -> Options:
     """Checks the options of a view.
 
@@ -34,17 +41,24 @@ def check_options(
         once: Whether their functions are entered at most once.
         timeout: Their time limit in seconds, or `None`.
         name: Their name, or `None`.
+        retry: When they are tried again, or `None`: not after an error of their own.
 
     Returns:
         The options, as they are used from then on.
 
     Raises:
-        ConfigError: One has a wrong type or value.
+        ConfigError: One has a wrong type or value, or two contradict each other.
     """
     priority = check_priority("priority", priority)
     check_type("once", once, bool)
     timeout = check_deadline("timeout", timeout)
-    return Options(priority, once, timeout, check_name("name", name, optional=True))
+    name = check_name("name", name, optional=True)
+    if retry is not Unset.UNSET:
+        check_retry("retry", retry)
+        if once and retry is not None:
+            text = "once and retry exclude each other: a retry enters the function again"
+            raise ConfigError(text)
+    return Options(priority, once, timeout, name, retry)
 
 
 def taking_options(method: F) -> F:
@@ -63,10 +77,13 @@ def taking_options(method: F) -> F:
         once: bool = False,
         timeout: float | None = None,
         name: str | None = None,
+        retry: Retry | Unset | None = Unset.UNSET,
         **others: object,
     ) -> Any:
         if others:
             refuse_option(next(iter(others)), Options._fields)
-        return method(self, priority=priority, once=once, timeout=timeout, name=name)
+        return method(
+            self, priority=priority, once=once, timeout=timeout, name=name, retry=retry
+        )
 
     return cast("F", options)

@@ -19,6 +19,7 @@ from tasker._map import MapMixin
 from tasker._options import check_options, taking_options
 from tasker._priority import Priority
 from tasker._registry import alive, register
+from tasker._retry import Retry, Unset
 from tasker._tasker import _once
 from tasker._texts import plain
 
@@ -132,6 +133,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
         once: bool = False,
         timeout: float | None = None,
         name: str | None = None,
+        retry: Retry | Unset | None = Unset.UNSET,
     ) -> Submitter[R]:
         """Makes a view of this runner whose tasks have the given options.
 
@@ -141,7 +143,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
             priority: The class the tasks wait in, a `Priority` and no number. `run_task` does not
                 wait and takes no notice.
             once: Whether the function is entered at most once, whatever happens: no retry when
-                its resource goes bad, the caller gets the error.
+                its resource goes bad, or by the config's `retry`; the caller gets the error.
             timeout: Time limit of each task in seconds, counted from its submit. What is left of a
                 deadline that has passed, 0 or less: the tasks fail with `TaskTimeout` at once.
                 `None`: the `task_timeout` of the config. `math.inf`: none, whatever the config
@@ -149,12 +151,14 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
             name: Name of the tasks in logs, in errors and as `current_context().task_name`,
                 printable, on one line and cut at 200 characters; `DroppedTask.name` is as given.
                 `None`: that of the function.
+            retry: When a task is tried again that failed while its resource was fine. `None`: not
+                at all. Not given: as the config says. Not with *once*.
 
         Returns:
             The view.
 
         Raises:
-            ConfigError: An option has a wrong type or value.
+            ConfigError: An option has a wrong type or value, or *once* and *retry* are both given.
 
         Example:
             >>> from tasker import Config, Priority, Runner
@@ -163,7 +167,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
             ...     urgent.queue_task(lambda cache: len(cache))
             0
         """
-        return Submitter(self, *check_options(priority, once, timeout, name))
+        return Submitter(self, *check_options(priority, once, timeout, name, retry))
 
     def resize(
         self, *, worker_count: int | None = None, max_worker_count: int | None = None

@@ -38,6 +38,8 @@ class Stats:
     """Tasks waiting in all classes, those waiting for a retry included."""
     priority_tasks: int
     """Those among `queued_tasks` that wait in the class `Priority.HIGH`."""
+    paused_tasks: int
+    """Tasks that wait for a retry without a worker; see `Retry`. They are not in `queued_tasks`."""
     oldest_wait: float
     """Seconds for which the task has waited that has waited longest since it was accepted.
 

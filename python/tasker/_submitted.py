@@ -10,13 +10,20 @@ if TYPE_CHECKING:
     from tasker._future import Future
     from tasker._priority import Priority
     from tasker._protocol import TaskRunner
+    from tasker._retry import Retry, Unset
 
 
 class RunnerWithOptions(Protocol):
     """A runner, or a double of one: what has `options`."""
 
     def options(
-        self, *, priority: "Priority", once: bool, timeout: float | None, name: str | None
+        self,
+        *,
+        priority: "Priority",
+        once: bool,
+        timeout: float | None,
+        name: str | None,
+        retry: "Retry | Unset | None",
     ) -> "TaskRunner[Any]":
         """Makes a view whose tasks have the given options."""
         ...
@@ -36,6 +43,8 @@ class SubmittedTask:
         once: Whether it must not be entered twice.
         timeout: Its time limit in seconds as it was submitted, or `None`.
         name: The name given with `options`, or `None`.
+        retry: The `Retry` given with `options`; `None`: it is not tried again after an error of its
+            own. Another value stands for what the runner's config says.
 
     Example:
         >>> from tasker import Config
@@ -54,6 +63,7 @@ class SubmittedTask:
     once: bool
     timeout: float | None
     name: str | None
+    retry: "Retry | Unset | None"
 
     def submit_to(self, runner: RunnerWithOptions) -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.
@@ -69,6 +79,10 @@ class SubmittedTask:
             QueueFull: *runner* has no room for it.
         """
         view = runner.options(
-            priority=self.priority, once=self.once, timeout=self.timeout, name=self.name
+            priority=self.priority,
+            once=self.once,
+            timeout=self.timeout,
+            name=self.name,
+            retry=self.retry,
         )
         return view.submit(self.fn, *self.args, **self.kwargs)

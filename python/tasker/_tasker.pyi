@@ -321,6 +321,10 @@ class TaskContext(Context):
     def task_name(self) -> str:
         """The task's name: the one given with `options(name=...)`, else its function's."""
 
+    @property
+    def last_error(self) -> BaseException | None:
+        """What the attempt before this one raised; `None` at the first."""
+
 def current_context() -> TaskContext:
     """Returns the context of the task that runs on this thread.
 
@@ -1049,6 +1053,7 @@ class Submitter(Generic[_R]):
         once: bool,
         timeout: float | None,
         name: str | None,
+        retry: object,
     ) -> Self: ...
     def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
     @property
@@ -1207,6 +1212,7 @@ def _call_as_task(
     task_name: str,
     worker_name: str,
     left: float | None,
+    last_error: BaseException | None,
     call: Callable[[], _T],
     mark_suspect: Callable[[], object],
 ) -> _T: ...
@@ -1231,6 +1237,9 @@ def _task_name(function: object) -> str: ...
 def _error_name(error: BaseException) -> str | None: ...
 def _note_calling(error: BaseException) -> None: ...
 def _note_attempts(error: BaseException, attempts: int) -> None: ...
+def _note_retries(
+    error: BaseException, attempts: int, lasted: float, too_long: float | None
+) -> None: ...
 
 # Called by tasker._asyncio.
 def _abandon_starts_with(context: Context) -> None: ...

@@ -115,7 +115,7 @@ pub(super) fn cancel_queued(
 pub(super) fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {
     let priority_of = |task: &Dropped| TaskOptions::priority_of(task.options.as_deref());
     dropped.sort_by_key(|task| Reverse(priority_of(task)));
-    let PyImports { priority, dropped_task, without_resource, .. } = PyImports::get(py)?;
+    let PyImports { priority, dropped_task, without_resource, unset, .. } = PyImports::get(py)?;
     let mut tasks = Vec::with_capacity(dropped.len());
     for task in dropped {
         let (fields, urgency) = (PyDict::new(py), priority_of(&task));
@@ -133,6 +133,10 @@ pub(super) fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResu
         fields.set_item("once", options.is_some_and(|options| options.once))?;
         fields.set_item("timeout", options.and_then(|options| options.timeout))?;
         fields.set_item("name", options.and_then(|options| options.name.as_deref()))?;
+        fields.set_item(
+            "retry",
+            options.map_or(unset.clone_ref(py), |options| options.retry_given(py, unset)),
+        )?;
         tasks.push(dropped_task.call(py, (), Some(&fields))?);
     }
     Ok(tasks)

@@ -59,6 +59,11 @@ impl EngineHandle {
         Self { engine, bare: true, group: Some(TaskGroup::new()), ..*self }
     }
 
+    /// Whether tasks are tried again after errors of their own, if they have no options.
+    pub(super) fn retries(&self) -> bool {
+        self.engine.host.given.retries && !self.bare
+    }
+
     /// Why nothing is accepted; of a standard executor, in the standard's words.
     pub(super) fn closed_error(&self) -> PyErr {
         let Engine { host, .. } = &*self.engine;

@@ -27,13 +27,14 @@ pub(super) fn _call_as_task(
     task_name: String,
     worker_name: String,
     left: Option<f64>,
+    last_error: Option<Py<PyAny>>,
     call: Py<PyAny>,
     mark_suspect: &Bound<'_, PyAny>,
 ) -> PyResult<Py<PyAny>> {
     let py = future.py();
     let token = Token::new().child(left.map(|left| clock::due_in(py, left)));
     let callbacks = CancelCallbacks::new(None, Some(&task_name));
-    let own = TaskContext { attempt, worker_name, task_name };
+    let own = TaskContext { attempt, worker_name, task_name, last_error };
     let context = TaskContext::with(py, Arc::clone(&callbacks), token.clone(), own)?;
     let reason = future.get().with_extras(|extras| {
         extras.context = Some((token.clone(), context));
@@ -85,6 +86,17 @@ pub(super) fn _promise(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
 #[pyfunction]
 pub(super) fn _note_calling(error: &Bound<'_, PyBaseException>) {
     note::calling(error.py(), error.as_any().as_unbound());
+}
+
+/// Notes on it how often the task was tried on good ones, and for how long.
+#[pyfunction]
+pub(super) fn _note_retries(
+    error: &Bound<'_, PyBaseException>,
+    attempts: u32,
+    lasted: f64,
+    too_long: Option<f64>,
+) {
+    note::retries(error.py(), error.as_any().as_unbound(), attempts, lasted, too_long);
 }
 
 /// Notes on it how many resources the task was tried on.

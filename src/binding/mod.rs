@@ -79,7 +79,8 @@ mod _tasker {
     use super::host::thread::_ThreadBootstrap;
     #[pymodule_export]
     use super::inline::{
-        _call_as_task, _call_outside_tasks, _note_attempts, _note_calling, _promise, _task_name,
+        _call_as_task, _call_outside_tasks, _note_attempts, _note_calling, _note_retries, _promise,
+        _task_name,
     };
     #[pymodule_export]
     use super::interrupt::handle::CancelHandle;

@@ -28,6 +28,27 @@ pub(super) fn attempts(py: Python<'_>, error: &Py<PyAny>, attempts: u32) {
     offer(py, error, format!("{ATTEMPTS}{attempts} attempts, each on another resource"));
 }
 
+/// Notes how often a task was tried that failed on good resources, and for how long; or for which
+/// pause its time limit left no room.
+pub(super) fn retries(
+    py: Python<'_>,
+    error: &Py<PyAny>,
+    attempts: u32,
+    lasted: f64,
+    too_long: Option<f64>,
+) {
+    let plural = if attempts == 1 { "" } else { "s" };
+    let text = format!("{ATTEMPTS}{attempts} attempt{plural}");
+    let text = match too_long {
+        Some(pause) => {
+            format!("{text}: its time limit leaves no room for a pause of {pause:.2} s")
+        }
+        None if attempts > 1 => format!("{text}, {lasted:.2} s after the first failed"),
+        None => return,
+    };
+    offer(py, error, text);
+}
+
 /// Notes how tasks are called, on the error of a call with other arguments than the function takes:
 /// it was raised before the function had a frame.
 pub(super) fn calling(py: Python<'_>, error: &Py<PyAny>) {

@@ -8,26 +8,67 @@ use crate::sync::{Arc, OnceLock};
 use pyo3::prelude::*;
 
 /// See the module's documentation. Checked by the Python package.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct TaskOptions {
     pub(super) priority: Priority,
     pub(super) once: bool,
     /// Seconds from submit to outcome; `None`: the runner's default.
     pub(super) timeout: Option<f64>,
     pub(super) name: Option<String>,
+    pub(super) retry: RetryOption,
     /// Where tasks of that name count in the figures, once one has run.
     pub(super) row: OnceLock<NameRow>,
+}
+
+/// When a task is tried again after an error of its own.
+#[derive(Debug)]
+pub(super) enum RetryOption {
+    /// As the config says.
+    Configured,
+    /// Not at all.
+    Never,
+    /// As this `Retry` says.
+    By(Py<PyAny>),
 }
 
 impl TaskOptions {
     /// Options that only say how urgent, and whether once.
     pub(super) fn plain(priority: Priority, once: bool) -> Arc<Self> {
-        Arc::new(Self { priority, once, timeout: None, name: None, row: OnceLock::new() })
+        Arc::new(Self {
+            priority,
+            once,
+            timeout: None,
+            name: None,
+            retry: RetryOption::Configured,
+            row: OnceLock::new(),
+        })
     }
 
     /// The priority of a task with these options, or with the runner's defaults.
     pub(super) fn priority_of(options: Option<&Self>) -> Priority {
         options.map_or(Priority::Normal, |options| options.priority)
+    }
+
+    /// Whether a task with these options may be tried again after an error of its own, if one
+    /// without options is or not `by_default`.
+    pub(super) fn retries(options: Option<&Self>, by_default: bool) -> bool {
+        match options {
+            None => by_default,
+            Some(options) => match options.retry {
+                RetryOption::Configured => by_default && !options.once,
+                RetryOption::Never => false,
+                RetryOption::By(_) => true,
+            },
+        }
+    }
+
+    /// Its `retry` as the package knows it.
+    pub(super) fn retry_given(&self, py: Python<'_>, unset: &Py<PyAny>) -> Py<PyAny> {
+        match &self.retry {
+            RetryOption::Configured => unset.clone_ref(py),
+            RetryOption::Never => py.None(),
+            RetryOption::By(retry) => retry.clone_ref(py),
+        }
     }
 
     /// What was chosen, for people.
@@ -41,7 +82,12 @@ impl TaskOptions {
         let timeout = self.timeout.map(|seconds| format!("timeout={seconds}"));
         let name =
             self.name.as_ref().map(|name| format!("name='{}'", printable(name, MAX_NAME_CHARS)));
-        [priority, once, timeout, name].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let retry = match &self.retry {
+            RetryOption::Configured => None,
+            RetryOption::Never => Some("retry=None".to_owned()),
+            RetryOption::By(_) => Some("retry=Retry(...)".to_owned()),
+        };
+        [priority, once, timeout, name, retry].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

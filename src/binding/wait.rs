@@ -113,6 +113,15 @@ pub(super) fn parked_until(
     waited
 }
 
+/// [`until`], for what no thread tells of: `ready` is looked at every so often.
+pub(super) fn polling(
+    py: Python<'_>,
+    seconds: f64,
+    ready: impl Fn() -> bool + Sync,
+) -> PyResult<bool> {
+    until(py, Limit::after(Some(seconds)), ready, thread::park_timeout)
+}
+
 /// Looks at signals, for a thread that is the main one.
 pub(super) fn check_signals(py: Python<'_>) -> PyResult<()> {
     let kept = INTERRUPT.lock().take();

@@ -1,20 +1,16 @@
 //! What the engine promises of tasks that are paused until they are tried again.
-#![cfg(not(loom))]
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a host of its own")]
 
-#[expect(dead_code, reason = "the other tests use all of it")]
-mod support;
-
+use super::support::{
+    End, FOREVER, Latch, Orders, Outcome, Runner, Seat, Task, eventually, lock, workers,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use support::{
-    End, FOREVER, Latch, Orders, Outcome, Runner, Seat, Task, eventually, lock, workers,
-};
 use tasker::engine::metrics::events::EventKind;
-use tasker::engine::task::RESERVED;
+use tasker::engine::queue::permits::Permit;
 use tasker::engine::task::priority::Priority;
+use tasker::engine::task::{ONCE, RESERVED};
 use tasker::engine::{AbandonReason, EngineSettings};
 
 /// No pause of a test that passes ends by itself.
@@ -209,9 +205,8 @@ fn what_is_paused_beyond_the_bound_keeps_submitters_out_until_it_is_made_up_for(
 fn a_pause_on_a_bad_resource_is_none() {
     let runner = runner(1);
     let task = runner.submit(Priority::Normal, |_, task| match task.attempts() {
-        1 => End::Bad("bad"),
+        1 | 3 => End::Bad("bad"),
         2 => End::Later("later", SHORT),
-        3 => End::Bad("bad"),
         n => End::Value(n as u64),
     });
     assert_eq!(task.outcome(), Outcome::Value(4));
@@ -290,7 +285,7 @@ fn a_task_inside_another_sits_its_pause_out() {
     let outer = runner.submit(Priority::Normal, move |seat, _| {
         outer_runs.fetch_add(1, Ordering::SeqCst);
         let engine = seat.engine;
-        let permit = tasker::engine::queue::permits::Permit::unbounded(1);
+        let permit = Permit::unbounded(1);
         engine.submit((), &mine.word, Arc::clone(&mine), 0, permit).expect("accepted");
         assert!(seat.serve_inside((), &mine, true));
         End::Value(mine.attempts() as u64)
@@ -318,7 +313,7 @@ fn a_stop_without_a_resource_ends_what_is_paused() {
     let runner = Runner::new(workers(1), Orders { on_create: fails, ..Orders::default() });
     let task = paused(&runner, LONG);
     // The only resource goes bad, and no other can be made.
-    let bad = Task::new(Priority::Normal, tasker::engine::task::ONCE, |_, _| End::Bad("bad"));
+    let bad = Task::new(Priority::Normal, ONCE, |_, _| End::Bad("bad"));
     assert!(runner.submit_task(&bad));
     assert_eq!(bad.outcome(), Outcome::Error("bad"));
     eventually("creation fails", || runner.stats().creation_failing > 0);

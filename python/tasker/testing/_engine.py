@@ -25,6 +25,7 @@ from tasker._errors import (
 from tasker._looks import Memory
 from tasker._options import Options
 from tasker._priority import Priority
+from tasker._retry import Unset
 from tasker._submitted import SubmittedTask
 from tasker._texts import plain
 from tasker.testing._by_name import KINDS_BY_NAME, OTHER
@@ -150,7 +151,14 @@ class InlineEngine(Generic[R]):
         now = time.monotonic()
         task = InlineTask(
             call=SubmittedTask(
-                fn, args, kwargs, options.priority, options.once, options.timeout, options.name
+                fn,
+                args,
+                kwargs,
+                options.priority,
+                options.once,
+                options.timeout,
+                options.name,
+                options.retry,
             ),
             future=InlineFuture(),
             context=contextvars.copy_context() if self._config.copy_contextvars else None,
@@ -236,7 +244,7 @@ class InlineEngine(Generic[R]):
             if not self._is_in_task or task not in lane or task.attempts:
                 raise RuntimeError(_tasker._WOULD_DEADLOCK)
             lane.remove(task)
-            self._attempt(task, inside=True)
+            self._attempt_inside(task)
             return
         while not task.future.done() and (other := self._take_next()) is not None:
             self._serve(other)
@@ -249,7 +257,7 @@ class InlineEngine(Generic[R]):
         self._count_arrival(task)
         self._tell("arrived", task)
         if self._is_busy:
-            self._attempt(task, inside=True)
+            self._attempt_inside(task)
             return
         while not task.future.done():
             self._serve(task, queued=False)
@@ -276,6 +284,11 @@ class InlineEngine(Generic[R]):
             is_kept_up = self._state == "running"
             is_needed = is_kept_up or again or any(self._lanes.values())
             self._owned.replace_or_renew(renews=is_kept_up, needed=is_needed)
+
+    def _attempt_inside(self, task: InlineTask) -> None:
+        """Runs a task inside the one that waits for it."""
+        while self._attempt(task, inside=True):
+            pass
 
     def _attempt(self, task: InlineTask, *, inside: bool) -> bool:
         """Makes one attempt: whether there is to be another one."""
@@ -331,32 +344,61 @@ class InlineEngine(Generic[R]):
         if task.is_overdue and not is_settled:
             self._time_out(task, "finish", None)
             return False
-        judged = not (
-            not self._owned.has_health_hook
-            or self._state == "killed"
-            or task.is_cancel_requested
-            or isinstance(error, (TaskCancelled, TaskTimeout))
-        )
-        if judged:
+        if not (self._state == "killed" or task.is_cancel_requested):
             task.last_error = error
-            may_retry = self._owned.is_bad_after(error) and not (
-                is_settled
-                or inside
-                or task.call.once
-                or task.is_cancel_requested
-                or self._state == "killed"
-            )
-            if may_retry and task.attempts <= self._config.max_retries:
+            if self._is_tried_again(task, error, inside=inside) and self._may_go_on(task):
                 self._count("retried", task)
                 self._tell_now("retried", task, error)
                 # The hook may have ended it.
-                if not (task.is_cancel_requested or task.future.done()):
+                if self._may_go_on(task):
                     return True
-            if task.attempts > 1:
-                _tasker._note_attempts(error, task.attempts)
+        self._note_attempts(task, error)
         if not is_settled:
             self._settle("failed", task, error=error)
         return False
+
+    def _may_go_on(self, task: InlineTask) -> bool:
+        return not (task.future.done() or task.is_cancel_requested or self._state == "killed")
+
+    def _is_tried_again(self, task: InlineTask, error: BaseException, *, inside: bool) -> bool:
+        """Whether another attempt follows: on a fresh resource, or on the same by its `Retry`."""
+        is_ours = isinstance(error, (TaskCancelled, TaskTimeout))
+        if self._owned.has_health_hook and not is_ours and self._owned.is_bad_after(error):
+            may_retry = not (inside or task.call.once)
+            return may_retry and task.attempts <= self._config.max_retries
+        return isinstance(error, Exception) and self._is_retried(task, error)
+
+    def _is_retried(self, task: InlineTask, error: Exception) -> bool:
+        """Whether its `Retry` has a task tried again, which it is at once."""
+        retry = task.call.retry
+        if retry is Unset.UNSET:
+            retry = None if task.call.once else self._config.retry
+        if retry is None or self._state != "running":
+            return False
+        now = time.monotonic()
+        task.failures += 1
+        if task.failures == 1:
+            task.failed_first = now
+        try:
+            pause = self._hooks.call(partial(retry._pause, error, task.failures))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:
+            self._hooks.failed("the function of a Retry", fault)
+            return False
+        if pause is None:
+            return False
+        if task.due is not None and now + pause >= task.due:
+            task.too_long = pause
+            return False
+        return True
+
+    def _note_attempts(self, task: InlineTask, error: BaseException) -> None:
+        if task.failures:
+            lasted = time.monotonic() - task.failed_first
+            _tasker._note_retries(error, task.attempts, lasted, task.too_long)
+        elif task.attempts > 1:
+            _tasker._note_attempts(error, task.attempts)
 
     def _call(self, task: InlineTask) -> Any:
         """Calls the task's function, in its context."""
@@ -382,6 +424,7 @@ class InlineEngine(Generic[R]):
                 task.name,
                 self._hooks.worker,
                 None if task.due is None else task.due - time.monotonic(),
+                task.last_error,
                 call,
                 self._owned.mark_suspect,
             )

@@ -32,6 +32,7 @@ from tasker._findings import Snapshot
 from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
 from tasker._public import publish, publish_methods
+from tasker._retry import Retry, Unset
 from tasker._texts import plain, shown
 from tasker._workers import WorkerInfo
 from tasker.testing._counters import stats
@@ -165,6 +166,7 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
         once: bool = False,
         timeout: float | None = None,
         name: str | None = None,
+        retry: Retry | Unset | None = Unset.UNSET,
     ) -> InlineSubmitter[R]:
         """Makes a view of this runner whose tasks have the given options; see `Runner.options`.
 
@@ -174,14 +176,16 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
             timeout: Time limit of each task in seconds. `None`: the `task_timeout` of the config.
                 `math.inf`: none.
             name: Name of the tasks. `None`: that of the function.
+            retry: When a task is tried again that failed on a good resource: it is at once, without
+                a pause. `None`: not at all. Not given: as the config says.
 
         Returns:
             The view.
 
         Raises:
-            ConfigError: An option has a wrong type or value.
+            ConfigError: An option has a wrong type or value, or *once* and *retry* are both given.
         """
-        return InlineSubmitter(self, check_options(priority, once, timeout, name))
+        return InlineSubmitter(self, check_options(priority, once, timeout, name, retry))
 
     def queue_task_with_priority(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs

@@ -153,6 +153,12 @@ class InlineTask:
     begun: float = 0.0
     """When its last attempt began."""
     last_error: BaseException | None = None
+    failures: int = 0
+    """How often it failed on a good resource."""
+    failed_first: float = 0.0
+    """When it did first."""
+    too_long: float | None = None
+    """The pause in seconds that its time limit leaves no room for."""
     is_cancel_requested: bool = False
     """It was asked to give up."""
     is_interrupted: bool = False

@@ -40,7 +40,7 @@ impl<'a> CurrentItem<'a> {
             return Err(PyRuntimeError::new_err("the item has no runner"));
         };
         let token = self.token.child(None);
-        let context = TaskContext::make(py, engine, token.clone(), 1, ticket.name(py))?;
+        let context = TaskContext::make(py, engine, token.clone(), 1, ticket.name(py), None)?;
         *self.context.borrow_mut() = Some(context.clone_ref(py));
         if let Some((call, _)) = &*self.call.borrow() {
             call.follow(&token);

@@ -198,6 +198,16 @@ pub(super) struct TaskContext {
     #[doc = doc!(TaskContext.task_name)]
     #[pyo3(get)]
     pub(super) task_name: String,
+    #[doc = doc!(TaskContext.last_error)]
+    #[pyo3(get)]
+    pub(super) last_error: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl TaskContext {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.last_error)
+    }
 }
 
 impl TaskContext {
@@ -208,11 +218,12 @@ impl TaskContext {
         token: Token,
         attempt: u32,
         task_name: String,
+        last_error: Option<Py<PyAny>>,
     ) -> PyResult<Py<Self>> {
         let callbacks = CancelCallbacks::new(Some(engine), Some(&task_name));
         let worker_name =
             current::session(|session| session.worker.name().to_owned()).unwrap_or_default();
-        Self::with(py, callbacks, token, Self { attempt, worker_name, task_name })
+        Self::with(py, callbacks, token, Self { attempt, worker_name, task_name, last_error })
     }
 
     /// The context of an attempt of which all is known.

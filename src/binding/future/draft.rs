@@ -9,7 +9,7 @@ use crate::binding::gc;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::clock::Tick;
 use crate::engine::task::priority::Priority;
-use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, TIMED, TaskWord};
+use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, RETRIES, TIMED, TaskWord};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
@@ -53,6 +53,8 @@ impl EngineHandleRef<'_> {
         let py = call.function.py();
         let mut flags = if reserved { RESERVED } else { 0 };
         flags |= if call.options.as_ref().is_some_and(|options| options.once) { ONCE } else { 0 };
+        let retries = TaskOptions::retries(call.options.as_deref(), self.retries());
+        flags |= if retries { RETRIES } else { 0 };
         // Its end is told to the group.
         flags |= if self.group.is_some() { OBSERVED } else { 0 };
         flags |= if due.is_some() { TIMED } else { 0 };

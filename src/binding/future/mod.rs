@@ -19,6 +19,7 @@ use super::context::TaskContext;
 use super::context::snapshot::Snapshot;
 use super::engine_handle::EngineHandle;
 use super::host::guarded_call;
+use super::host::retry::Failures;
 use super::host::state::PyHost;
 use super::host::task_record::TaskRecord;
 use super::interrupt::call::CancelCall;
@@ -107,6 +108,8 @@ pub(super) struct FutureExtras {
     pub(super) permit_waiter: Option<Arc<PermitWaiter>>,
     /// The error of the last attempt, while it is judged or a retry waits.
     pub(super) last_error: Option<Py<PyAny>>,
+    /// What is known of failures on a good resource, after which it is tried again.
+    pub(super) failures: Option<Box<Failures>>,
     /// What the user's `on_event` is told of the task.
     pub(super) record: Option<Box<TaskRecord>>,
     /// The task's own exception, until a reader asks for it.

@@ -26,6 +26,7 @@ use crate::engine::Engine;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::{
     CANCEL_REQUESTED, HAS_CONDITION, NOT_ADMITTED, OBSERVED, Phase, RESERVED, TIMED, TOLD, Taken,
+    WAS_PAUSED,
 };
 use crate::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
@@ -218,11 +219,11 @@ pub(in crate::binding) fn request_cancel(future: &Future, reason: Option<String>
 /// Ends a task that waits for a retry with the error of its last attempt, if that is where it is.
 pub(in crate::binding) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
     let future = object.get();
-    if !future.word.call_off() {
+    let Some(taken) = future.word.call_off() else {
         return;
-    }
+    };
     if let Some(engine) = living_engine(future) {
-        engine.count_settled(py, &future.word, Taken::Retrying, false);
+        engine.count_settled(py, &future.word, taken, false);
     }
     stop_watching(py, future);
     let called_off = || error::make::<TaskCancelled>(py, "the retry was called off", None);
@@ -256,14 +257,23 @@ pub(super) fn leave_waiting_submits(future: &Future) {
     }
 }
 
-/// Stops watching the time limit of a task that needs it no more.
+/// Has the keeper forget a task that needs it no more: its time limit, and its pause.
 pub(in crate::binding) fn stop_watching(py: Python<'_>, future: &Future) {
-    if !future.word.has(TIMED) {
+    if !future.word.has(TIMED | WAS_PAUSED) {
         return;
     }
-    let watch = future.extra(|extras| extras.deadline_key.take());
-    if let (Some(watch), Some(engine)) = (watch, living_engine(future)) {
+    let keys = future.extra(|extras| {
+        let pause = extras.failures.as_mut().and_then(|failures| failures.pause.take());
+        Some((extras.deadline_key.take(), pause))
+    });
+    let (Some((watch, pause)), Some(engine)) = (keys, living_engine(future)) else {
+        return;
+    };
+    if let Some(watch) = watch {
         engine.unwatch(py, watch);
+    }
+    if let Some(pause) = pause {
+        engine.forget_paused(py, pause);
     }
 }
 

@@ -17,10 +17,12 @@ pub(in crate::binding) enum Hook {
     Reset,
     Cancel,
     Event,
+    /// No callable, but the `Retry` that calls one.
+    Retry,
 }
 
 /// What they are called in a config, in the order of [`Hook`].
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "on_create",
     "on_destroy",
     "is_broken",
@@ -29,6 +31,7 @@ const NAMES: [&str; 8] = [
     "reset",
     "on_cancel",
     "on_event",
+    "retry",
 ];
 
 /// What the user gave, by [`Hook`].
@@ -37,6 +40,7 @@ pub(in crate::binding) struct UserHooks([Option<Py<PyAny>>; NAMES.len()]);
 
 /// Which of those were given that a worker looks for at every task.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each stands for itself")]
 pub(in crate::binding) struct GivenHooks {
     /// `is_broken` or `check_health`: a failed task is judged before its error is delivered.
     pub(super) judges: bool,
@@ -44,6 +48,8 @@ pub(in crate::binding) struct GivenHooks {
     pub(in crate::binding) interrupts: bool,
     /// `on_event`: it is told of every task.
     pub(in crate::binding) tells: bool,
+    /// `retry`: a task that failed on a good resource may be tried again.
+    pub(in crate::binding) retries: bool,
 }
 
 impl UserHooks {
@@ -61,7 +67,7 @@ impl UserHooks {
         initializer: Option<Py<PyAny>>,
         finalizer: Option<Py<PyAny>>,
     ) -> Self {
-        Self([initializer, finalizer, None, None, None, None, None, None])
+        Self([initializer, finalizer, None, None, None, None, None, None, None])
     }
 
     pub(in crate::binding) fn get(&self, hook: Hook) -> Option<&Py<PyAny>> {
@@ -74,6 +80,7 @@ impl UserHooks {
             judges: is_given(Hook::IsBroken) || is_given(Hook::CheckHealth),
             interrupts: is_given(Hook::Cancel),
             tells: is_given(Hook::Event),
+            retries: is_given(Hook::Retry),
         }
     }
 

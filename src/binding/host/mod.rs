@@ -13,6 +13,7 @@ pub(super) mod observed;
 mod observer;
 pub(super) mod outcome;
 mod resources;
+pub(super) mod retry;
 pub(super) mod stacks;
 pub(super) mod state;
 mod task_names;
@@ -21,7 +22,9 @@ pub(super) mod thread;
 mod worker_threads;
 
 use self::hooks::Hook;
-use self::outcome::{Overdue, drop_context, end_attempt, finish, interrupt_task, is_overdue};
+use self::outcome::{
+    Overdue, drop_context, end_attempt, finish, interrupt_task, is_our_own, is_overdue,
+};
 use self::resources::truth;
 use self::state::PyHost;
 use self::task_record::AttemptFacts;
@@ -35,9 +38,11 @@ use super::map::batch::Batch;
 use super::map::run;
 use super::note;
 use super::options::Asked;
+use super::wait;
 use super::wakes;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::resource::backoff::Trouble;
+use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::item_cursor::ItemCursor;
 use crate::engine::task::{CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord};
 use crate::engine::worker::attempt::{Attempts, Ran, Verdict};
@@ -241,48 +246,30 @@ impl Attempts for PyHost {
     ) -> Verdict {
         let future = task.get();
         let error = future.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)));
-        let (Some(hooks), Some(error)) = (self.hooks.get(), error) else {
+        let Some(error) = error else {
             return Verdict::Healthy;
         };
-        // A hook may call the runner itself, and is served on this very resource.
-        let ask = |what, hook, args: &[&Py<PyAny>]| {
-            let call = || guarded_call::call_with(py, hook, args);
-            let answer = current::with(|this_thread| {
-                this_thread.at_session(session, || this_thread.inside_hook(hook, call))
-            });
-            forked_child::end_here(py, &answer);
-            truth(py, what, answer)
-        };
-        let (what, broken) = if let Some(is_broken) = hooks.get(Hook::IsBroken) {
-            ("is_broken", ask("is_broken", is_broken, &[session.resource(), &error]))
-        } else if let Some(check_health) = hooks.get(Hook::CheckHealth) {
-            ("check_health", ask("check_health", check_health, &[&error]).map(|healthy| !healthy))
-        } else {
-            return Verdict::Healthy;
+        let verdict = self.judge_resource(py, session, future, &error);
+        let pause = match verdict {
+            Verdict::Healthy => self.pause_after(py, session, future, &error),
+            _ => None,
         };
         guarded_call::release(py, error);
-        match broken {
-            Ok(false) => Verdict::Healthy,
-            Ok(true) => {
-                let may_retry = !future.word.has(ONCE | CANCEL_REQUESTED);
-                Verdict::Bad { retry: may_retry && future.attempts() <= self.max_retries }
-            }
-            Err(interrupt) if session.is_on_loan() && interruption::raised(py, &interrupt) => {
-                // It was meant for the caller, which gets it instead of what it came upon.
-                interrupt_task(py, future, interrupt);
-                Verdict::Bad { retry: false }
-            }
-            Err(error) => {
-                log::hook_failed(py, &self.logger, Some(session.worker.name()), what, error);
-                Verdict::Bad { retry: false }
-            }
-        }
+        pause.map_or(verdict, Verdict::Later)
     }
 
-    fn prepare_retry(&self, py: Python<'_>, task: &Py<Future>) -> Option<Retry> {
+    fn prepare_retry(
+        &self,
+        py: Python<'_>,
+        task: &Py<Future>,
+        pause: Option<DeadlineKey>,
+    ) -> Option<Retry> {
         let future = task.get();
         // The payload never left the future. The next attempt gets a context of its own.
         drop_context(py, future);
+        if pause.is_some() {
+            future.with_extras(|extras| extras.failures.get_or_insert_default().pause = pause);
+        }
         if !future.word.has(TOLD) {
             return None;
         }
@@ -292,6 +279,18 @@ impl Attempts for PyHost {
             let error = extras.last_error.as_ref().map(|error| error.clone_ref(py));
             Some(Retry { task, attempt, ended, error })
         })
+    }
+
+    fn sit_out(
+        &self,
+        py: Python<'_>,
+        task: &Py<Future>,
+        pause: Duration,
+        ends: impl Fn() -> bool + Sync,
+    ) -> bool {
+        let waited = wait::polling(py, pause.as_secs_f64(), ends);
+        let interrupt = waited.map_err(|error| error.into_value(py).into_any());
+        interrupt.map_err(|interrupt| interrupt_task(py, task.get(), interrupt)).is_ok()
     }
 
     fn retried(&self, py: Python<'_>, retry: Option<Retry>) {
@@ -305,8 +304,13 @@ impl Attempts for PyHost {
         let future = task.get();
         let attempts = future.attempts();
         if let Some(error) = future.take_last_error() {
-            if attempts > 1 {
-                note::attempts(py, &error, attempts);
+            match future.extra(|extras| extras.failures.take()) {
+                Some(failures) => {
+                    let lasted = failures.lasted(session.now());
+                    note::retries(py, &error, attempts, lasted, failures.too_long);
+                }
+                None if attempts > 1 => note::attempts(py, &error, attempts),
+                None => {}
             }
             current::with(|this_thread| {
                 this_thread.at_session(session, || settle::publish_failure(py, task, error));
@@ -325,6 +329,52 @@ impl Attempts for PyHost {
 }
 
 impl PyHost {
+    /// Asks the user whether an error means that the resource went bad.
+    fn judge_resource(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        future: &Future,
+        error: &Py<PyAny>,
+    ) -> Verdict {
+        let Some(hooks) = self.hooks.get().filter(|_| self.given.judges && !is_our_own(py, error))
+        else {
+            return Verdict::Healthy;
+        };
+        // A hook may call the runner itself, and is served on this very resource.
+        let ask = |what, hook, args: &[&Py<PyAny>]| {
+            let call = || guarded_call::call_with(py, hook, args);
+            let answer = current::with(|this_thread| {
+                this_thread.at_session(session, || this_thread.inside_hook(hook, call))
+            });
+            forked_child::end_here(py, &answer);
+            truth(py, what, answer)
+        };
+        let (what, broken) = if let Some(is_broken) = hooks.get(Hook::IsBroken) {
+            ("is_broken", ask("is_broken", is_broken, &[session.resource(), error]))
+        } else if let Some(check_health) = hooks.get(Hook::CheckHealth) {
+            ("check_health", ask("check_health", check_health, &[error]).map(|healthy| !healthy))
+        } else {
+            return Verdict::Healthy;
+        };
+        match broken {
+            Ok(false) => Verdict::Healthy,
+            Ok(true) => {
+                let may_retry = !future.word.has(ONCE | CANCEL_REQUESTED);
+                Verdict::Bad { retry: may_retry && future.attempts() <= self.max_retries }
+            }
+            Err(interrupt) if session.is_on_loan() && interruption::raised(py, &interrupt) => {
+                // It was meant for the caller, which gets it instead of what it came upon.
+                interrupt_task(py, future, interrupt);
+                Verdict::Bad { retry: false }
+            }
+            Err(error) => {
+                log::hook_failed(py, &self.logger, Some(session.worker.name()), what, error);
+                Verdict::Bad { retry: false }
+            }
+        }
+    }
+
     /// Notes an attempt with what may interrupt it, and what tells of it if it is `entered`.
     #[cold]
     fn begin_attempt(

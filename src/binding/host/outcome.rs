@@ -18,7 +18,9 @@ use crate::binding::options::Asked;
 use crate::engine::AbandonReason;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
-use crate::engine::task::{CANCEL_REQUESTED, HAS_CLEANUP, NOT_ADMITTED, ONCE, TIMED, Taken};
+use crate::engine::task::{
+    CANCEL_REQUESTED, HAS_CLEANUP, NOT_ADMITTED, ONCE, RETRIES, TIMED, Taken,
+};
 use crate::engine::worker::attempt::Ran;
 use crate::engine::worker::session::WorkerSession;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
@@ -40,15 +42,18 @@ pub(super) enum Overdue {
 }
 
 impl PyHost {
-    /// Whether an error has to be judged before it is delivered.
+    /// Whether an error has to be judged before it is delivered, of a task that was `told` to give
+    /// up or not, and that `retries` after errors of its own or not.
     pub(in crate::binding) fn judges(
         &self,
         py: Python<'_>,
         session: &WorkerSession<'_, Self>,
         error: &Py<PyAny>,
         told: bool,
+        retries: bool,
     ) -> bool {
-        self.given.judges && !session.engine.is_killed() && !told && !is_our_own(py, error)
+        let judges = retries || self.given.judges && !is_our_own(py, error);
+        judges && !session.engine.is_killed() && !told
     }
 
     /// Calls the task's function in a copy of its submitter's context.
@@ -83,7 +88,8 @@ impl PyHost {
         let Some(snapshot) = context else {
             return run();
         };
-        let last = !self.given.judges || self.max_retries == 0 || future.word.has(ONCE);
+        let once = !self.given.judges || self.max_retries == 0 || future.word.has(ONCE);
+        let last = once && !future.word.has(RETRIES);
         let is_empty = snapshot.peek().is_none();
         let context = snapshot.open(py, last);
         let context = context.map_err(|error| error.into_value(py).into_any())?;
@@ -127,6 +133,7 @@ impl PyHost {
                 future.with_extras(|extras| extras.deadline_key = Some(watch));
             }
         } else {
+            settle::stop_watching(py, future);
             // SAFETY: the word was taken out of a waiting phase by this thread.
             unsafe { future.drop_payload(py) };
         }
@@ -171,7 +178,13 @@ impl PyHost {
                 }
                 if !interrupted
                     && !future.is_bare()
-                    && self.judges(py, session, &error, future.word.has(CANCEL_REQUESTED))
+                    && self.judges(
+                        py,
+                        session,
+                        &error,
+                        future.word.has(CANCEL_REQUESTED),
+                        future.word.has(RETRIES),
+                    )
                 {
                     let former = future.with_extras(|extras| extras.last_error.replace(error));
                     guarded_call::release_some(py, former);
@@ -306,7 +319,7 @@ pub(in crate::binding) fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny
 }
 
 /// Whether an error says nothing of the resource: a task that heeded its cancelled context.
-fn is_our_own(py: Python<'_>, error: &Py<PyAny>) -> bool {
+pub(super) fn is_our_own(py: Python<'_>, error: &Py<PyAny>) -> bool {
     guarded_call::is_instance::<TaskCancelled>(py, error)
         || guarded_call::is_instance::<TaskTimeout>(py, error)
 }

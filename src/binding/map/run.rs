@@ -12,7 +12,7 @@ use crate::binding::host::state::{Dropped, PyHost};
 use crate::binding::host::task_record::AttemptFacts;
 use crate::binding::host::{attach_yield, forked_child, guarded_call};
 use crate::binding::note;
-use crate::binding::options::Asked;
+use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::AbandonReason;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::worker::chunk::Chunk;
@@ -146,7 +146,8 @@ impl ChunkRun<'_, '_> {
         let error = storable(py, error);
         note::calling(py, &error);
         // Without memory for a task the error is delivered as it is.
-        if host.judges(py, session, &error, batch.shared.token.cancelled_flag())
+        let retries = TaskOptions::retries(self.asked.options, batch.handle.get().retries());
+        if host.judges(py, session, &error, batch.shared.token.cancelled_flag(), retries)
             && let Ok(future) =
                 Batch::make_task(self.batch.bind(py), index, self.call, attempt.clone())
         {

@@ -2,6 +2,7 @@
 //! worker's resource), or inside the task that calls it.
 
 use super::verbs::outcome;
+use crate::binding::context::clock;
 use crate::binding::current;
 use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::error;
@@ -17,7 +18,7 @@ use crate::engine::queue::lanes::Entry;
 use crate::engine::queue::permits::Permit;
 use crate::engine::task::TIMED;
 use crate::engine::worker::attempt::Attempts;
-use crate::engine::worker::serve_loan::{Claiming, LoanOf, LoanWaiter, Unserved};
+use crate::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, LoanWaiter, Unserved};
 use crate::sync::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -119,20 +120,44 @@ impl EngineHandleRef<'_> {
             let serve = || engine.serve_on_loan(py, found, entry, claim);
             let (again, interrupt) = current::as_borrower(engine, serve);
             if let Some(interrupt) = interrupt {
-                if let Some(Unserved { entry, waiter: _waiter, .. }) = again {
+                if let Some(Unserved { entry, wait: _wait, .. }) = again {
                     engine.abandon_loan_call(py, entry.task);
                 }
                 return Err(error::raise(py, interrupt));
             }
-            let Some(Unserved { entry: again, waiter, retry }) = again else {
+            let Some(Unserved { entry: again, wait, retry }) = again else {
                 return Ok(());
             };
-            (entry, loan_waiter, claim) = (again, Some(waiter), Claiming::Shared);
+            (entry, claim) = (again, Claiming::Shared);
             enrolled.get_or_insert_with(|| Enrolled::new(py, engine, future, since));
             if let Some(retry) = retry {
                 engine.host.retried(py, retry);
             }
+            loan_waiter = match wait {
+                CallWait::Loan(waiter) => Some(waiter),
+                CallWait::Pause(until) => {
+                    if let Err(interrupted) = self.sit_out(py, &entry, until) {
+                        engine.abandon_loan_call(py, entry.task);
+                        return Err(interrupted);
+                    }
+                    let waiter = engine.end_call_pause(&future.get().word);
+                    if waiter.is_none() {
+                        guarded_call::release(py, entry.task);
+                        return Ok(());
+                    }
+                    waiter
+                }
+            };
         }
+    }
+
+    /// Blocks until the pause of a call's task is over, or the runner closes, or another thread
+    /// settles the task.
+    fn sit_out(&self, py: Python<'_>, entry: &Entry<Py<Future>>, until: Tick) -> PyResult<bool> {
+        let (engine, word) = (&self.engine, &entry.task.get().word);
+        let left = clock::seconds(until.saturating_sub(engine.clock.now()));
+        let ends = || !word.is_paused() || engine.is_closing();
+        wait::polling(py, left, ends)
     }
 
     /// Finds a loan for the caller of `run_task`, waiting if need be. There is none when none will

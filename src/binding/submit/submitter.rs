@@ -3,7 +3,8 @@
 use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::future::Future;
 use crate::binding::host::observed;
-use crate::binding::options::{Asked, TaskOptions};
+use crate::binding::options::{Asked, RetryOption, TaskOptions};
+use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
 use crate::engine::task::priority::Priority;
 use crate::sync::{Arc, OnceLock};
@@ -35,13 +36,18 @@ impl Submitter {
         once: bool,
         timeout: Option<f64>,
         name: Option<String>,
+        retry: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let priority = Priority::from_number(priority)
             .ok_or_else(|| PyValueError::new_err(format!("there is no priority {priority}")))?;
-        Ok(Self {
-            runner,
-            options: Arc::new(TaskOptions { priority, once, timeout, name, row: OnceLock::new() }),
-        })
+        let retry = match &PyImports::get(retry.py())?.unset {
+            unset if retry.is(unset) => RetryOption::Configured,
+            _ if retry.is_none() => RetryOption::Never,
+            _ => RetryOption::By(retry.clone().unbind()),
+        };
+        let row = OnceLock::new();
+        let options = Arc::new(TaskOptions { priority, once, timeout, name, retry, row });
+        Ok(Self { runner, options })
     }
 
     #[doc = doc!(Submitter.submit_many)]
@@ -69,6 +75,13 @@ impl Submitter {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        // What a `Retry` calls may lead back here. Its reference is shared with the tasks, and may
+        // be shown to the collector by a sole owner alone: with a task under way it is in use.
+        if let RetryOption::By(retry) = &self.options.retry
+            && Arc::strong_count(&self.options) == 1
+        {
+            visit.call(retry)?;
+        }
         visit.call(&self.runner)
     }
 }

@@ -69,6 +69,8 @@ pub const RENEWAL: u32 = BATCH | NOT_ADMITTED;
 pub const TOLD: u32 = 1 << 15;
 /// Has been paused for a retry, perhaps more than once. Never cleared.
 pub const WAS_PAUSED: u32 = 1 << 16;
+/// The host may have it tried again after an error that leaves its resource good.
+pub const RETRIES: u32 = 1 << 18;
 /// Holds a permit again, since it was paused and until it is claimed or settled.
 pub const HOLDS_PERMIT: u32 = 1 << 17;
 

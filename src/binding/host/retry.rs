@@ -1,0 +1,118 @@
+//! Whether a task that failed on a good resource is tried again, and after which pause: the user's
+//! `Retry` decides.
+
+use super::guarded_call;
+use super::hooks::Hook;
+use super::interruption;
+use super::outcome::interrupt_task;
+use super::state::PyHost;
+use super::{current, forked_child};
+use crate::binding::context::clock;
+use crate::binding::future::Future;
+use crate::binding::log;
+use crate::binding::options::RetryOption;
+use crate::engine::clock::Tick;
+use crate::engine::task::deadlines::DeadlineKey;
+use crate::engine::task::{CANCEL_REQUESTED, RETRIES};
+use crate::engine::worker::session::WorkerSession;
+use pyo3::exceptions::PyException;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+
+/// What is known of a task that failed on a good resource, and may be tried again.
+#[derive(Default)]
+pub(in crate::binding) struct Failures {
+    /// How often it failed so.
+    count: u32,
+    /// When it did first.
+    first: Tick,
+    /// The pause that it is at, or was at last.
+    pub(in crate::binding) pause: Option<DeadlineKey>,
+    /// The pause in seconds that its time limit leaves no room for.
+    pub(super) too_long: Option<f64>,
+}
+
+impl Failures {
+    /// How long after the first failure it is now.
+    pub(super) fn lasted(&self, now: Tick) -> f64 {
+        clock::seconds(now.saturating_sub(self.first))
+    }
+}
+
+impl PyHost {
+    /// After which pause a task is tried again that failed on a good resource; `None`: it is not.
+    pub(super) fn pause_after(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        future: &Future,
+        error: &Py<PyAny>,
+    ) -> Option<Tick> {
+        let may_retry = future.word.has(RETRIES) && !future.word.has(CANCEL_REQUESTED);
+        if !may_retry || !guarded_call::is_instance::<PyException>(py, error) {
+            return None;
+        }
+        let retry = self.retry_of(py, future)?;
+        let now = session.now();
+        let count = future.with_extras(|extras| {
+            let failures = extras.failures.get_or_insert_default();
+            failures.count += 1;
+            if failures.count == 1 {
+                failures.first = now;
+            }
+            failures.count
+        });
+        let answer = current::with(|this_thread| {
+            this_thread.at_session(session, || {
+                this_thread.inside_hook(&retry, || ask(py, &retry, error, count))
+            })
+        });
+        forked_child::end_here(py, &answer);
+        guarded_call::release(py, retry);
+        let pause = match answer {
+            Ok(pause) => pause?,
+            Err(interrupt) if session.is_on_loan() && interruption::raised(py, &interrupt) => {
+                interrupt_task(py, future, interrupt);
+                return None;
+            }
+            Err(error) => {
+                let worker = Some(session.worker.name());
+                log::hook_failed(py, &self.logger, worker, "the function of a Retry", error);
+                return None;
+            }
+        };
+        let ticks = clock::ticks_of(pause);
+        let has_room = |due| session.now().checked_add(ticks).is_some_and(|end| end < due);
+        if future.due().is_none_or(has_room) {
+            return Some(ticks);
+        }
+        future.with_extras(|extras| {
+            extras.failures.get_or_insert_default().too_long = Some(pause);
+        });
+        None
+    }
+
+    /// The `Retry` of a task, which has one.
+    fn retry_of(&self, py: Python<'_>, future: &Future) -> Option<Py<PyAny>> {
+        match future.options().map(|options| &options.retry) {
+            Some(RetryOption::By(retry)) => Some(retry.clone_ref(py)),
+            _ => self.hooks.get_one(py, Hook::Retry),
+        }
+    }
+}
+
+/// Asks a `Retry` for the pause in seconds after so many failures, the last with this error.
+fn ask(
+    py: Python<'_>,
+    retry: &Py<PyAny>,
+    error: &Py<PyAny>,
+    failures: u32,
+) -> Result<Option<f64>, Py<PyAny>> {
+    let raised = |error: PyErr| error.into_value(py).into_any();
+    let failures = PyInt::new(py, failures).into_any().unbind();
+    let answer = guarded_call::call_method(py, retry, intern!(py, "_pause"), &[error, &failures])?;
+    let pause = answer.extract(py).map_err(raised);
+    guarded_call::release(py, answer);
+    pause
+}
