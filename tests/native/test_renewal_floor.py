@@ -33,9 +33,14 @@ class Worn:
         return self._runner
 
     def wait_until_quiet(self) -> int:
-        """Waits until nobody makes a resource any more; how many were made."""
-        made = -1
+        """Waits until nobody makes a resource any more; how many were made.
+
+        On a slow machine the last one is made long before its worker has it.
+        """
+        assert self._runner is not None
+        runner, made = self._runner, -1
         while made != (made := len(self._runners.factory.made)):
+            eventually(lambda: all(worker.state == "idle" for worker in runner.workers()))
             time.sleep(MOMENT)
         return made
 
