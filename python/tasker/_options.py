@@ -82,8 +82,6 @@ def taking_options(method: F) -> F:
     ) -> Any:
         if others:
             refuse_option(next(iter(others)), Options._fields)
-        return method(
-            self, priority=priority, once=once, timeout=timeout, name=name, retry=retry
-        )
+        return method(self, priority=priority, once=once, timeout=timeout, name=name, retry=retry)
 
     return cast("F", options)

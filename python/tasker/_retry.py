@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import random
@@ -11,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasker._checks import check_count, check_hook, check_seconds, to_seconds, wrong
-from tasker._errors import ConfigError
 from tasker._tasker import _once
 from tasker._texts import shown
 
@@ -130,8 +130,8 @@ def _check_on(on: object) -> None:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise wrong("on", "an exception class or a tuple of them", kind)
         if not issubclass(kind, Exception):
-            text = f"on must name subclasses of Exception, which alone are tried again, got {shown(kind)}"
-            raise ConfigError(text)
+            must_be = "of subclasses of Exception, as nothing else is tried again"
+            raise wrong("on", must_be, kind)
     return None
 
 
@@ -142,10 +142,9 @@ def _let_go_of_variables(error: BaseException) -> None:
     """
     for traceback in _tracebacks(error):
         if not traceback.tb_frame.f_code.co_flags & RUNNING_BODY:
-            try:
+            with contextlib.suppress(RuntimeError):  # it runs: it is the function that asks
                 traceback.tb_frame.clear()
-            except RuntimeError:
-                pass  # it runs: the function that asks
+
 
 def _tracebacks(error: BaseException) -> Iterator[TracebackType]:
     seen: set[int] = set()

@@ -498,6 +498,7 @@ class InlineEngine(Generic[R]):
                     once=call.once,
                     timeout=call.timeout,
                     name=call.name,
+                    retry=call.retry,
                 )
             )
             self._settle("dropped", task, error=TaskCancelled(reason))

@@ -262,6 +262,9 @@ fn deliver_error(
 pub(in crate::binding) fn finish(py: Python<'_>, future: &Future) {
     settle::stop_watching(py, future);
     drop_context(py, future);
+    if future.attempts() > 1 {
+        guarded_call::release_some(py, future.take_last_error());
+    }
     // SAFETY: the engine claimed the task for this thread.
     unsafe { future.drop_payload(py) };
 }
