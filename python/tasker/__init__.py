@@ -27,7 +27,6 @@ from tasker._errors import (
     RunnerBroken,
     RunnerStopped,
     RunningTask,
-    StopTimeout,
     TaskCancelled,
     TaskerError,
     TaskTimeout,
@@ -38,9 +37,10 @@ from tasker._future import Future
 from tasker._priority import Priority
 from tasker._protocol import TaskRunner
 from tasker._results import Results
-from tasker._retry import Retry
+from tasker._retry import Retry, Unset
 from tasker._runner import Runner, Starting, Submitter, runners
 from tasker._stats import Metrics, Stats, TaskMetrics, Timing
+from tasker._stop_timeout import StopTimeout
 from tasker._submitted import SubmittedTask
 from tasker._tasker import CancelHandle, Context, TaskContext, TaskEvent, current_context
 from tasker._workers import WorkerInfo
@@ -82,6 +82,7 @@ __all__ = [
     "TaskerError",
     "ThreadPoolExecutor",
     "Timing",
+    "Unset",
     "WorkerInfo",
     "__version__",
     "current_context",

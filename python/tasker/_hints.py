@@ -15,7 +15,7 @@ T = TypeVar("T")
 # By the names of the Go library, psycopg_pool, SQLAlchemy, HikariCP, multiprocessing and the
 # standard executors.
 FIELD_SYNONYMS = {
-    "backoff": "max_retries",
+    "backoff": "retry",
     "check": "validate",
     "cleanup": "on_destroy",
     "close": "on_destroy",
@@ -47,7 +47,6 @@ FIELD_SYNONYMS = {
     "queue_size": "max_queue_size",
     "recycle": "max_resource_age",
     "retries": "max_retries",
-    "retry": "max_retries",
     "size": "worker_count",
     "teardown": "on_destroy",
     "thread_name_prefix": "name",

@@ -27,12 +27,13 @@ _draw = random.SystemRandom().uniform
 
 
 class Unset(Enum):
-    """What stands for an option that is not given, where `None` is one."""
+    """Stands for an option that is not given, where `None` is one.
+
+    For functions that hand an option on: `runner.options(retry=Unset.UNSET)` is
+    `runner.options()`.
+    """
 
     UNSET = "as configured"
-
-    def __repr__(self) -> str:
-        return "<as configured>"
 
 
 @_once

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tasker._retry import Retry, Unset
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
     from tasker._future import Future
     from tasker._priority import Priority
     from tasker._protocol import TaskRunner
-    from tasker._retry import Retry, Unset
 
 
 class RunnerWithOptions(Protocol):
@@ -44,7 +44,7 @@ class SubmittedTask:
         timeout: Its time limit in seconds as it was submitted, or `None`.
         name: The name given with `options`, or `None`.
         retry: The `Retry` given with `options`; `None`: it is not tried again after an error of its
-            own. Another value stands for what the runner's config says.
+            own. `Unset.UNSET`: as the config of its runner says.
 
     Example:
         >>> from tasker import Config
@@ -63,7 +63,7 @@ class SubmittedTask:
     once: bool
     timeout: float | None
     name: str | None
-    retry: "Retry | Unset | None"
+    retry: "Retry | Unset | None" = Unset.UNSET
 
     def submit_to(self, runner: RunnerWithOptions) -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.

@@ -13,7 +13,7 @@ import_exception!(tasker._errors, RunnerBroken);
 import_exception!(tasker._errors, QueueFull);
 import_exception!(tasker._errors, TaskTimeout);
 import_exception!(tasker._errors, TaskCancelled);
-import_exception!(tasker._errors, StopTimeout);
+import_exception!(tasker._stop_timeout, StopTimeout);
 import_exception!(concurrent.futures, CancelledError);
 import_exception!(concurrent.futures.thread, BrokenThreadPool);
 

@@ -137,7 +137,7 @@ def test_what_is_paused_counts_against_the_bound(runners: Runners) -> None:
     with pytest.raises(QueueFull):
         runner.submit(always_busy)
     future.request_cancel()
-    runner.submit(always_busy)
+    assert runner.submit(lambda _: 7).result(LONG_TIMEOUT) == 7
 
 
 def test_a_submitter_waits_for_the_room_of_what_is_paused(runners: Runners) -> None:

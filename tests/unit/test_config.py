@@ -51,6 +51,7 @@ def test_defaults() -> None:
         "max_worker_count": None,
         "burst_interval": 0.1,
         "max_retries": 3,
+        "retry": None,
         "resource_pool_size": None,
         "logger": logging.getLogger("tasker"),
         "max_queue_size": None,

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from tasker import DroppedTask, Priority
+from tasker import DroppedTask, Priority, Unset
 
 
 def text(resource: str, *args: object, **kwargs: object) -> str:
@@ -37,7 +37,13 @@ def test_a_dropped_task_is_submitted_again_as_it_was() -> None:
     future: Any = make().submit_to(runner)
     assert future == "future"
     assert given == {
-        "options": {"priority": Priority.LOW, "once": True, "timeout": 2.5, "name": "job"},
+        "options": {
+            "priority": Priority.LOW,
+            "once": True,
+            "timeout": 2.5,
+            "name": "job",
+            "retry": Unset.UNSET,
+        },
         "task": ((text, 1, [2]), {"three": 3}),
     }
 

@@ -50,10 +50,10 @@ def test_options_say_which_there_are(kind: Any) -> None:
     beginning = r"^options\(\) got an unexpected keyword argument "
     with kind(Config(on_create=object, worker_count=1)) as runner:
         with pytest.raises(
-            TypeError, match=f"{beginning}'retries'; there are priority, once, timeout and name$"
+            TypeError, match=f"{beginning}'zzz'; there are priority, once, timeout, name and retry$"
         ):
-            runner.options(retries=1)
-        for strange, meant in (("time_out", "timeout"), ("task_name", "name")):
+            runner.options(zzz=1)
+        for strange, meant in (("time_out", "timeout"), ("retries", "retry")):
             with pytest.raises(
                 TypeError, match=rf"{beginning}'{strange}'; did you mean '{meant}'\?$"
             ):

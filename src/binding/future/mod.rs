@@ -6,6 +6,7 @@
 //! [`FutureExtras`] made on first need.
 
 pub(super) mod draft;
+pub(super) mod failures;
 pub(super) mod freelist;
 pub(super) mod loop_notifier;
 mod methods;
@@ -14,12 +15,12 @@ pub(super) mod unretrieved;
 pub(super) mod waiting;
 pub(super) mod waiting_submits;
 
+use self::failures::Failures;
 use self::unretrieved::UnretrievedError;
 use super::context::TaskContext;
 use super::context::snapshot::Snapshot;
 use super::engine_handle::EngineHandle;
 use super::host::guarded_call;
-use super::host::retry::Failures;
 use super::host::state::PyHost;
 use super::host::task_record::TaskRecord;
 use super::interrupt::call::CancelCall;

@@ -13,7 +13,7 @@ pub(super) mod observed;
 mod observer;
 pub(super) mod outcome;
 mod resources;
-pub(super) mod retry;
+mod retry;
 pub(super) mod stacks;
 pub(super) mod state;
 mod task_names;

@@ -12,33 +12,12 @@ use crate::binding::future::Future;
 use crate::binding::log;
 use crate::binding::options::RetryOption;
 use crate::engine::clock::Tick;
-use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::{CANCEL_REQUESTED, RETRIES};
 use crate::engine::worker::session::WorkerSession;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
-
-/// What is known of a task that failed on a good resource, and may be tried again.
-#[derive(Default)]
-pub(in crate::binding) struct Failures {
-    /// How often it failed so.
-    count: u32,
-    /// When it did first.
-    first: Tick,
-    /// The pause that it is at, or was at last.
-    pub(in crate::binding) pause: Option<DeadlineKey>,
-    /// The pause in seconds that its time limit leaves no room for.
-    pub(super) too_long: Option<f64>,
-}
-
-impl Failures {
-    /// How long after the first failure it is now.
-    pub(super) fn lasted(&self, now: Tick) -> f64 {
-        clock::seconds(now.saturating_sub(self.first))
-    }
-}
 
 impl PyHost {
     /// After which pause a task is tried again that failed on a good resource; `None`: it is not.
@@ -55,14 +34,7 @@ impl PyHost {
         }
         let retry = self.retry_of(py, future)?;
         let now = session.now();
-        let count = future.with_extras(|extras| {
-            let failures = extras.failures.get_or_insert_default();
-            failures.count += 1;
-            if failures.count == 1 {
-                failures.first = now;
-            }
-            failures.count
-        });
+        let count = future.with_extras(|extras| extras.failures.get_or_insert_default().count(now));
         let answer = current::with(|this_thread| {
             this_thread.at_session(session, || {
                 this_thread.inside_hook(&retry, || ask(py, &retry, error, count))

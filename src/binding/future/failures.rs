@@ -1,0 +1,34 @@
+//! What is known of a task that failed on a good resource, and may be tried again.
+
+use crate::binding::context::clock;
+use crate::engine::clock::Tick;
+use crate::engine::task::deadlines::DeadlineKey;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(in crate::binding) struct Failures {
+    /// How often it failed so.
+    count: u32,
+    /// When it did first.
+    first: Tick,
+    /// The pause that it is at, or was at last.
+    pub(in crate::binding) pause: Option<DeadlineKey>,
+    /// The pause in seconds that its time limit leaves no room for.
+    pub(in crate::binding) too_long: Option<f64>,
+}
+
+impl Failures {
+    /// Counts another one, and gives how many there are.
+    pub(in crate::binding) fn count(&mut self, now: Tick) -> u32 {
+        if self.count == 0 {
+            self.first = now;
+        }
+        self.count += 1;
+        self.count
+    }
+
+    /// For how many seconds it has failed.
+    pub(in crate::binding) fn lasted(&self, now: Tick) -> f64 {
+        clock::seconds(now.saturating_sub(self.first))
+    }
+}
