@@ -45,8 +45,8 @@ class Stats:
 
     0.0 when nothing waits. It counts tasks that have never started, of all classes, items of a
     `map`, and calls of `run_task`. A submitter that waits for room in a full queue counts from its
-    call, and its task anew once there is room. Reading it costs the same with one waiting task and
-    with ten million.
+    call, and its task anew once there is room; a task that is back from a pause counts from the end
+    of that. Reading it costs the same with one waiting task and with ten million.
     """
     running_tasks: int
     """Tasks whose function is running."""

@@ -307,7 +307,7 @@ fn loom_a_look_at_the_oldest_task_takes_it_from_no_worker() {
         };
         let looker = {
             let queue = Arc::clone(&queue);
-            spawn(move || queue.oldest(|_| true))
+            spawn(move || queue.oldest(|_| true, |_| true))
         };
         assert!(push(&queue, 7));
         queue.close();
@@ -327,7 +327,7 @@ fn loom_a_look_at_the_oldest_task_finds_it_or_a_later_one() {
         }
         let looker = {
             let lanes = Arc::clone(&lanes);
-            spawn(move || lanes.oldest(|task| *task != 1))
+            spawn(move || lanes.oldest(|task| *task != 1, |_| true))
         };
         let mut taken = Vec::new();
         while !lanes.is_empty() {
@@ -354,7 +354,7 @@ fn loom_a_compaction_and_a_look_at_the_oldest_task_agree() {
             let lanes = Arc::clone(&lanes);
             spawn(move || lanes.compact(Priority::Normal, |task, _| *task == 2))
         };
-        let (oldest, mut dead) = lanes.oldest(|task| *task == 2);
+        let (oldest, mut dead) = lanes.oldest(|task| *task == 2, |_| true);
         dead.extend(compactor.join().unwrap());
         assert_eq!((oldest, dead), (Some(2), vec![1]));
         assert_eq!(lanes.pop(|| Eligibility::ANY).map(|entry| entry.task), Some(2));

@@ -73,6 +73,27 @@ def test_a_pause_is_as_long_as_on_says(runners: Runners) -> None:
     assert begun[1] - begun[0] >= 0.2
 
 
+def test_looking_at_a_task_that_is_back_and_waits_leaves_it_there(
+    runners: Runners, gate: Gate
+) -> None:
+    runner, second = runners.start(retry=Retry(on=Busy, wait=0)), Gate()
+
+    def work(_resource: object) -> int:
+        gate.hold()
+        return busy_once(_resource)
+
+    future = runner.submit(work)
+    gate.wait_for()
+    held = runner.submit(second.hold)
+    gate.open()
+    second.wait_for()
+    eventually(lambda: runner.stats().queued_tasks == 1)
+    eventually(lambda: runner.stats().oldest_wait > 0)
+    second.open()
+    assert held.result(LONG_TIMEOUT) is None
+    assert future.result(LONG_TIMEOUT) == 2
+
+
 def test_a_stop_cuts_pauses_short_and_gives_that_outcome(runners: Runners) -> None:
     runner = runners.start(worker_count=2, retry=FOR_EVER)
     works = [runner.submit(busy_once) for _ in range(20)]

@@ -202,6 +202,30 @@ fn what_is_paused_beyond_the_bound_keeps_submitters_out_until_it_is_made_up_for(
 }
 
 #[test]
+fn a_task_that_is_back_counts_as_waiting_and_a_look_leaves_it_where_it_is() {
+    let (runner, first, go) = (runner(1), Latch::new(), Latch::new());
+    let until = Arc::clone(&first);
+    let task = runner.submit(Priority::Normal, move |_, task| {
+        until.wait();
+        if task.attempts() == 1 { End::Later("later", SHORT) } else { End::Value(2) }
+    });
+    let (held, inside) = (Arc::clone(&go), Latch::new());
+    let entered = Arc::clone(&inside);
+    runner.submit(Priority::Normal, move |_, _| {
+        entered.open();
+        held.wait();
+        End::Value(0)
+    });
+    first.open();
+    inside.wait();
+    eventually("it is back", || runner.stats().paused == 0);
+    eventually("it counts", || runner.engine.oldest_wait(()) > 0);
+    go.open();
+    assert_eq!(task.outcome(), Outcome::Value(2));
+    runner.finish();
+}
+
+#[test]
 fn a_pause_on_a_bad_resource_is_none() {
     let runner = runner(1);
     let task = runner.submit(Priority::Normal, |_, task| match task.attempts() {

@@ -85,12 +85,15 @@ impl<H: Host> Engine<H> {
         )
     }
 
-    /// For how long the task has waited that has waited longest of all that have never started, or
-    /// wait for room; zero when there is none. Discards tombstones that it comes across.
+    /// For how long the task has waited that has waited longest of all that have never started, are
+    /// back from a pause, or wait for room; zero when there is none. Discards tombstones that it
+    /// comes across.
     pub fn oldest_wait(&self, scope: H::Scope<'_>) -> Tick {
         let waits = |task: &H::Task| self.host.word(task).phase() == Phase::Waiting;
+        // What is back from a pause stands among the fresh ones.
+        let is_live = |task: &H::Task| self.host.word(task).is_queued();
         let in_lanes = [&self.main, &self.reserved].into_iter().filter_map(|queue| {
-            let (oldest, dead) = queue.oldest(waits);
+            let (oldest, dead) = queue.oldest(is_live, waits);
             self.discard_tombstones(scope, queue, dead);
             oldest
         });

@@ -108,18 +108,18 @@ impl<T> Compacted<T> {
         dead
     }
 
-    /// Since when the oldest entry waits that `waits`; those before it are taken out. The entry
+    /// Since when the oldest entry waits that `is_live`; those before it are taken out. The entry
     /// stays here, in front of the fresh ones, so that the next look costs as little.
     fn oldest(
         &self,
         fresh: &Channel<T>,
-        waits: impl Fn(&T) -> bool,
+        is_live: impl Fn(&T) -> bool,
         dead: &mut Vec<T>,
     ) -> Option<Tick> {
         let mut entries = self.entries.lock();
         self.some.store(true, Ordering::SeqCst);
         while let Some(entry) = entries.pop_front().or_else(|| fresh.pop()) {
-            if waits(&entry.task) {
+            if is_live(&entry.task) {
                 entries.push_front(entry);
                 break;
             }
@@ -385,20 +385,25 @@ impl<T> Lanes<T> {
         self.by_priority.iter().map(len).sum()
     }
 
-    /// Since when the entry waits that has waited longest of those that `waits` picks, which are
-    /// all that never started, and the entries found in front of these, taken out. Costs the
-    /// same however many wait.
+    /// Since when the entry waits that has waited longest, retries left out, and the tombstones
+    /// found in front of it, taken out: what is not `is_live`. Of the retries those count that have
+    /// `never_started`. Costs the same however many wait.
     ///
-    /// As in a compaction a lock is held meanwhile, under which `waits` only looks, and a pop that
-    /// is under way may overtake the one entry that is moved.
-    pub fn oldest(&self, waits: impl Fn(&T) -> bool) -> (Option<Tick>, Vec<T>) {
+    /// As in a compaction a lock is held meanwhile, under which both only look, and a pop that is
+    /// under way may overtake the one entry that is moved.
+    pub fn oldest(
+        &self,
+        is_live: impl Fn(&T) -> bool,
+        never_started: impl Fn(&T) -> bool,
+    ) -> (Option<Tick>, Vec<T>) {
         let mut dead = Vec::new();
         let oldest = |lane: &Lane<T>| {
             // Not retried, but handed over by another queue, oldest first.
             let adopted = |waiting: &mut VecDeque<Retry<T>>| {
-                waiting.iter().find(|retry| waits(&retry.entry.task)).map(|retry| retry.entry.since)
+                let first = waiting.iter().find(|retry| never_started(&retry.entry.task));
+                first.map(|retry| retry.entry.since)
             };
-            let fresh = || lane.compacted.oldest(&lane.fresh, &waits, &mut dead);
+            let fresh = || lane.compacted.oldest(&lane.fresh, &is_live, &mut dead);
             let fresh = lane.has_fresh().then(fresh).flatten();
             lane.retries.with(adopted).flatten().into_iter().chain(fresh).min()
         };
@@ -555,14 +560,14 @@ mod tests {
             looks.set(looks.get() + 1);
             *task >= 2
         };
-        assert_eq!(lanes.oldest(waits), (Some(2), vec![0, 1]));
-        assert_eq!(lanes.oldest(waits), (Some(2), vec![]));
+        assert_eq!(lanes.oldest(waits, |_| true), (Some(2), vec![0, 1]));
+        assert_eq!(lanes.oldest(waits, |_| true), (Some(2), vec![]));
         assert_eq!(looks.get(), 6);
         assert_eq!(lanes.len(), COUNT as usize - 1);
         let first: Vec<_> =
             (0..3).filter_map(|_| lanes.pop(|| Eligibility::ANY).map(|e| e.task)).collect();
         assert_eq!(first, [COUNT, 2, 3]);
-        assert_eq!(lanes.oldest(|_| true), (Some(4), vec![]));
+        assert_eq!(lanes.oldest(|_| true, |_| true), (Some(4), vec![]));
     }
 
     #[test]
@@ -571,9 +576,9 @@ mod tests {
         lanes.push(Priority::Normal, 5, 5);
         lanes.push_front(Priority::Normal, retry(1, 7));
         lanes.push_front(Priority::High, retry(3, epochs::INITIAL_EPOCH));
-        assert_eq!(lanes.oldest(|task| *task != 1), (Some(3), vec![]));
-        assert_eq!(lanes.oldest(|task| *task == 5), (Some(5), vec![]));
-        assert_eq!(lanes.oldest(|_| false), (None, vec![5]));
+        assert_eq!(lanes.oldest(|_| true, |task| *task != 1), (Some(3), vec![]));
+        assert_eq!(lanes.oldest(|_| true, |_| false), (Some(5), vec![]));
+        assert_eq!(lanes.oldest(|_| false, |_| false), (None, vec![5]));
         assert_eq!(lanes.len(), 2);
     }
 

@@ -201,10 +201,14 @@ impl<T> Queue<T> {
         self.take(false, || Eligibility::ANY)
     }
 
-    /// Since when the entry waits that has waited longest of those that `waits` picks; see
-    /// [`Lanes::oldest`]. The caller discards what was taken out.
-    pub(super) fn oldest(&self, waits: impl Fn(&T) -> bool) -> (Option<Tick>, Vec<T>) {
-        let found = self.lanes.oldest(waits);
+    /// Since when the entry waits that has waited longest; see [`Lanes::oldest`]. The caller
+    /// discards what was taken out.
+    pub(super) fn oldest(
+        &self,
+        is_live: impl Fn(&T) -> bool,
+        never_started: impl Fn(&T) -> bool,
+    ) -> (Option<Tick>, Vec<T>) {
+        let found = self.lanes.oldest(is_live, never_started);
         self.wake_after_compaction();
         found
     }

@@ -158,6 +158,11 @@ impl TaskWord {
         is_waiting(self.flags() & PHASE)
     }
 
+    /// Whether it waits where a worker can take it: for its first start, or for a retry.
+    pub fn is_queued(&self) -> bool {
+        matches!(self.flags() & PHASE, WAITING | RETRY_WAITS)
+    }
+
     /// Whether it is paused.
     pub fn is_paused(&self) -> bool {
         self.flags() & PHASE == PAUSED
