@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import threading
 import time
@@ -10,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from tasker import QueueFull, ResourceCreationError, Retry, Runner, current_context
+from tasker import (
+    QueueFull,
+    ResourceCreationError,
+    Retry,
+    Runner,
+    TaskEvent,
+    current_context,
+)
 from tests.native.support import (
     LONG_TIMEOUT,
     MOMENT,
@@ -213,6 +221,56 @@ def test_a_kill_ends_the_pause_of_run_task(runners: Runners, *, thread_bound: bo
     paused(runner)
     runner.kill(timeout=LONG_TIMEOUT)
     assert str(waits.error()) == "1"
+
+
+@pytest.mark.parametrize("thread_bound", [True, False])
+def test_a_stop_ends_the_pause_of_a_run_task_inside_a_task(
+    runners: Runners, *, thread_bound: bool
+) -> None:
+    runner = runners.start(thread_bound=thread_bound, resource_pool_size=1, retry=FOR_EVER)
+    future = runner.submit(lambda _: runner.run_task(busy_once))
+    paused(runner)
+    runner.stop(timeout=LONG_TIMEOUT)
+    assert future.result(0) == 2
+
+
+@pytest.mark.parametrize("thread_bound", [True, False])
+def test_a_pause_inside_a_task_is_not_that_of_the_task(
+    runners: Runners, *, thread_bound: bool
+) -> None:
+    retry = Retry(on=Busy, wait=0)
+    runner = runners.start(thread_bound=thread_bound, check_health=is_healthy, retry=retry)
+
+    def work(_resource: object) -> int:
+        tries = runner.run_task(busy_once)
+        if current_context().attempt == 1:
+            raise Broken
+        return tries
+
+    call = Call(runner.run_task, work)
+    assert call.result() == 2
+
+
+def test_an_interrupt_ends_the_pause_of_run_task_with_the_last_error(runners: Runners) -> None:
+    errors: list[object] = []
+
+    def note(event: TaskEvent) -> None:
+        if event.kind == "failed":
+            errors.append(type(event.error))
+
+    runner = runners.start(thread_bound=False, retry=FOR_EVER, on_event=note)
+
+    def interrupt() -> None:
+        paused(runner)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_task(always_busy)
+    thread.join()
+    assert errors == [Busy]
+    paused(runner, 0)
 
 
 def test_a_temporary_worker_does_not_stay_for_a_pause(runners: Runners) -> None:

@@ -8,15 +8,22 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use tasker::engine::metrics::events::EventKind;
+use tasker::engine::queue::lanes::Entry;
 use tasker::engine::queue::permits::Permit;
 use tasker::engine::task::priority::Priority;
 use tasker::engine::task::{ONCE, RESERVED};
+use tasker::engine::worker::serve_loan::{CallWait, Claiming};
 use tasker::engine::{AbandonReason, EngineSettings};
 
 /// No pause of a test that passes ends by itself.
 const LONG: Duration = FOREVER;
 
 const SHORT: Duration = Duration::from_millis(1);
+
+/// Runs a task inside the one that has this seat; true when it is over.
+fn serve_within(seat: &Seat<'_>, task: &Arc<Task>) -> bool {
+    seat.engine.accept_inside(0) && seat.serve_inside((), task, false)
+}
 
 fn runner(worker_count: usize) -> Runner {
     Runner::new(workers(worker_count), Orders::default())
@@ -316,6 +323,57 @@ fn a_task_inside_another_sits_its_pause_out() {
     });
     assert_eq!(outer.outcome(), Outcome::Value(3));
     assert_eq!((inner.outcome(), runs.load(Ordering::SeqCst)), (Outcome::Value(3), 1));
+    runner.finish();
+}
+
+#[test]
+fn the_pause_of_a_task_inside_another_says_nothing_of_the_outer_one() {
+    let settings = EngineSettings { thread_bound: false, reserve_limit: Some(1), ..workers(1) };
+    let runner = Runner::new(settings, Orders::default());
+    let outer = Task::new(Priority::Normal, RESERVED, |seat, task| {
+        if task.attempts() == 2 {
+            return End::Value(2);
+        }
+        assert!(serve_within(seat, &Task::new(Priority::Normal, RESERVED, later_for(1, SHORT))));
+        End::Bad("bad")
+    });
+    assert!(runner.run_task(&outer));
+    assert_eq!(outer.outcome(), Outcome::Value(2));
+    runner.finish();
+}
+
+#[test]
+fn a_stop_while_a_task_inside_another_is_paused_recalls_the_idle_loans() {
+    let settings = EngineSettings { thread_bound: false, reserve_limit: Some(1), ..workers(1) };
+    let runner = Runner::new(settings, Orders::default());
+    let lends = Task::new(Priority::Normal, RESERVED, |_, _| End::Value(1));
+    assert!(runner.run_task(&lends));
+    let inner = Task::new(Priority::Normal, RESERVED, later_for(1, LONG));
+    let mine = Arc::clone(&inner);
+    runner.submit(Priority::Normal, move |seat, _| {
+        assert!(serve_within(seat, &mine));
+        End::Value(0)
+    });
+    eventually("it is paused", || runner.stats().paused == 1);
+    runner.stop();
+    assert_eq!(inner.outcome(), Outcome::Value(2));
+    runner.finish();
+}
+
+#[test]
+fn what_settles_a_paused_call_in_a_closing_runner_recalls_the_idle_loans() {
+    let settings = EngineSettings { thread_bound: false, reserve_limit: Some(1), ..workers(1) };
+    let runner = Runner::new(settings, Orders::default());
+    assert!(runner.run_task(&Task::new(Priority::Normal, RESERVED, |_, _| End::Value(1))));
+    let task = Task::new(Priority::Normal, RESERVED, later_for(1, LONG));
+    let loan = runner.engine.accept_on_loan(0).expect("it is idle");
+    let entry = Entry::fresh(Arc::clone(&task), 0);
+    let again = runner.engine.serve_on_loan((), loan, entry, Claiming::Unshared);
+    assert!(again.is_some_and(|again| matches!(again.wait, CallWait::Pause(_))));
+    runner.engine.begin_stop();
+    eventually("the other worker has left", || runner.engine.worker_count() == 1);
+    assert!(runner.call_off(&task));
+    assert!(runner.engine.wait_ended(FOREVER), "without another stop: {:?}", runner.engine);
     runner.finish();
 }
 

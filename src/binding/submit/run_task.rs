@@ -7,7 +7,7 @@ use crate::binding::current;
 use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::error;
 use crate::binding::future::draft::TaskCall;
-use crate::binding::future::{Future, freelist};
+use crate::binding::future::{Future, freelist, settle};
 use crate::binding::host::guarded_call;
 use crate::binding::host::stacks;
 use crate::binding::host::state::PyHost;
@@ -137,7 +137,8 @@ impl EngineHandleRef<'_> {
                 CallWait::Loan(waiter) => Some(waiter),
                 CallWait::Pause(until) => {
                     if let Err(interrupted) = self.sit_out(py, &entry, until) {
-                        engine.abandon_loan_call(py, entry.task);
+                        settle::call_off_retry(py, &entry.task);
+                        guarded_call::release(py, entry.task);
                         return Err(interrupted);
                     }
                     let waiter = engine.end_call_pause(&future.get().word);

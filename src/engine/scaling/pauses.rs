@@ -8,6 +8,7 @@
 use super::threads::Threads;
 use crate::engine::engine::Engine;
 use crate::engine::host::{Host, Notice};
+use crate::engine::queue::Queue;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::{RESERVED, TaskWord};
@@ -31,8 +32,7 @@ impl<H: Host> Engine<H> {
         if flags != 0 {
             queue.give_back_permit();
         }
-        queue.uncount_paused();
-        drop(self.roster.take_up_hold());
+        self.uncount_paused(queue);
         false
     }
 
@@ -44,8 +44,7 @@ impl<H: Host> Engine<H> {
         }
         let queue = self.queue_of(word);
         queue.count_resumed(word.priority());
-        queue.uncount_paused();
-        drop(self.roster.take_up_hold());
+        self.uncount_paused(queue);
         true
     }
 
@@ -55,9 +54,18 @@ impl<H: Host> Engine<H> {
         if word.take_permit() {
             queue.give_back_permit();
         }
-        queue.uncount_paused();
-        drop(self.roster.take_up_hold());
+        self.uncount_paused(queue);
         self.finish_if_over();
+    }
+
+    /// A task that is in no lane is paused no more.
+    fn uncount_paused(&self, queue: &Queue<H::Task>) {
+        queue.uncount_paused();
+        if self.is_closing() {
+            // They were kept as long as a call might come back for one.
+            self.recall_loans_if_over();
+        }
+        drop(self.roster.take_up_hold());
     }
 
     /// Lets go of a paused task that has its outcome.

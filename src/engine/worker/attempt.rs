@@ -232,7 +232,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
             host.retried(scope, retry);
         }
         let word = host.word(&task);
-        let pause = Duration::from_nanos(self.resumes.get().saturating_sub(self.now()));
+        let pause = Duration::from_nanos(self.resumes.take().saturating_sub(self.now()));
         let ends = || !word.is_paused() || engine.is_closing();
         let was_left = host.sit_out(scope, &task, pause, ends);
         if engine.is_left_by_fork() {

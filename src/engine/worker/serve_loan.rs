@@ -241,7 +241,7 @@ impl<H: Attempts> Engine<H> {
             return None;
         }
         let again = again.map(|task| {
-            let (retry, resumes) = (session.retry.take(), session.resumes.get());
+            let (retry, resumes) = (session.retry.take(), session.resumes.take());
             if resumes > 0 {
                 let entry = Entry::fresh(task, resumes);
                 return Unserved { entry, wait: CallWait::Pause(resumes), retry };

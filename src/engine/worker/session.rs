@@ -46,7 +46,7 @@ pub struct WorkerSession<'w, H: Host> {
     /// What the host is to tell of that retry, or of one that a call with a loan has to look
     /// after.
     pub(in crate::engine) retry: Cell<Option<H::Retry>>,
-    /// When the pause is over of the task that this thread has to sit out.
+    /// When the pause is over of the task that this thread has to sit out; 0 once it is about to.
     pub(in crate::engine) resumes: Cell<Tick>,
     /// The resource is worn, and serves one task all the same; see `Worker::plan_renewal`.
     pub(in crate::engine) serves_worn: Cell<bool>,
