@@ -1,17 +1,20 @@
 //! The races of whole engines: what is reported to be over is over, and nothing accepted is left
 //! behind.
 
+mod pausing;
 #[path = "../../../tests/rust/support/plain_host.rs"]
 mod plain_host;
 mod resizing;
 
 use self::plain_host::{PlainHost, PlainTask};
+use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::queue::lanes::Entry;
 use crate::engine::queue::permits::Permit;
 use crate::engine::resource::epochs::INITIAL_EPOCH;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::{RESERVED, TaskWord};
+use crate::engine::worker::attempt::Verdict;
 use crate::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, LoanWaiter, Unserved};
 use crate::engine::worker::session::WorkerSession;
 use crate::engine::{self, Engine, EngineSettings, Mode};
@@ -26,6 +29,8 @@ use std::time::Duration;
 struct LoomTask {
     word: TaskWord,
     bad: AtomicBool,
+    /// It fails on a good resource, and is to be tried again later.
+    pauses: bool,
     /// Where it waits for another task to be, if it is to meet one.
     meeting: Option<Arc<(Mutex<u32>, Condvar)>>,
     starts: AtomicU32,
@@ -70,6 +75,7 @@ impl LoomTask {
         Self {
             word: TaskWord::new(Priority::Normal, flags),
             bad: AtomicBool::new(false),
+            pauses: false,
             meeting: None,
             starts: AtomicU32::new(0),
             outcomes: AtomicU32::new(0),
@@ -94,7 +100,7 @@ impl PlainTask for LoomTask {
     }
 
     fn work(&self, session: &WorkerSession<'_, Bare>) -> bool {
-        if self.starts.fetch_add(1, Ordering::Relaxed) > 0 {
+        if self.starts.fetch_add(1, Ordering::Relaxed) > 0 && !self.pauses {
             assert!(
                 session.usage().known_good_since() > INITIAL_EPOCH,
                 "tried again on a resource that is not proven"
@@ -108,6 +114,10 @@ impl PlainTask for LoomTask {
         }
         self.meet();
         true
+    }
+
+    fn verdict(&self) -> Verdict {
+        if self.pauses { Verdict::Later(Tick::MAX) } else { Verdict::Bad { retry: true } }
     }
 
     fn publish(&self) {

@@ -21,6 +21,11 @@ pub(super) trait PlainTask: Send + Sync + Sized + 'static {
     /// What it does. False: it fails, as its resource went bad.
     fn work(&self, session: &WorkerSession<'_, PlainHost<Self>>) -> bool;
 
+    /// What it says of the resource when it fails.
+    fn verdict(&self) -> Verdict {
+        Verdict::Bad { retry: true }
+    }
+
     /// Publishes the outcome that the caller took.
     fn publish(&self);
 }
@@ -30,13 +35,20 @@ pub(super) struct PlainHost<J> {
     on_create: Box<dyn Fn() + Send + Sync>,
     /// Asked on each worker's thread: whether it comes up.
     pub(super) comes_up: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Whether there is a thread that watches: most tests need none.
+    pub(super) has_keeper: bool,
     tasks: PhantomData<fn() -> J>,
 }
 
 impl<J> PlainHost<J> {
     /// `on_create` is called before each resource is made.
     pub(super) fn new(on_create: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { on_create: Box::new(on_create), comes_up: Box::new(|| true), tasks: PhantomData }
+        Self {
+            on_create: Box::new(on_create),
+            comes_up: Box::new(|| true),
+            has_keeper: false,
+            tasks: PhantomData,
+        }
     }
 }
 
@@ -102,7 +114,11 @@ impl<J: PlainTask> Threads for PlainHost<J> {
         Ok(())
     }
 
-    fn spawn_keeper(&self, (): (), _: &Arc<engine::Engine<Self>>) -> Result<(), ()> {
+    fn spawn_keeper(&self, (): (), engine: &Arc<engine::Engine<Self>>) -> Result<(), ()> {
+        if self.has_keeper {
+            let engine = Arc::clone(engine);
+            drop(spawn(move || engine.run_keeper(())));
+        }
         Ok(())
     }
 }
@@ -120,8 +136,8 @@ impl<J: PlainTask> Attempts for PlainHost<J> {
         Ran::Completed
     }
 
-    fn judge(&self, (): (), _: &WorkerSession<'_, Self>, _: &Arc<J>) -> Verdict {
-        Verdict::Bad { retry: true }
+    fn judge(&self, (): (), _: &WorkerSession<'_, Self>, task: &Arc<J>) -> Verdict {
+        task.verdict()
     }
 
     fn prepare_retry(&self, (): (), _: &Arc<J>, _: Option<DeadlineKey>) {}
