@@ -186,6 +186,20 @@ def check_limit(name: str, value: object) -> float | None:
     return None if seconds == math.inf else seconds
 
 
+def check_wait(name: str, value: object) -> float | None:
+    """Takes how long something may last, from 0 on; `None` and infinity are for ever.
+
+    Raises:
+        ConfigError: *value* is no number, or less than 0.
+    """
+    if value is None:
+        return None
+    if to_seconds(value) is None:
+        raise wrong(name, "a number of seconds or None", value)
+    seconds = check_seconds(name, value, zero=True)
+    return None if seconds == math.inf else seconds
+
+
 def check_deadline(name: str, value: object) -> float | None:
     """Takes a time limit that begins with the call; `None` and infinity are none, and stay apart.
 

@@ -34,6 +34,7 @@ from tasker._checks import (
     check_name,
     check_seconds,
     check_type,
+    check_wait,
     check_word,
 )
 from tasker._retry import Retry, check_retry
@@ -113,6 +114,10 @@ class Config(Generic[R]):
             first, second, fourth, eighth … time; it is never switched off.
         max_tasks_per_resource: A resource is renewed after so many tasks. At least 1. One resource
             is renewed at a time; others whose number is reached serve on until it is their turn.
+        fail_fast_after: Once no resource could be made for so many seconds, and no base or burst
+            worker has one, waiting and new tasks fail at once with `ResourceCreationError`, whose
+            cause is the last error of `on_create`, until one can be made. At least 0. `None` and
+            infinity: they wait.
         max_resource_age: A resource is renewed at this age in seconds, give or take a tenth. More
             than 0. `None` and infinity: at none.
         idle_timeout: Seconds after which an idle burst worker ends. At least 0. `math.inf`: never.
@@ -163,6 +168,7 @@ class Config(Generic[R]):
     on_cancel: Callable[[R], object] | None = None
     on_event: Callable[[TaskEvent], object] | None = None
     max_tasks_per_resource: int | None = None
+    fail_fast_after: float | None = None
     max_resource_age: float | None = None
     idle_timeout: float = 30.0
     thread_bound: bool = True
@@ -198,6 +204,8 @@ class Config(Generic[R]):
         tasks = self.max_tasks_per_resource
         tasks = check_count("max_tasks_per_resource", tasks, least=1, optional=True)
         put("max_tasks_per_resource", tasks)
+        seconds = self.fail_fast_after
+        put("fail_fast_after", check_wait("fail_fast_after", seconds))
         put("max_resource_age", check_limit("max_resource_age", self.max_resource_age))
         put("idle_timeout", check_seconds("idle_timeout", self.idle_timeout, zero=True))
         check_type("thread_bound", self.thread_bound, bool)
@@ -299,6 +307,7 @@ class OptionalConfigFields(TypedDict, Generic[R], total=False):
     on_cancel: Callable[[R], object] | None
     on_event: Callable[[TaskEvent], object] | None
     max_tasks_per_resource: int | None
+    fail_fast_after: float | None
     max_resource_age: float | None
     idle_timeout: float
     thread_bound: bool

@@ -63,6 +63,14 @@ pub(super) fn make<E: PyTypeInfo>(
     error
 }
 
+/// `error.__context__ = context`: what was at hand when it was made.
+pub(super) fn set_context(py: Python<'_>, error: &Py<PyAny>, context: &Py<PyAny>) {
+    // SAFETY: as below.
+    unsafe {
+        pyo3::ffi::PyException_SetContext(error.as_ptr(), context.clone_ref(py).into_ptr());
+    }
+}
+
 /// `error.__cause__ = cause`.
 pub(super) fn set_cause(py: Python<'_>, error: &Py<PyAny>, cause: &Py<PyAny>) {
     // SAFETY: both are exceptions (`error` was made above or fetched, `cause` was raised); the

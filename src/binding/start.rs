@@ -57,6 +57,7 @@ pub(super) fn read(config: &Bound<'_, PyAny>, name: &str) -> PyResult<(PyHost, E
         burst_interval: seconds("burst_interval")?.unwrap_or(Tick::MAX),
         idle_timeout: seconds("idle_timeout")?.unwrap_or(Tick::MAX),
         retry_hold: RETRY_HOLD,
+        fail_fast_after: seconds("fail_fast_after")?,
         look_interval: match &logger {
             Some(_) => Some(diagnosis::look_interval(config.py())?),
             None => None,

@@ -111,6 +111,9 @@ impl<H: Threads> Engine<H> {
         if !is_reserved {
             self.load_grew(since);
         }
+        if self.fails_fast() {
+            self.fail_pushed(scope, flags);
+        }
         let Some(worker) = added? else {
             return Ok(());
         };

@@ -92,6 +92,9 @@ pub struct Engine<H: Host> {
     /// Whether the keeper is to think about burst workers soon. Set by submitters, cleared by the
     /// keeper.
     pub(super) scaling: AtomicBool,
+    /// Tasks fail at once, as no worker has a resource and none can be made. `SeqCst`, as is said in
+    /// `scaling/failing_fast.rs`.
+    pub(super) failing_fast: AtomicBool,
     /// What the scaler saw when it looked last. Only the keeper locks it.
     pub(super) load_totals: Mutex<LoadTotals>,
 }
@@ -127,6 +130,7 @@ impl<H: Host> Engine<H> {
             shared_counters: SharedCounters::default(),
             renewal_turn: RenewalTurn::new(),
             scaling: AtomicBool::new(false),
+            failing_fast: AtomicBool::new(false),
             load_totals: Mutex::new(LoadTotals::default()),
             host,
             settings,

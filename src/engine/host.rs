@@ -92,6 +92,8 @@ pub enum Notice<'n, F> {
     Trouble(&'n str, Trouble, Option<&'n F>),
     /// A task overran its limit, and no substitute could be started for this worker, which runs it.
     Overdue(&'n str),
+    /// Tasks fail from now on until a resource can be made.
+    FailsFast,
     /// No thread could be started for a worker beyond the first ones.
     NoThread(F),
     /// The last creation error, for tasks that time out meanwhile and for the last drain.
@@ -105,6 +107,8 @@ pub enum AbandonReason {
     Killed,
     /// The runner is closing and no worker with a resource is left.
     NoWorker,
+    /// No worker has a resource, and none could be made for long enough.
+    FailsFast,
     /// The runner broke.
     Broken,
 }

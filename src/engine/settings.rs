@@ -37,6 +37,9 @@ pub struct EngineSettings {
     /// A retry that waits for a resource known to be good has any after this time; see
     /// [`epochs`](super::resource::epochs).
     pub retry_hold: Tick,
+    /// Once creation has failed for so long and no base or burst worker has a resource, waiting and
+    /// new tasks fail. `None`: they wait.
+    pub fail_fast_after: Option<Tick>,
     /// Time between two looks at the runner while tasks are under way. The host that gives it has
     /// the keeper started. `None`: there are none.
     pub look_interval: Option<Tick>,
@@ -66,6 +69,7 @@ impl Default for EngineSettings {
             burst_interval: Tick::MAX,
             idle_timeout: Tick::MAX,
             retry_hold: Tick::MAX,
+            fail_fast_after: None,
             look_interval: None,
         }
     }

@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a host of its own")]
 
+mod failing_fast;
 mod pauses;
 mod support;
 

@@ -52,6 +52,7 @@ def test_defaults() -> None:
         "burst_interval": 0.1,
         "max_retries": 3,
         "retry": None,
+        "fail_fast_after": None,
         "resource_pool_size": None,
         "logger": logging.getLogger("tasker"),
         "max_queue_size": None,

@@ -155,6 +155,7 @@ impl Host for PyHost {
                 }
                 self.report_trouble(py, worker, trouble, fault);
             }
+            Notice::FailsFast => self.report_failing_fast(py),
             Notice::Overdue(worker) => self.report_overdue(py, worker),
             Notice::NoThread(fault) => {
                 self.report_no_thread(py, &fault);
@@ -422,6 +423,17 @@ impl PyHost {
         };
         let text = format!("{}: {what}", self.name);
         log::say(py, &self.logger, level, &text, Some(worker), fault);
+    }
+
+    /// No worker has a resource any more, and tasks fail at once.
+    fn report_failing_fast(&self, py: Python<'_>) {
+        let text = format!(
+            "{}: no worker has a resource, and none can be created; tasks fail until one can",
+            self.name
+        );
+        let fault = self.fault(py);
+        log::say(py, &self.logger, Level::Warning, &text, None, fault.as_ref());
+        guarded_call::release_some(py, fault);
     }
 
     /// A task overran its limit, and no *substitute* could be started for the worker that runs it.

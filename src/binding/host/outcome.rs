@@ -216,6 +216,15 @@ impl PyHost {
                 let text = "the runner stopped while no resource could be created for the task";
                 error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref())
             }
+            AbandonReason::FailsFast => {
+                let text =
+                    "no worker has a resource, and none could be created within fail_fast_after";
+                let error = error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref());
+                if let Some(last) = last {
+                    error::set_context(py, &error, last);
+                }
+                error
+            }
             AbandonReason::Broken => error::make::<RunnerBroken>(py, error::BROKEN, last),
         }
     }

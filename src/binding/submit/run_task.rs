@@ -220,6 +220,10 @@ struct Enrolled<'a, 'py> {
 impl<'a, 'py> Enrolled<'a, 'py> {
     fn new(py: Python<'py>, engine: &'a Engine<PyHost>, future: &Py<Future>, since: Tick) -> Self {
         let key = engine.loans.add_waiting_call(future.clone_ref(py), since);
+        // After it is to be found, as after a push.
+        if engine.fails_fast() {
+            engine.fail_waiting(py);
+        }
         Self { py, engine, key }
     }
 }

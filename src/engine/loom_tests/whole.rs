@@ -1,6 +1,7 @@
 //! The races of whole engines: what is reported to be over is over, and nothing accepted is left
 //! behind.
 
+mod failing_fast;
 mod pausing;
 #[path = "../../../tests/rust/support/plain_host.rs"]
 mod plain_host;

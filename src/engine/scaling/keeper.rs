@@ -4,7 +4,7 @@
 use super::threads::Threads;
 use crate::engine::clock::Tick;
 use crate::engine::engine::Engine;
-use crate::engine::host::Host;
+use crate::engine::host::{Host, Notice};
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::sync::Arc;
 
@@ -49,6 +49,12 @@ impl<H: Threads> Engine<H> {
         Ok(())
     }
 
+    /// Whether the keeper lives, which is started if it does not. The user is told that it cannot be.
+    pub(in crate::engine) fn has_keeper(self: &Arc<Self>, scope: H::Scope<'_>) -> bool {
+        let kept = self.need_keeper(scope);
+        kept.map_err(|fault| self.host.notice(scope, Notice::NoThread(fault))).is_ok()
+    }
+
     /// Has the host look at the runner while tasks are under way, and comes back later.
     fn look(self: &Arc<Self>, scope: H::Scope<'_>) {
         // First: a thread that counts from here on requests the next look, or is seen below.
@@ -74,6 +80,9 @@ impl<H: Threads> Engine<H> {
                 self.scale(scope);
             }
             self.resume_due(scope);
+            if self.deadlines.may_fail_fast(self.clock.now()) {
+                self.fail_fast_if_due(scope);
+            }
             while let Some(task) = self.deadlines.pop_due(self.clock.now()) {
                 self.host.expire(scope, &task);
                 self.host.discard(scope, task);

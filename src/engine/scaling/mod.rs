@@ -1,6 +1,7 @@
 //! Which workers are started, and when: at the start, on demand, for a burst, for `run_task`, in
 //! place of another.
 
+pub mod failing_fast;
 pub mod keeper;
 pub mod pauses;
 pub mod renewal;

@@ -7,7 +7,7 @@
 
 use super::threads::Threads;
 use crate::engine::engine::Engine;
-use crate::engine::host::{Host, Notice};
+use crate::engine::host::Host;
 use crate::engine::queue::Queue;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::priority::Priority;
@@ -77,12 +77,6 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Threads> Engine<H> {
-    /// Whether tasks can be paused: the keeper lives, which wakes them.
-    pub(in crate::engine) fn can_pause(self: &Arc<Self>, scope: H::Scope<'_>) -> bool {
-        let kept = self.need_keeper(scope);
-        kept.map_err(|fault| self.host.notice(scope, Notice::NoThread(fault))).is_ok()
-    }
-
     /// Has the keeper hold a paused task, until its time comes or the runner closes.
     pub(in crate::engine) fn hold_paused(
         self: &Arc<Self>,

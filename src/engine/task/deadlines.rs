@@ -31,6 +31,8 @@ struct Schedule<T> {
     scale: Option<Tick>,
     /// When the runner is to be looked at.
     look: Option<Tick>,
+    /// When what waits may have to fail, as no resource can be made.
+    fail_fast: Option<Tick>,
     closed: bool,
     /// Whether a keeper has been started.
     has_keeper: bool,
@@ -46,6 +48,7 @@ impl<T> Deadlines<T> {
             stop: None,
             scale: None,
             look: None,
+            fail_fast: None,
             closed: false,
             has_keeper: false,
         };
@@ -155,6 +158,17 @@ impl<T> Deadlines<T> {
         self.state.lock().look.take_if(|due| *due <= now).is_some()
     }
 
+    /// Remembers when what waits may have to fail.
+    pub(in crate::engine) fn fail_fast_at(&self, due: Tick) {
+        self.state.lock().fail_fast = Some(due);
+        self.changed.notify_all();
+    }
+
+    /// Whether that time has come; true once.
+    pub(in crate::engine) fn may_fail_fast(&self, now: Tick) -> bool {
+        self.state.lock().fail_fast.take_if(|due| *due <= now).is_some()
+    }
+
     /// Stops watching; gives the handle back if it was still watched.
     pub(in crate::engine) fn remove(&self, key: DeadlineKey) -> Option<T> {
         self.state.lock().due.remove(&key)
@@ -187,8 +201,8 @@ impl<T> Deadlines<T> {
             };
             let resumed =
                 first(&state.paused).map(|due| if state.pauses_are_cut { 0 } else { due });
-            let next = [first(&state.due), resumed, state.stop, state.scale, state.look];
-            let next = next.into_iter().flatten().min();
+            let others = [state.stop, state.scale, state.look, state.fail_fast];
+            let next = [first(&state.due), resumed].into_iter().chain(others).flatten().min();
             let limit = match next.map(|due| due.saturating_sub(now())) {
                 Some(0) => return true,
                 Some(left) => left.min(MAX_WAIT),

@@ -451,7 +451,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
             return Some(AttemptEnd::Paused(None));
         }
         let reserve = || AttemptEnd::Paused(Some(engine.deadlines.reserve(due)));
-        engine.can_pause(scope).then(reserve)
+        engine.has_keeper(scope).then(reserve)
     }
 
     /// Queues a task whose attempt ended just now, to be tried again on another resource, and has

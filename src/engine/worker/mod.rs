@@ -103,6 +103,7 @@ impl<H: Attempts> Worker<H> {
                     return;
                 }
                 self.engine.roster.note_no_resource(&self.shared);
+                self.engine.fail_fast_if_due(scope);
                 if let Some(owned_resource) = held.take() {
                     if next != Next::Leave || successor.is_some() {
                         self.count_replaced(&owned_resource);
@@ -214,7 +215,7 @@ impl<H: Attempts> Worker<H> {
                     if validate_on_create {
                         backoff.set_validate_on_create(false);
                     }
-                    if let Some(trouble) = backoff.succeeded(turn, clock.now()) {
+                    if let Some(trouble) = self.engine.creation_succeeded(turn) {
                         host.notice(scope, Notice::Trouble(self.shared.name(), trouble, None));
                     }
                     self.engine.resource_ready(&self.shared);
@@ -225,10 +226,12 @@ impl<H: Attempts> Worker<H> {
                         let name = self.shared.name();
                         host.notice(scope, Notice::Trouble(name, trouble, Some(&fault)));
                     }
+                    // First: tasks that fail tell why.
                     host.notice(scope, Notice::Fault(fault));
                     if closing {
                         return Creation::Failed;
                     }
+                    self.engine.fail_fast_if_due(scope);
                 }
             }
         }

@@ -26,7 +26,7 @@ use tasker::engine::task::priority::Priority;
 use tasker::engine::task::{BATCH, ONCE, Phase, RESERVED, Taken, TaskWord, WAS_PAUSED};
 use tasker::engine::worker::attempt::{Attempts, Ran, Verdict};
 use tasker::engine::worker::chunk::Chunk;
-use tasker::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, Unserved};
+use tasker::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, LoanWaiter, Unserved};
 use tasker::engine::worker::session::WorkerSession;
 use tasker::engine::{AbandonReason, Engine, EngineSettings, EngineStats, Host, Mode, Notice};
 
@@ -501,6 +501,7 @@ impl Host for World {
     fn notice(&self, (): (), notice: Notice<'_, &'static str>) {
         match notice {
             Notice::Trouble(_, trouble, _) => lock(&self.troubles).push(trouble),
+            Notice::FailsFast => lock(&self.faults).push("fails fast"),
             Notice::Overdue(_) => {
                 self.overdue_reports.fetch_add(1, Ordering::SeqCst);
             }
@@ -792,8 +793,8 @@ impl Runner {
                 true
             };
         }
-        let mut loan = engine.accept_on_loan(since);
-        let mut claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
+        let loan = engine.accept_on_loan(since);
+        let claim = if loan.is_some() { Claiming::Unshared } else { Claiming::Shared };
         let mut waiter = None;
         if loan.is_none() {
             waiter = engine.accept_loan_waiter();
@@ -801,13 +802,30 @@ impl Runner {
         if !self.accept(task, loan.is_some() || waiter.is_some()) {
             return false;
         }
+        let enrol = || engine.loans.add_waiting_call(Arc::clone(task), since);
+        let key = loan.is_none().then(enrol);
+        self.serve_call(task, since, claim, loan, waiter);
+        drop(key.and_then(|key| engine.loans.remove_waiting_call(key)));
+        true
+    }
+
+    /// Runs an accepted task on one loan after the other until it has its outcome.
+    fn serve_call<'e>(
+        &'e self,
+        task: &Arc<Task>,
+        since: Tick,
+        mut claim: Claiming,
+        mut loan: Option<LoanOf<World>>,
+        mut waiter: Option<LoanWaiter<'e, World>>,
+    ) {
+        let engine = &self.engine;
         let mut mine = Entry::fresh(Arc::clone(task), since);
         while let Some(found) = loan.take().or_else(|| self.find_loan(&mine)) {
             drop(waiter.take());
             let Some(Unserved { entry: again, wait, .. }) =
                 engine.serve_on_loan((), found, mine, claim)
             else {
-                return true;
+                return;
             };
             let seeks = match wait {
                 CallWait::Loan(seeks) => seeks,
@@ -815,7 +833,7 @@ impl Runner {
                     let ends = || engine.is_closing() || engine.clock.now() >= until;
                     self.world().sit_out((), &again.task, FOREVER, ends);
                     let Some(seeks) = engine.end_call_pause(&again.task.word) else {
-                        return true;
+                        return;
                     };
                     seeks
                 }
@@ -823,7 +841,6 @@ impl Runner {
             (mine, waiter, claim) = (again, Some(seeks), Claiming::Shared);
         }
         engine.abandon_loan_call((), mine.task);
-        true
     }
 
     /// Waits for a loan; `None` when none will come.
@@ -833,8 +850,11 @@ impl Runner {
             if let Some(loan) = engine.try_take_loan(entry) {
                 return Some(loan);
             }
-            if !engine.may_lend() {
+            if !engine.may_lend() || entry.task.word.is_done() {
                 return None;
+            }
+            if engine.fails_fast() {
+                engine.fail_waiting(());
             }
             engine.start_reserved_for((), entry);
             if let Some(loan) = engine.take_loan(entry, Duration::from_millis(10)) {

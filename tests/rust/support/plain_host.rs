@@ -33,6 +33,8 @@ pub(super) trait PlainTask: Send + Sync + Sized + 'static {
 /// A host of nothing but threads.
 pub(super) struct PlainHost<J> {
     on_create: Box<dyn Fn() + Send + Sync>,
+    /// Asked before each resource is made: whether it can be.
+    pub(super) can_create: Box<dyn Fn() -> bool + Send + Sync>,
     /// Asked on each worker's thread: whether it comes up.
     pub(super) comes_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether there is a thread that watches: most tests need none.
@@ -45,6 +47,7 @@ impl<J> PlainHost<J> {
     pub(super) fn new(on_create: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             on_create: Box::new(on_create),
+            can_create: Box::new(|| true),
             comes_up: Box::new(|| true),
             has_keeper: false,
             tasks: PhantomData,
@@ -59,7 +62,7 @@ impl<J: PlainTask> ResourceManager for PlainHost<J> {
 
     fn create(&self, (): (), _: &str) -> Result<(), ()> {
         (self.on_create)();
-        Ok(())
+        if (self.can_create)() { Ok(()) } else { Err(()) }
     }
 
     fn bad_from_the_start(&self, (): ()) {}
