@@ -105,6 +105,8 @@ impl Host for PyHost {
         let last_error = match future.take_last_error() {
             // It has run, and this is how its last attempt ended.
             Some(error) if why == AbandonReason::Killed => {
+                // It was told to give up, and its error is expected.
+                future.word.set(CANCEL_REQUESTED);
                 settle::publish_failure(py, task, error);
                 return finish(py, future);
             }
