@@ -18,6 +18,7 @@ first argument, replaces it when it goes bad and destroys it for certain at the 
 """
 
 from tasker import _lifecycle, _public, _tasker
+from tasker._batcher import Batcher
 from tasker._config import Config
 from tasker._dropped import DroppedTask
 from tasker._errors import (
@@ -50,6 +51,7 @@ _lifecycle.install_hooks()
 __version__ = _tasker.__version__
 
 __all__ = [
+    "Batcher",
     "CancelHandle",
     "Config",
     "ConfigError",

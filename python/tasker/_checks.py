@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from tasker._errors import ConfigError, RunnerStopped
 from tasker._priority import Priority
-from tasker._tasker import Runner, _unrun
+from tasker._tasker import Runner, _check_task, _unrun
 from tasker._texts import shown
 
 if TYPE_CHECKING:
@@ -36,6 +36,15 @@ def check_callable(name: str, value: object, *, optional: bool = False) -> None:
         raise wrong(name, f"callable{_or_none(optional)}", value)
     if kind := _unrun(value):
         raise ConfigError(f"{name} must be a plain function, got {kind}: {shown(value)}")
+
+
+def check_batch_function(fn: object) -> None:
+    """Raises `TypeError` unless *fn* can be called, and a call of it runs its body.
+
+    That of a generator function runs as its results are read.
+    """
+    if not callable(fn) or _unrun(fn) != "a generator function":
+        _check_task(fn)
 
 
 def check_hook(name: str, value: object, *arguments: str) -> None:

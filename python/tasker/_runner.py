@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from tasker import _tasker, _threads
 from tasker._amap import AsyncMapMixin
+from tasker._batcher import BatcherMixin, functions_of
 from tasker._block import ends_gracefully
 from tasker._checks import below_base, cannot_resize, check_deadline, check_sizes
 from tasker._config import Config, check_config, taking_a_config
@@ -16,7 +17,7 @@ from tasker._errors import RunnerBroken, RunnerStopped
 from tasker._executor import RunnerExecutor
 from tasker._hints import AttributeHint, refuse_positions
 from tasker._map import MapMixin
-from tasker._options import check_options, taking_options
+from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
 from tasker._registry import alive, register
 from tasker._retry import Retry, Unset
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
+    from tasker._batching import BatchSettings
     from tasker._dropped import DroppedTask
 
 R = TypeVar("R")
@@ -42,7 +44,7 @@ else:
     _NativeSubmitter = GenericAlias(_tasker.Submitter, R)
 
 
-class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
+class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
     """Runs functions on worker threads that each own a resource.
 
     A task function is called as `fn(resource, *args, **kwargs)` on a worker, with that worker's
@@ -99,6 +101,9 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
         shutdown = AttributeHint("stop")
         terminate = AttributeHint("kill")
 
+    _adopted: dict[BatchSettings, _tasker._BatchFunctions]
+    """Batchers of other runners whose items were submitted to this one."""
+
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if hasattr(self, name)]
 
@@ -119,6 +124,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
             if len(given) > 1:
                 refuse_positions(len(given))
             runner = super().__new__(cls, *given, **settings)
+            runner._adopted = {}
             register(runner)
             return runner
 
@@ -233,6 +239,16 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
 
     def _origin(self) -> tuple[Runner[R], None]:
         return self, None
+
+    def _fixed_options(self) -> Options:
+        return Options()
+
+    def _adopt(self, settings: BatchSettings) -> _tasker._BatchFunctions:
+        """Finds what items of another runner's batcher share here."""
+        functions = self._adopted.get(settings)
+        if functions is None:
+            functions = self._adopted.setdefault(settings, functions_of(settings))
+        return functions
 
     def _most_workers(self) -> int:
         return self.max_worker_count
@@ -398,7 +414,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R]):
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
 
-class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R]):
+class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
     """A view of a runner whose tasks have fixed options; made by `Runner.options`.
 
     It keeps its runner alive. All methods may be called from any thread.
@@ -411,6 +427,13 @@ class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R]):
 
     def _origin(self) -> tuple[Runner[R], Submitter[R]]:
         return self.runner, self
+
+    def _fixed_options(self) -> Options:
+        priority, once, timeout, name, retry = self._options
+        return Options(Priority(priority), once, timeout, name, retry)
+
+    def _adopt(self, settings: BatchSettings) -> _tasker._BatchFunctions:
+        return self.runner._adopt(settings)
 
     def _most_workers(self) -> int:
         return self.runner.max_worker_count

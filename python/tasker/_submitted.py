@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tasker._retry import Retry, Unset
 from tasker._tasker import _once
@@ -27,6 +27,13 @@ class RunnerWithOptions(Protocol):
     ) -> "TaskRunner[Any]":
         """Makes a view whose tasks have the given options."""
         ...
+
+
+@runtime_checkable
+class TakesItems(Protocol):
+    """A view that takes items of batchers of other runners."""
+
+    def _submit_item(self, settings: Any, item: Any) -> "Future[Any]": ...
 
 
 # Compared by identity: arguments need not be comparable, and equal tasks are still two tasks.
@@ -68,6 +75,8 @@ class SubmittedTask:
     def submit_to(self, runner: RunnerWithOptions) -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.
 
+        An item of a batcher goes to one of *runner* with the same settings.
+
         Args:
             runner: A runner whose resources fit the task function.
 
@@ -85,4 +94,7 @@ class SubmittedTask:
             name=self.name,
             retry=self.retry,
         )
+        settings = getattr(self.fn, "_batch_settings", None)
+        if settings is not None and isinstance(view, TakesItems):
+            return view._submit_item(settings, *self.args)
         return view.submit(self.fn, *self.args, **self.kwargs)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import GenericAlias, TracebackType
 from typing import (
@@ -22,12 +22,14 @@ from typing import (
 from typing_extensions import disjoint_base
 
 from tasker import _future, _results, _runner
+from tasker._batching import BatchSettings
 from tasker._config import Config
 from tasker._dropped import DroppedTask
 from tasker._finding import Finding
 from tasker._findings import Snapshot
 from tasker._observer import Observer
 from tasker._priority import Priority
+from tasker._retry import Retry, Unset
 from tasker._stats import Histograms, Metrics, Stats
 from tasker._workers import WorkerInfo
 
@@ -35,6 +37,7 @@ _R = TypeVar("_R")
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _T = TypeVar("_T")
+_X = TypeVar("_X")
 _P = ParamSpec("_P")
 
 __version__: Final[str]
@@ -1042,6 +1045,127 @@ class Results(_results.Results[_T]):
 
     def __class_getitem__(cls, key: object) -> GenericAlias: ...
 
+@final
+class _BatchFunctions:
+    def __new__(
+        cls,
+        function: Callable[..., Any],
+        max_size: int,
+        max_wait: float,
+        key: Callable[[Any], Hashable] | None,
+        split_failed: bool,
+        settings: BatchSettings,
+    ) -> Self: ...
+
+@final
+class BatchFunction:
+    """What tasks of a batcher have as their function: it calls the user's for one item."""
+
+    @property
+    def _batch_settings(self) -> BatchSettings: ...
+    @property
+    def __qualname__(self) -> str: ...
+    def __call__(self, resource: Any, item: Any) -> Any: ...
+
+@disjoint_base
+class Batcher(Generic[_X, _T]):
+    """The native half of `tasker.Batcher`: takes items."""
+
+    def __new__(
+        cls,
+        runner: Runner[Any],
+        functions: _BatchFunctions,
+        priority: int,
+        once: bool,
+        timeout: float | None,
+        name: str | None,
+        retry: Retry | Unset | None,
+    ) -> Self: ...
+    @property
+    def runner(self) -> _runner.Runner[Any]:
+        """The runner whose workers make the calls."""
+
+    @property
+    def _functions(self) -> _BatchFunctions: ...
+    @property
+    def _kept_options(self) -> tuple[bool, Retry | Unset | None]: ...
+    def submit(self, item: _X, /) -> _future.Future[_T]:
+        """Queues an item and returns its future.
+
+        Args:
+            item: What *fn* gets in its list of items.
+
+        Returns:
+            The future of the item's result. Where `key` raises, it has failed with that error, and
+            nothing was queued.
+
+        Raises:
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: As for `Runner.submit`.
+            RunnerBroken: The runner was inherited through a fork, or failed inside.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     upper = runner.batcher(lambda _, words: [w.upper() for w in words], max_size=8)
+            ...     upper.submit("a").result()
+            'A'
+        """
+
+    def asubmit(self, item: _X, /) -> asyncio.Future[_T]:
+        """Queues an item and returns an asyncio future of the running loop.
+
+        As of `Runner.asubmit`, cancelling it leaves the item out of a call that has not begun, and
+        drops its result otherwise; a full queue does not block the loop.
+
+        Args:
+            item: As for `submit`.
+
+        Returns:
+            The future of the item's result.
+
+        Raises:
+            RuntimeError: No asyncio loop is running in this thread.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: As for `Runner.asubmit`.
+            RunnerBroken: As for `submit`.
+
+        Example:
+            >>> import asyncio
+            >>> from tasker import Config, Runner
+            >>> def capitals(cache: dict, words: list[str]) -> list[str]:
+            ...     return [word.upper() for word in words]
+            >>> async def main() -> str:
+            ...     async with Runner.start(Config(on_create=dict, worker_count=1)) as runner:
+            ...         upper = runner.batcher(capitals, max_size=8)
+            ...         return await upper.asubmit("a")
+            >>> asyncio.run(main())
+            'A'
+        """
+
+    def queue_task(self, item: _X, /) -> _T:
+        """Queues an item, waits for it and returns its result.
+
+        Args:
+            item: As for `submit`.
+
+        Returns:
+            The item's result.
+
+        Raises:
+            TaskTimeout: The item's time limit passed.
+            TaskCancelled: The item was dropped by `kill` or `cancel_queued`.
+            BaseException: What *fn* raised, or what stands in the place of the result; and as for
+                `submit`.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     upper = runner.batcher(lambda _, words: [w.upper() for w in words], max_size=8)
+            ...     upper.queue_task("a")
+            'A'
+        """
+
 @disjoint_base
 class Submitter(Generic[_R]):
     """The native half of `tasker.Submitter`: the verbs of a runner with the options baked in."""
@@ -1055,6 +1179,8 @@ class Submitter(Generic[_R]):
         name: str | None,
         retry: object,
     ) -> Self: ...
+    @property
+    def _options(self) -> tuple[int, bool, float | None, str | None, Retry | Unset | None]: ...
     def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
     @property
     def runner(self) -> _runner.Runner[_R]:

@@ -69,10 +69,15 @@ pub(super) fn kill(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
         worker.for_each_running(|task, _| running.push(engine.host.share(py, task)));
     }
     for task in running {
-        match Batch::of(task.get()) {
-            Some(batch) => batch.get().request_cancel("the runner was killed"),
-            None => {
+        if let Some(batch) = Batch::of(task.get()) {
+            batch.get().request_cancel("the runner was killed");
+        } else {
+            let call = engine.tasks_of_call(py, &task.get().word);
+            for task in call.iter().chain([&task]) {
                 settle::request_cancel(task.get(), Some("the runner was killed".into()));
+            }
+            for task in call {
+                guarded_call::release(py, task);
             }
         }
         guarded_call::release(py, task);

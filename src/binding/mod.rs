@@ -3,7 +3,7 @@
 //! From the call to the result: [`submit`] takes it, drafts a [`future`] and queues it; [`host`]
 //! runs it at a worker's session, by a [guarded call](host::guarded_call); [`future::settle`]
 //! publishes the outcome; [`wait`] is where callers block. [`map`] does so for many items at a
-//! time. [`note`] is what an exception carries away.
+//! time, [`joint`] for many tasks by one call. [`note`] is what an exception carries away.
 //!
 //! [`start`] and [`engine_end`] begin and end an engine, [`runner`] is its interface, [`exit`] ends
 //! it with the interpreter. [`host::thread`] starts threads, [`current`] knows what the present one
@@ -37,6 +37,7 @@ mod gc;
 mod host;
 mod inline;
 mod interrupt;
+mod joint;
 mod limit;
 mod log;
 mod map;
@@ -84,6 +85,10 @@ mod _tasker {
     };
     #[pymodule_export]
     use super::interrupt::handle::CancelHandle;
+    #[pymodule_export]
+    use super::joint::batcher::{BatchFunctions, Batcher};
+    #[pymodule_export]
+    use super::joint::function::BatchFunction;
     #[pymodule_export]
     use super::map::item_error::_is_handed_out;
     #[pymodule_export]

@@ -2,9 +2,11 @@
 
 use super::callable::name_of;
 use super::printable::{MAX_NAME_CHARS, printable};
+use super::py_imports::PyImports;
 use crate::engine::metrics::by_name::NameRow;
 use crate::engine::task::priority::Priority;
 use crate::sync::{Arc, OnceLock};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// See the module's documentation. Checked by the Python package.
@@ -42,6 +44,24 @@ impl TaskOptions {
             retry: RetryOption::Configured,
             row: OnceLock::new(),
         })
+    }
+
+    /// Options that the Python package has checked.
+    pub(super) fn checked(
+        priority: u8,
+        once: bool,
+        timeout: Option<f64>,
+        name: Option<String>,
+        retry: &Bound<'_, PyAny>,
+    ) -> PyResult<Arc<Self>> {
+        let priority = Priority::from_number(priority)
+            .ok_or_else(|| PyValueError::new_err(format!("there is no priority {priority}")))?;
+        let retry = match &PyImports::get(retry.py())?.unset {
+            unset if retry.is(unset) => RetryOption::Configured,
+            _ if retry.is_none() => RetryOption::Never,
+            _ => RetryOption::By(retry.clone().unbind()),
+        };
+        Ok(Arc::new(Self { priority, once, timeout, name, retry, row: OnceLock::new() }))
     }
 
     /// The priority of a task with these options, or with the runner's defaults.

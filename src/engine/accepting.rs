@@ -3,11 +3,12 @@
 use super::clock::Tick;
 use super::engine::Engine;
 use super::host::Host;
-use super::queue::Rejected;
+use super::queue::accumulator::Member;
 use super::queue::permits::{Permit, Permits};
+use super::queue::{Admitted, Rejected};
 use super::scaling::threads::Threads;
 use super::task::priority::Priority;
-use super::task::{BATCH, NOT_ADMITTED, RESERVED, TaskWord};
+use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, RESERVED, TaskWord};
 use super::worker::serve_loan::{LoanOf, LoanWaiter};
 use crate::sync::Arc;
 
@@ -83,15 +84,25 @@ impl<H: Threads> Engine<H> {
         );
         debug_assert!(flags & BATCH != 0 || permit.count() == 1);
         self.advance_window(since);
-        let admit = |task: &H::Task| {
+        let admit = |task: H::Task| {
+            if flags & (BATCH | JOINT | NOT_ADMITTED) == 0 {
+                return Admitted::Queued(task);
+            }
             // Inside the gate: a kill closes the gate and then looks at the batches, and so finds
             // what was accepted, and nothing else.
             if flags & BATCH != 0
-                && let Some(cursor) = self.host.cursor(task)
+                && let Some(cursor) = self.host.cursor(&task)
             {
-                self.batches.add(cursor, self.host.share(scope, task));
+                self.batches.add(cursor, self.host.share(scope, &task));
             }
-            flags & NOT_ADMITTED == 0 || word.admit()
+            if flags & NOT_ADMITTED != 0 && !word.admit() {
+                return Admitted::Settled(task);
+            }
+            if flags & JOINT != 0 {
+                self.accumulate(scope, task, since)
+            } else {
+                Admitted::Queued(task)
+            }
         };
         // Inside the gate: once the queue is sealed, an accepted task has a worker.
         let add_worker = || {
@@ -128,6 +139,44 @@ impl<H: Threads> Engine<H> {
             // Or another thread has taken the task meanwhile.
             _ => Ok(()),
         }
+    }
+}
+
+impl<H: Host> Engine<H> {
+    /// Puts a task that is being accepted where joint calls find it. It lingers if there is
+    /// something to wait for: in a full call there is not, and what is urgent does not wait.
+    #[cold]
+    fn accumulate(&self, scope: H::Scope<'_>, task: H::Task, since: Tick) -> Admitted<H::Task> {
+        let (host, main) = (&self.host, &self.main);
+        let Some(accumulator) = host.accumulator(&task) else {
+            return Admitted::Queued(task);
+        };
+        let (word, settings) = (host.word(&task), *accumulator.settings());
+        let priority = word.priority();
+        let waits = settings.max_wait > 0 && settings.max_size > 1 && priority != Priority::High;
+        let due = since.saturating_add(settings.max_wait);
+        let linger = waits.then(|| main.lingering.key(due));
+        word.set(ACCUMULATED);
+        let member = Member { task: host.share(scope, &task), since, linger };
+        let Some(key) = linger else {
+            accumulator.add(priority, member);
+            return Admitted::Queued(task);
+        };
+        // Before the call may be found full: that releases it.
+        main.linger(key, priority, host.share(scope, &task), since);
+        if let Some(full) = accumulator.add(priority, member) {
+            main.release(full);
+        }
+        self.deadlines.release_at(due);
+        if word.is_taken() {
+            // It ended before it was in the accumulator.
+            let dead = accumulator.note_gone(|task| host.word(task));
+            for task in dead {
+                host.discard(scope, task);
+            }
+        }
+        host.discard(scope, task);
+        Admitted::Lingers
     }
 }
 

@@ -28,11 +28,12 @@ impl<H: Host> Engine<H> {
         let calls = self.loans.waiting_calls(|task| self.host.share(scope, task), now);
         let paused = self.deadlines.take_paused();
         let queues = [&self.main, &self.reserved];
+        let lingering = self.main.lingering.take_since(now);
         let taken_out = queues.map(|queue| (queue, self.take_out(queue, now)));
         let mut settle_task = |task| {
             self.settle_waiting(scope, task, |task, event| settle(task, Withdrawn::Task(event)))
         };
-        for task in calls.into_iter().chain(paused) {
+        for task in calls.into_iter().chain(paused).chain(lingering) {
             settle_task(task);
         }
         for (queue, tasks) in taken_out {

@@ -23,8 +23,10 @@ use super::roster::startup_latch::StartupLatch;
 use super::settings::EngineSettings;
 use super::task::deadlines::Deadlines;
 use super::task::item_cursor::Batches;
+use super::task::joint_calls::JointCalls;
 use super::task::priority::Priority;
-use super::task::{RESERVED, Taken, TaskWord};
+use super::task::token::Token;
+use super::task::{ACCUMULATED, RESERVED, Taken, TaskWord};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use crate::sync::{Arc, CachePadded, Mutex};
 
@@ -63,6 +65,7 @@ pub struct Engine<H: Host> {
     pub(super) main: Queue<H::Task>,
     /// The batches of the main queue.
     pub(super) batches: Batches<H::Task>,
+    pub(super) joint_calls: JointCalls<H::Task>,
     pub(super) reserved: Queue<H::Task>,
     pub(super) roster: Roster<H::Task>,
     pub(super) generations: Generations<H::Task>,
@@ -114,6 +117,7 @@ impl<H: Host> Engine<H> {
             loans: Loans::new(),
             main: Queue::new(settings.max_queue_size, settings.retry_hold),
             batches: Batches::new(),
+            joint_calls: JointCalls::new(),
             reserved: Queue::new(None, settings.retry_hold),
             roster: Roster::new(&settings),
             generations: Generations::new(),
@@ -235,7 +239,7 @@ impl<H: Host> Engine<H> {
     pub fn count_settled(
         &self,
         scope: H::Scope<'_>,
-        word: &TaskWord,
+        task: &H::Task,
         taken: Taken,
         completed: bool,
     ) -> EventKind {
@@ -245,24 +249,28 @@ impl<H: Host> Engine<H> {
             _ => EventKind::Failed,
         };
         self.count(event, 1);
-        self.count_left(scope, word, taken);
+        self.count_left(scope, task, taken);
         event
     }
 
     /// Takes the outcome of a task that timed out. The caller owns the outcome then, and publishes
     /// it.
-    pub fn take_expired(&self, scope: H::Scope<'_>, word: &TaskWord) -> Option<Taken> {
-        let taken = word.expire()?;
+    pub fn take_expired(&self, scope: H::Scope<'_>, task: &H::Task) -> Option<Taken> {
+        let taken = self.host.word(task).expire()?;
         self.count(EventKind::TimedOut, 1);
         if taken == Taken::Running {
             self.shared_counters.overran.fetch_add(1, Ordering::SeqCst);
         }
-        self.count_left(scope, word, taken);
+        self.count_left(scope, task, taken);
         Some(taken)
     }
 
     /// A task was settled where it stood: one that waited leaves a tombstone, if it was in a lane.
-    fn count_left(&self, scope: H::Scope<'_>, word: &TaskWord, taken: Taken) {
+    fn count_left(&self, scope: H::Scope<'_>, task: &H::Task, taken: Taken) {
+        let word = self.host.word(task);
+        if taken != Taken::Running {
+            self.leave_accumulator(scope, task);
+        }
         match taken {
             Taken::Running => {}
             Taken::Paused => self.pause_called_off(word),
@@ -270,6 +278,34 @@ impl<H: Host> Engine<H> {
                 self.leave_tombstone(scope, word, taken == Taken::Fresh);
             }
         }
+    }
+
+    /// Lets an accumulator know that a task ended without a joint call. The caller has taken its
+    /// outcome, and still has its payload.
+    pub(super) fn leave_accumulator(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let host = &self.host;
+        if host.word(task).has(ACCUMULATED)
+            && let Some(accumulator) = host.accumulator(task)
+        {
+            let dead = accumulator.note_gone(|task| host.word(task));
+            for task in dead {
+                host.discard(scope, task);
+            }
+        }
+    }
+
+    // ---- joint calls
+    // -------------------------------------------------------------------------------
+
+    /// Handles on the tasks that run in one call with this one, it included; none if it does not.
+    pub fn tasks_of_call(&self, scope: H::Scope<'_>, task: &TaskWord) -> Vec<H::Task> {
+        let share = |task: &H::Task| self.host.share(scope, task);
+        self.joint_calls.tasks_with(task, |task| self.host.word(task), share)
+    }
+
+    /// The token of the joint call that a task runs in, if all tasks of that are given up.
+    pub fn given_up_call(&self, task: &TaskWord) -> Option<Token> {
+        self.joint_calls.given_up(task, |task| self.host.word(task))
     }
 
     /// How many tasks wait in the main queue, more or less.

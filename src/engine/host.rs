@@ -7,6 +7,7 @@
 //! [`Attempts`](super::worker::attempt::Attempts) of tasks.
 
 use super::metrics::events::EventKind;
+use super::queue::accumulator::Accumulator;
 use super::resource::backoff::Trouble;
 use super::resource::manager::ResourceManager;
 use super::task::TaskWord;
@@ -36,6 +37,16 @@ pub trait Host: ResourceManager {
 
     /// The items of a batch; `None` for a task. A host without batches has nothing to do here.
     fn cursor<'t>(&self, task: &'t Self::Task) -> Option<&'t ItemCursor> {
+        let _ = task;
+        None
+    }
+
+    /// Where a task waits for others to run in one call with it, if it is [`JOINT`]. It is asked for
+    /// as long as the caller owns the payload, and stays where it is meanwhile. A host without such
+    /// tasks has nothing to do here.
+    ///
+    /// [`JOINT`]: super::task::JOINT
+    fn accumulator<'t>(&self, task: &'t Self::Task) -> Option<&'t Accumulator<Self::Task>> {
         let _ = task;
         None
     }

@@ -11,10 +11,10 @@ mod outcome;
 mod whole;
 
 use super::clock::Tick;
-use super::queue::Queue;
 use super::queue::idle_workers::{IdleWorkers, Wakeable, Wakeup};
 use super::queue::lanes::{Entry, Lanes};
 use super::queue::permits::{Admission, Permit, Permits};
+use super::queue::{Admitted, Queue};
 use super::resource::epochs::{Eligibility, FailureEpoch, INITIAL_EPOCH};
 use super::task::priority::Priority;
 use super::task::{NOT_ADMITTED, TaskWord};
@@ -46,7 +46,7 @@ fn work(queue: &Queue<u32>, known_good_since: FailureEpoch, most: usize) -> Vec<
 
 fn push<T>(queue: &Queue<T>, task: T) -> bool {
     let permit = Permit::unbounded(1);
-    queue.push(Priority::Normal, task, 0, permit, |_| true, || ()).is_ok()
+    queue.push(Priority::Normal, task, 0, permit, Admitted::Queued, || ()).is_ok()
 }
 
 /// A task accepted and left behind by the drain, or one that comes in after it.
@@ -489,7 +489,8 @@ fn loom_a_permit_is_owned_by_an_entry_or_free() {
                     }
                     permits.leave(waiter)
                 });
-                let push = |permit| queue.push(Priority::Normal, task, 0, permit, |_| true, || ());
+                let push =
+                    |permit| queue.push(Priority::Normal, task, 0, permit, Admitted::Queued, || ());
                 permit.is_ok_and(|permit| push(permit).is_ok())
             }
         };
@@ -517,7 +518,10 @@ fn loom_a_permit_for_a_task_in_line_is_used_or_free() {
             let (queue, word) = (Arc::clone(&queue), Arc::clone(&word));
             permits.take_or_call_back(Priority::Normal, 0, move |permit| {
                 let permit = permit.expect("the runner does not close");
-                let admit = |word: &Arc<TaskWord>| word.admit();
+                let admit = |word: Arc<TaskWord>| match word.admit() {
+                    true => Admitted::Queued(word),
+                    false => Admitted::Settled(word),
+                };
                 let pushed = queue.push(Priority::Normal, word, 0, permit, admit, || ());
                 pushed.err().map(|rejected| rejected.permit)
             })

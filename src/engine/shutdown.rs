@@ -155,6 +155,7 @@ impl<H: Host> Engine<H> {
                 Taken::Paused => self.pause_called_off(word),
                 _ => self.queue_of(word).count_withdrawn(word, first),
             }
+            self.leave_accumulator(scope, &task);
             settle(&task, self.count_abandoned(first));
         }
         self.host.discard(scope, task);
@@ -289,7 +290,19 @@ impl<H: Host> Engine<H> {
     ) {
         self.break_down(scope);
         recorder.end_attempts();
+        let mut running = Vec::new();
         while let Some(task) = worker.pop_running(|| ()) {
+            let call = self.joint_calls.end(self.host.word(&task), |task| self.host.word(task));
+            let is_lead =
+                |other: &H::Task| std::ptr::eq(self.host.word(other), self.host.word(&task));
+            let (leads, others): (Vec<_>, Vec<_>) = call.into_iter().partition(is_lead);
+            for lead in leads {
+                self.host.discard(scope, lead);
+            }
+            running.push(task);
+            running.extend(others);
+        }
+        for task in running {
             if self.host.cursor(&task).is_some() {
                 self.abandon_unclaimed_items(scope, &task);
                 self.host.discard(scope, task);

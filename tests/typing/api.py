@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 import tasker
 from tasker import (
+    Batcher,
     CancelHandle,
     Config,
     ConfigError,
@@ -61,7 +62,7 @@ from tasker.dashboard import Serving, asgi_app, serve
 from tasker.live import Live
 from tasker.opentelemetry import Instrumentation, exporting, instrument
 from tasker.prometheus import RUN_BUCKETS, RunnerCollector
-from tasker.testing import InlineRunner, InlineSubmitter
+from tasker.testing import InlineBatcher, InlineRunner, InlineSubmitter
 from tasker.testing.plugin import InlineRunnerFactory
 
 assert_type(tasker.__version__, str)
@@ -295,6 +296,32 @@ assert_type(urgent.map(count, ["users"]), Results[int])
 assert_type(urgent.runner, Runner[sqlite3.Connection])
 assert_type(urgent.config, Config[sqlite3.Connection])
 assert_type(runner.options(timeout=None, name=None), Submitter[sqlite3.Connection])
+
+
+# --- batcher ---
+
+
+def lengths(conn: sqlite3.Connection, words: list[str]) -> list[int]:
+    raise NotImplementedError
+
+
+def some(conn: sqlite3.Connection, words: list[str]) -> list[int | Exception]:
+    raise NotImplementedError
+
+
+def each(conn: sqlite3.Connection, words: list[str]) -> Iterator[float]:
+    raise NotImplementedError
+
+
+batcher = runner.batcher(lengths, max_size=8)
+assert_type(batcher, Batcher[str, int])
+assert_type(runner.batcher(some, max_size=8, max_wait=1), Batcher[str, int])
+assert_type(runner.batcher(each, max_size=8, split_failed=True), Batcher[str, float])
+assert_type(urgent.batcher(lengths, max_size=8, key=lambda word: word[0]), Batcher[str, int])
+assert_type(batcher.submit("a"), Future[int])
+assert_type(batcher.asubmit("a"), asyncio.Future[int])
+assert_type(batcher.queue_task("a"), int)
+assert_type(batcher.options(priority=Priority.LOW, timeout=1, name="b"), Batcher[str, int])
 
 
 # --- submit_many ---
@@ -663,6 +690,9 @@ assert_type(
 )
 assert_type(inline.options(priority=Priority.HIGH), InlineSubmitter[sqlite3.Connection])
 assert_type(inline.options().runner, InlineRunner[sqlite3.Connection])
+assert_type(inline.batcher(lengths, max_size=8), InlineBatcher[str, int])
+assert_type(inline.options().batcher(lengths, max_size=8), InlineBatcher[str, int])
+assert_type(inline.batcher(some, max_size=8).options(timeout=1).submit("a"), Future[int])
 assert_type(inline.submit(count, "users"), Future[int])
 assert_type(inline.queue_task(count, "users"), int)
 assert_type(inline.queue_task_once(count, "users"), int)

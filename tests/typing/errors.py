@@ -3,6 +3,7 @@
 import sqlite3
 
 from tasker import (
+    Batcher,
     Config,
     Context,
     Future,
@@ -37,6 +38,10 @@ def count(conn: sqlite3.Connection, table: str, *, limit: int = 0) -> int:
     return len(conn.execute(f"select * from {table} limit {limit}").fetchall())
 
 
+def lengths(conn: sqlite3.Connection, words: list[str]) -> list[int]:
+    return [len(word) for word in words if conn.in_transaction]
+
+
 def copy(conn: sqlite3.Connection, source: str, target: bytes) -> float:
     return conn.total_changes / len(source + target.decode())
 
@@ -49,6 +54,7 @@ class Job:
 config = Config(on_create=connect, worker_count=1)
 runner = Runner(config)
 urgent = runner.options(priority=Priority.HIGH)
+batcher = runner.batcher(lengths, max_size=8)
 
 # Config: fields
 Config(on_create=connect)  # error
@@ -121,6 +127,20 @@ runner.queue_task_once(count)  # error
 runner.queue_task_with_priority_once(count)  # error
 runner.run_task(count)  # error
 urgent.submit(count)  # error
+
+# A batcher
+runner.batcher(lengths)  # error
+runner.batcher(lengths, max_size="8")  # error
+runner.batcher(count, max_size=8)  # error
+runner.batcher(lengths, max_size=8, key=lambda word: [word])  # error
+runner.batcher(close_client, max_size=8)  # error
+batcher.submit(7)  # error
+batcher.submit("a", "b")  # error
+batcher.asubmit(b"a")  # error
+batcher.queue_task()  # error
+batcher.options(once=True)  # error
+batcher.options(priority="high")  # error
+wrong_batcher: Batcher[int, int] = batcher  # error
 
 # One argument too many, an unknown keyword
 runner.submit(count, "users", 1)  # error

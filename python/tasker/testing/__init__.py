@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tasker.testing._batcher import InlineBatcher
     from tasker.testing._inline import InlineRunner, InlineSubmitter
 
-__all__ = ["InlineRunner", "InlineSubmitter"]
+__all__ = ["InlineBatcher", "InlineRunner", "InlineSubmitter"]
 
 
 # Not at the top: a test run that asks for the plug-in imports this module before coverage begins.
@@ -18,9 +19,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from tasker.testing import _inline  # noqa: PLC0415
+    from tasker.testing import _batcher, _inline  # noqa: PLC0415
 
-    return getattr(_inline, name)
+    return getattr(_batcher if name == "InlineBatcher" else _inline, name)
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tasker import _tasker
 from tasker._config import Config, check_config
@@ -32,11 +32,14 @@ from tasker.testing._by_name import KINDS_BY_NAME, OTHER
 from tasker.testing._counters import InlineCounters
 from tasker.testing._events import EventTeller
 from tasker.testing._hooks import HookCaller
+from tasker.testing._joint import InlineBatchFunction, InlineFunctions, JointCalls
 from tasker.testing._resource import OwnedResource
 from tasker.testing._task import HERE, InlineFuture, InlineTask, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tasker._batching import BatchSettings
 
 R = TypeVar("R")
 
@@ -44,7 +47,7 @@ STACK_DEPTH = 100
 """How many calls of a stack are shown, as for a runner."""
 
 
-class InlineEngine(Generic[R]):
+class InlineEngine(JointCalls[R]):
     """What `InlineRunner` builds on, as `Runner` builds on native code."""
 
     def __init__(self, config: Config[R], *, manual: bool = False) -> None:
@@ -60,6 +63,7 @@ class InlineEngine(Generic[R]):
             priority: deque() for priority in reversed(Priority)
         }
         self._running: list[InlineTask] = []
+        self._adopted: dict[BatchSettings, InlineFunctions] = {}
         self._entered: list[InlineTask] = []
         self._injected: deque[BaseException] = deque()
         self._counters = InlineCounters()
@@ -96,6 +100,9 @@ class InlineEngine(Generic[R]):
         if self._is_busy:
             message = f"{what}() is for the test: a task or hook of the runner must not call it"
             raise RuntimeError(message)
+
+    def _view(self, options: Options) -> Any:
+        raise NotImplementedError
 
     def _is_context_cancelled(self) -> bool:
         return self._config.context is not None and self._config.context.cancelled
@@ -266,23 +273,27 @@ class InlineEngine(Generic[R]):
     def _serve(self, task: InlineTask, *, queued: bool = True) -> None:
         """Makes one attempt of a task, and looks after the resource, as a worker does."""
         with Busy(self):
-            again = False
+            again: list[InlineTask] = []
             try:
                 is_kept_up = self._state == "running"
                 if not self._owned.prepare(validates=self._state != "killed", renews=is_kept_up):
                     self._fail_without_resource(task)
                     return
-                again = self._attempt(task, inside=False)
+                if isinstance(task.call.fn, InlineBatchFunction):
+                    again = self._attempt_jointly(task)
+                elif self._attempt(task, inside=False):
+                    again = [task]
             except BaseException:
                 # Ctrl-C in a hook, before the task or after one of its attempts.
-                again = not task.future.done()
+                again = [] if task.future.done() else [task]
                 raise
             finally:
-                if again and queued:
-                    self._lanes[task.call.priority].appendleft(task)
+                if queued:
+                    for other in reversed(again):
+                        self._lanes[other.call.priority].appendleft(other)
             self._owned.after_task(resets=self._state != "killed")
             is_kept_up = self._state == "running"
-            is_needed = is_kept_up or again or any(self._lanes.values())
+            is_needed = is_kept_up or bool(again) or any(self._lanes.values())
             self._owned.replace_or_renew(renews=is_kept_up, needed=is_needed)
 
     def _attempt_inside(self, task: InlineTask) -> None:
@@ -535,6 +546,7 @@ class InlineEngine(Generic[R]):
             # It waits for a retry, and gets the error of its last attempt.
             lane.remove(task)
             self._settle("failed", task, error=task.last_error)
+        self._give_up(task)
         self._interrupt_if_due()
 
     def _interrupt_if_due(self) -> None:

@@ -128,6 +128,9 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
     def _engine(self) -> InlineEngine[R]:
         return self
 
+    def _view(self, options: Options) -> InlineSubmitter[R]:
+        return InlineSubmitter(self, options)
+
     @property
     def name(self) -> str:
         """The runner's name: that of its config, or `tasker`."""
@@ -434,7 +437,7 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
             queued_tasks=sum(waiting.values()),
             priority_tasks=waiting[Priority.HIGH],
             oldest_wait=self._oldest_wait(),
-            running_tasks=len(self._running),
+            running_tasks=sum(len(task.parts) or 1 for task in self._running),
             overdue_tasks=sum(task.is_overdue for task in self._running),
             busy_share=self._busy_share(),
             creation_failing_for=self._counters.creation_failing_for,

@@ -10,6 +10,7 @@ from tasker._config import Config
 from tasker._errors import QueueFull
 from tasker._map import MapMixin
 from tasker._options import Options
+from tasker.testing._batcher import InlineBatcherMixin
 from tasker.testing._map import InlineResults
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ A = TypeVar("A")
 P = ParamSpec("P")
 
 
-class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R]):
+class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
     """The methods that take tasks, for the runner and its views."""
 
     _options = Options()

@@ -163,10 +163,18 @@ class InlineTask:
     """It was asked to give up."""
     is_interrupted: bool = False
     """`on_cancel` was called for the attempt under way."""
+    parts: list[InlineTask] = field(default_factory=list)
+    """Of a call for many items: their tasks."""
+    shown: str | None = None
+    """Of a call for many items: the name of the first."""
+    together: InlineTask | None = None
+    """Of an item that is tried again: what it runs together with others of."""
 
     @property
     def name(self) -> str:
         """Its name, for people."""
+        if self.shown is not None:
+            return self.shown
         if self.call.name is not None:
             return plain(self.call.name)
         return _tasker._task_name(self.call.fn)

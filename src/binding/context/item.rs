@@ -1,5 +1,5 @@
-//! The item of a `map` that this thread runs: its context, made when asked for, and what interrupts
-//! it.
+//! The item of a `map` that this thread runs, or the joint call: its context, made when asked for,
+//! and what interrupts it.
 
 use super::TaskContext;
 use crate::binding::current;
@@ -16,18 +16,19 @@ use std::cell::RefCell;
 
 /// See the module's documentation.
 pub(in crate::binding) struct CurrentItem<'a> {
-    /// The ticket of its batch, by which it is named.
+    /// The ticket of its batch, by which it is named; of a joint call the task that leads it.
     ticket: &'a Py<Future>,
-    /// Cancelled when all items are told to give up.
+    /// Cancelled when all items of the map, or all tasks of the call, are told to give up.
     token: &'a Token,
+    attempt: u32,
     context: RefCell<Option<Py<TaskContext>>>,
     /// What interrupts it, where the config's `on_cancel` does, and its place with the token.
     call: RefCell<Option<(Arc<CancelCall>, ReactionKey)>>,
 }
 
 impl<'a> CurrentItem<'a> {
-    pub(in crate::binding) fn new(ticket: &'a Py<Future>, token: &'a Token) -> Self {
-        Self { ticket, token, context: RefCell::new(None), call: RefCell::new(None) }
+    pub(in crate::binding) fn new(ticket: &'a Py<Future>, token: &'a Token, attempt: u32) -> Self {
+        Self { ticket, token, attempt, context: RefCell::new(None), call: RefCell::new(None) }
     }
 
     /// The context of the item that this thread runs.
@@ -40,7 +41,10 @@ impl<'a> CurrentItem<'a> {
             return Err(PyRuntimeError::new_err("the item has no runner"));
         };
         let token = self.token.child(None);
-        let context = TaskContext::make(py, engine, token.clone(), 1, ticket.name(py), None)?;
+        // Of a joint call that is made again; a ticket has none.
+        let last_error = ticket.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)));
+        let name = ticket.name(py);
+        let context = TaskContext::make(py, engine, token.clone(), self.attempt, name, last_error)?;
         *self.context.borrow_mut() = Some(context.clone_ref(py));
         if let Some((call, _)) = &*self.call.borrow() {
             call.follow(&token);

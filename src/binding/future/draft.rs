@@ -9,7 +9,7 @@ use crate::binding::gc;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::clock::Tick;
 use crate::engine::task::priority::Priority;
-use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, RETRIES, TIMED, TaskWord};
+use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RETRIES, TIMED, TaskWord};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
@@ -42,16 +42,15 @@ impl EngineHandleRef<'_> {
     /// Makes the future of a task, which no other thread knows of yet. Without a `context` it runs
     /// in the worker's own. The collector does not watch it while it waits: the queue keeps it
     /// alive, so it cannot be garbage, and walking a million waiting futures was half of all the
-    /// time.
+    /// time. `flags`: what the word is to say besides.
     pub(in crate::binding) fn draft(
         &self,
         call: TaskCall<'_>,
         context: Option<Snapshot>,
         due: Option<Tick>,
-        reserved: bool,
+        mut flags: u32,
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
-        let mut flags = if reserved { RESERVED } else { 0 };
         flags |= if call.options.as_ref().is_some_and(|options| options.once) { ONCE } else { 0 };
         let retries = TaskOptions::retries(call.options.as_deref(), self.retries());
         flags |= if retries { RETRIES } else { 0 };

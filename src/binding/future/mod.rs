@@ -31,7 +31,7 @@ use crate::engine::queue::permits::PermitWaiter;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
-use crate::engine::task::{BATCH, Phase, TOLD, TaskWord};
+use crate::engine::task::{BATCH, JOINT, Phase, TOLD, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::thread::Thread;
 use crate::sync::{Arc, Mutex};
@@ -196,6 +196,15 @@ impl Future {
         // SAFETY: the payload of a ticket does not change.
         let function = || unsafe { (*self.payload.get()).function.as_ref() };
         if self.word.has(BATCH) { function() } else { None }
+    }
+
+    /// The function of a task of a batcher, for the owner of its payload; `None` once that is
+    /// dropped.
+    pub(super) fn joint_function(&self) -> Option<&Py<PyAny>> {
+        // SAFETY: the caller owns the payload, or looks while attached at what changes in a single
+        // step, as in `function`.
+        let function = || unsafe { (*self.payload.get()).function.as_ref() };
+        if self.word.has(JOINT) { function() } else { None }
     }
 
     /// The payload, for its owner.

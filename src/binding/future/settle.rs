@@ -25,8 +25,8 @@ use crate::binding::wakes;
 use crate::engine::Engine;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::{
-    CANCEL_REQUESTED, HAS_CONDITION, NOT_ADMITTED, OBSERVED, Phase, RESERVED, TIMED, TOLD, Taken,
-    WAS_PAUSED,
+    CANCEL_REQUESTED, HAS_CONDITION, JOINT, NOT_ADMITTED, OBSERVED, Phase, RESERVED, TIMED, TOLD,
+    Taken, WAS_PAUSED,
 };
 use crate::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
@@ -146,7 +146,7 @@ pub(in crate::binding) fn cancel(slf: &Bound<'_, Future>) -> bool {
     };
     if let Some(engine) = living_engine(future) {
         if flags & NOT_ADMITTED == 0 {
-            engine.count_settled(py, &future.word, Taken::Fresh, false);
+            engine.count_settled(py, object, Taken::Fresh, false);
         } else {
             leave_waiting_submits(future);
         }
@@ -175,7 +175,7 @@ pub(in crate::binding) fn settle_by_hand(
     };
     let completed = matches!(outcome, Outcome::Value(_));
     let count =
-        |engine: &Arc<Engine<PyHost>>| engine.count_settled(py, &future.word, taken, completed);
+        |engine: &Arc<Engine<PyHost>>| engine.count_settled(py, slf.as_unbound(), taken, completed);
     // What was not admitted is counted nowhere.
     let engine = living_engine(future).filter(|_| !future.word.has(NOT_ADMITTED));
     let event = engine.map_or(EventKind::Cancelled, count);
@@ -208,6 +208,11 @@ pub(in crate::binding) fn request_cancel(future: &Future, reason: Option<String>
         future.word.set(CANCEL_REQUESTED);
         (extras.context.as_ref().map(|(token, _)| token.clone()), extras.call.clone())
     });
+    if future.word.has(JOINT)
+        && let Some(call) = living_engine(future).and_then(|it| it.given_up_call(&future.word))
+    {
+        call.cancel(reason.clone());
+    }
     if let Some(token) = token {
         token.cancel(reason);
     }
@@ -223,7 +228,7 @@ pub(in crate::binding) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
         return;
     };
     if let Some(engine) = living_engine(future) {
-        engine.count_settled(py, &future.word, taken, false);
+        engine.count_settled(py, object, taken, false);
     }
     stop_watching(py, future);
     let called_off = || error::make::<TaskCancelled>(py, "the retry was called off", None);

@@ -33,6 +33,8 @@ use super::current;
 use super::error::{self, RunnerBroken, RunnerStopped};
 use super::future::{Future, Outcome, settle};
 use super::interrupt::cancel_attempt;
+use super::joint::function::BatchFunction;
+use super::joint::run as joint_call;
 use super::log::{self, Level};
 use super::map::batch::Batch;
 use super::map::run;
@@ -40,12 +42,15 @@ use super::note;
 use super::options::Asked;
 use super::wait;
 use super::wakes;
+use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
+use crate::engine::queue::accumulator::Accumulator;
 use crate::engine::resource::backoff::Trouble;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::item_cursor::ItemCursor;
+use crate::engine::task::token::Token;
 use crate::engine::task::{CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord};
-use crate::engine::worker::attempt::{Attempts, Ran, Verdict};
+use crate::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use crate::engine::worker::chunk::Chunk;
 use crate::engine::worker::session::WorkerSession;
 use crate::engine::{AbandonReason, Host, Notice};
@@ -88,6 +93,10 @@ impl Host for PyHost {
 
     fn cursor<'t>(&self, task: &'t Py<Future>) -> Option<&'t ItemCursor> {
         Batch::of(task.get()).map(|batch| &batch.get().cursor)
+    }
+
+    fn accumulator<'t>(&self, task: &'t Py<Future>) -> Option<&'t Accumulator<Py<Future>>> {
+        BatchFunction::of(task.get()).map(|function| &function.get().accumulator)
     }
 
     fn abandon_items(
@@ -142,7 +151,15 @@ impl Host for PyHost {
         let future = task.get();
         match future.engine() {
             Some(engine) if future.word.has(EXPIRED) => {
-                engine.start_substitute(py, |other| other.is(task));
+                // Its worker is overdue with all tasks of a joint call alone.
+                let call = engine.tasks_of_call(py, &future.word);
+                if call.is_empty() || engine.given_up_call(&future.word).is_some() {
+                    let shown = call.first().unwrap_or(task);
+                    engine.start_substitute(py, |other| other.is(shown));
+                }
+                for task in call {
+                    guarded_call::release(py, task);
+                }
             }
             _ => self.end_overdue(py, task, Overdue::RunsOn),
         }
@@ -239,6 +256,41 @@ impl Attempts for PyHost {
         chunk: &Chunk,
     ) -> bool {
         run::run(py, self, session, task, chunk)
+    }
+
+    fn leave_out(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Py<Future>,
+    ) -> bool {
+        joint_call::leave_out(py, self, session, task)
+    }
+
+    fn run_joint(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        tasks: &[Py<Future>],
+        token: &Token,
+    ) -> JointRan {
+        joint_call::run(py, self, session, tasks, token)
+    }
+
+    fn may_retry(
+        &self,
+        _: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Py<Future>,
+        pause: Option<Tick>,
+    ) -> bool {
+        let future = task.get();
+        match pause {
+            Some(pause) => Self::may_follow(session, future, pause),
+            None => {
+                !future.word.has(ONCE | CANCEL_REQUESTED) && future.attempts() <= self.max_retries
+            }
+        }
     }
 
     fn judge(
@@ -362,10 +414,7 @@ impl PyHost {
         };
         match broken {
             Ok(false) => Verdict::Healthy,
-            Ok(true) => {
-                let may_retry = !future.word.has(ONCE | CANCEL_REQUESTED);
-                Verdict::Bad { retry: may_retry && future.attempts() <= self.max_retries }
-            }
+            Ok(true) => Verdict::Bad { retry: true },
             Err(interrupt) if session.is_on_loan() && interruption::raised(py, &interrupt) => {
                 // It was meant for the caller, which gets it instead of what it came upon.
                 interrupt_task(py, future, interrupt);
@@ -388,16 +437,28 @@ impl PyHost {
         entered: bool,
     ) {
         let future = task.get();
-        if entered && future.word.has(TOLD) {
-            let begun = AttemptFacts::begin(py, future.attempts() + 1, session.worker.name());
+        if entered {
+            Self::note_attempt(py, session, future, future.attempts() + 1);
+        }
+        if self.given.interrupts && !future.is_bare() {
+            cancel_attempt::begin_task(py, session, task);
+        }
+    }
+
+    /// Notes an attempt that begins, if the user is told of its task.
+    pub(in crate::binding) fn note_attempt(
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        future: &Future,
+        attempt: u32,
+    ) {
+        if future.word.has(TOLD) {
+            let begun = AttemptFacts::begin(py, attempt, session.worker.name());
             future.with_extras(|extras| {
                 if let Some(record) = &mut extras.record {
                     record.facts.attempt = begun;
                 }
             });
-        }
-        if self.given.interrupts && !future.is_bare() {
-            cancel_attempt::begin_task(py, session, task);
         }
     }
 

@@ -32,7 +32,7 @@ const OVERDUE_GRACE: Tick = 20_000_000;
 
 /// Where a task was when its time limit passed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Overdue {
+pub(in crate::binding) enum Overdue {
     /// Its function runs, and may do so for long.
     RunsOn,
     /// Its function has just ended.
@@ -100,7 +100,12 @@ impl PyHost {
     }
 
     /// Ends a task whose time limit passed.
-    pub(super) fn end_overdue(&self, py: Python<'_>, object: &Py<Future>, how: Overdue) {
+    pub(in crate::binding) fn end_overdue(
+        &self,
+        py: Python<'_>,
+        object: &Py<Future>,
+        how: Overdue,
+    ) {
         let future = object.get();
         let Some(origin) = &future.origin else {
             return;
@@ -111,7 +116,7 @@ impl PyHost {
         }
         let engine = &handle.engine;
         let name = future.name(py);
-        let Some(taken) = engine.take_expired(py, &future.word) else {
+        let Some(taken) = engine.take_expired(py, object) else {
             return;
         };
         let limit = future.time_limit();
@@ -279,7 +284,7 @@ pub(in crate::binding) fn finish(py: Python<'_>, future: &Future) {
 }
 
 /// Whether its time limit has passed.
-pub(super) fn is_overdue(future: &Future, session: &WorkerSession<'_, PyHost>) -> bool {
+pub(in crate::binding) fn is_overdue(future: &Future, session: &WorkerSession<'_, PyHost>) -> bool {
     future.word.has(TIMED) && future.due().is_some_and(|due| due <= session.now())
 }
 

@@ -55,14 +55,20 @@ impl PyHost {
             }
         };
         let ticks = clock::ticks_of(pause);
-        let has_room = |due| session.now().checked_add(ticks).is_some_and(|end| end < due);
-        if future.due().is_none_or(has_room) {
-            return Some(ticks);
+        has_time_for(session, future, ticks).then_some(ticks)
+    }
+
+    /// Whether a task of a joint call is tried again with another, whose `Retry` asks for this pause.
+    pub(super) fn may_follow(
+        session: &WorkerSession<'_, Self>,
+        future: &Future,
+        pause: Tick,
+    ) -> bool {
+        if !future.word.has(RETRIES) || future.word.has(CANCEL_REQUESTED) {
+            return false;
         }
-        future.with_extras(|extras| {
-            extras.failures.get_or_insert_default().too_long = Some(pause);
-        });
-        None
+        future.with_extras(|extras| extras.failures.get_or_insert_default().count(session.now()));
+        has_time_for(session, future, pause)
     }
 
     /// The `Retry` of a task, which has one.
@@ -72,6 +78,18 @@ impl PyHost {
             _ => self.hooks.get_one(py, Hook::Retry),
         }
     }
+}
+
+/// Whether the time limit of a task leaves room for a pause. It is noted if it does not.
+fn has_time_for(session: &WorkerSession<'_, PyHost>, future: &Future, pause: Tick) -> bool {
+    let has_room = |due| session.now().checked_add(pause).is_some_and(|end| end < due);
+    if future.due().is_none_or(has_room) {
+        return true;
+    }
+    future.with_extras(|extras| {
+        extras.failures.get_or_insert_default().too_long = Some(clock::seconds(pause));
+    });
+    false
 }
 
 /// Asks a `Retry` for the pause in seconds after so many failures, the last with this error.

@@ -154,7 +154,7 @@ impl Batch {
             options: batch.shared.options.clone(),
         };
         let handle = EngineHandleRef(&batch.handle);
-        let future = handle.draft(call, context, None, false)?;
+        let future = handle.draft(call, context, None, 0)?;
         if let Some(record) = &batch.record {
             future.get().set_record(record.of_item(py, index, attempt));
         }

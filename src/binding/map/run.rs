@@ -79,7 +79,7 @@ impl ChunkRun<'_, '_> {
         let tells = self.host.given.tells;
         let is_observed = self.host.observer.is_there();
         let callee = guarded_call::Callee::of(&call.function);
-        let current = CurrentItem::new(task, &batch.shared.token);
+        let current = CurrentItem::new(task, &batch.shared.token, 1);
         let mut copy = ContextCopy::of(call.context.as_ref());
         let failed = this_thread.inside_item(task.as_any(), &call.function, &current, || {
             loop {

@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::queue::lanes::Entry;
 use crate::engine::queue::permits::Permit;
-use crate::engine::task::TIMED;
+use crate::engine::task::{RESERVED, TIMED};
 use crate::engine::worker::attempt::Attempts;
 use crate::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, LoanWaiter, Unserved};
 use crate::sync::Mutex;
@@ -31,7 +31,7 @@ impl EngineHandleRef<'_> {
         let due = self.due_from_now(py, call.options.as_deref())?;
         let inside = current::session_of(py, &self.engine, |_| ()).is_some();
         let here = inside || !self.engine.settings.thread_bound;
-        let future = self.new_task(call, due, true)?;
+        let future = self.new_task(call, due, RESERVED)?;
         if inside {
             if let Err(refusal) = self.run_inside(py, &future) {
                 // Guarded: this is a worker's thread, and the arguments may die with the future.

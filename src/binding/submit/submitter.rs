@@ -6,9 +6,7 @@ use crate::binding::host::observed;
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
-use crate::engine::task::priority::Priority;
-use crate::sync::{Arc, OnceLock};
-use pyo3::exceptions::PyValueError;
+use crate::sync::Arc;
 use pyo3::prelude::*;
 
 #[doc = doc!(Submitter)]
@@ -27,6 +25,9 @@ impl Submitter {
     }
 }
 
+/// What the package takes for options.
+type GivenOptions<'a> = (u8, bool, Option<f64>, Option<&'a str>, Py<PyAny>);
+
 #[pymethods]
 impl Submitter {
     #[new]
@@ -38,15 +39,7 @@ impl Submitter {
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let priority = Priority::from_number(priority)
-            .ok_or_else(|| PyValueError::new_err(format!("there is no priority {priority}")))?;
-        let retry = match &PyImports::get(retry.py())?.unset {
-            unset if retry.is(unset) => RetryOption::Configured,
-            _ if retry.is_none() => RetryOption::Never,
-            _ => RetryOption::By(retry.clone().unbind()),
-        };
-        let row = OnceLock::new();
-        let options = Arc::new(TaskOptions { priority, once, timeout, name, retry, row });
+        let options = TaskOptions::checked(priority, once, timeout, name, retry)?;
         Ok(Self { runner, options })
     }
 
@@ -58,6 +51,14 @@ impl Submitter {
         iterable: &Bound<'_, PyAny>,
     ) -> PyResult<Vec<Py<Future>>> {
         self.handle().submit_many(r#fn, iterable, Some(&self.options))
+    }
+
+    /// What it was made with.
+    #[getter]
+    fn _options(&self, py: Python<'_>) -> PyResult<GivenOptions<'_>> {
+        let TaskOptions { priority, once, timeout, name, .. } = &*self.options;
+        let retry = self.options.retry_given(py, &PyImports::get(py)?.unset);
+        Ok((*priority as u8, *once, *timeout, name.as_deref(), retry))
     }
 
     /// That of the runner, with the name of tasks of this function by this view.

@@ -10,7 +10,7 @@ use crate::binding::host::observed;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::binding::wait::Limit;
 use crate::engine::clock::Tick;
-use crate::engine::task::NOT_ADMITTED;
+use crate::engine::task::{JOINT, NOT_ADMITTED};
 use crate::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -20,19 +20,34 @@ impl EngineHandleRef<'_> {
     /// `Runner.submit`.
     pub(in crate::binding) fn submit(&self, call: TaskCall<'_>) -> PyResult<Py<Future>> {
         self.check_open(&call.function, call.options.as_deref())?;
-        let due = self.due_from_now(call.function.py(), call.options.as_deref())?;
-        self.enqueue(call, due)
+        self.submit_checked(call, 0)
     }
 
-    /// Makes a task with a copy of the context, if tasks run in one.
+    /// [`submit`](Self::submit) for what is a task, of a runner that is open. `flags`: of its word.
+    #[inline]
+    pub(in crate::binding) fn submit_checked(
+        &self,
+        call: TaskCall<'_>,
+        flags: u32,
+    ) -> PyResult<Py<Future>> {
+        let due = self.due_from_now(call.function.py(), call.options.as_deref())?;
+        self.enqueue(call, due, flags)
+    }
+
+    /// Makes a task with a copy of the context, if tasks run in one. A joint call runs in none of
+    /// its tasks'. `flags`: of its word.
     #[inline]
     pub(super) fn new_task(
         &self,
         call: TaskCall<'_>,
         due: Option<Tick>,
-        reserved: bool,
+        flags: u32,
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
+        let is_joint = flags & JOINT != 0;
+        if is_joint && !self.engine.host.given.tells {
+            return self.draft(call, None, due, flags);
+        }
         let mut context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
         let record = if self.engine.host.given.tells {
             let copy = context.as_mut().map(|context| context.open(py, false)).transpose()?;
@@ -40,7 +55,7 @@ impl EngineHandleRef<'_> {
         } else {
             None
         };
-        let future = self.draft(call, context, due, reserved)?;
+        let future = self.draft(call, context.filter(|_| !is_joint), due, flags)?;
         if let Some(record) = record {
             future.get().set_record(record);
         }
@@ -49,12 +64,12 @@ impl EngineHandleRef<'_> {
 
     /// Waits for room if need be, and queues a task.
     #[inline]
-    fn enqueue(&self, call: TaskCall<'_>, due: Option<Tick>) -> PyResult<Py<Future>> {
+    fn enqueue(&self, call: TaskCall<'_>, due: Option<Tick>, flags: u32) -> PyResult<Py<Future>> {
         let py = call.function.py();
         let left = |due: Tick| due.saturating_sub(self.engine.clock.now());
         let left = || due.map(|due| Duration::from_nanos(left(due)).as_secs_f64());
         let permit = self.room(py, call.asked(), || Limit::after(left()))?;
-        let future = self.new_task(call, due, false)?;
+        let future = self.new_task(call, due, flags)?;
         self.accept(py, &future, permit)?;
         Ok(future)
     }
@@ -101,7 +116,7 @@ impl EngineHandleRef<'_> {
         for item in items {
             let args = Some(PyTuple::new(py, [item])?);
             let (function, options) = (function.clone(), options.cloned());
-            match self.enqueue(TaskCall { function, args, kwargs: None, options }, due) {
+            match self.enqueue(TaskCall { function, args, kwargs: None, options }, due, 0) {
                 Ok(future) => futures.push(future),
                 Err(refusal) if error::is_refusal(py, &refusal) => {
                     let refusal = refusal.into_value(py).into_any();
@@ -115,15 +130,24 @@ impl EngineHandleRef<'_> {
 
     /// `Runner.asubmit`.
     pub(in crate::binding) fn asubmit(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
-        let py = call.function.py();
         self.check_open(&call.function, call.options.as_deref())?;
+        self.asubmit_checked(call, 0)
+    }
+
+    /// [`asubmit`](Self::asubmit) for what is a task, of a runner that is open.
+    pub(in crate::binding) fn asubmit_checked(
+        &self,
+        call: TaskCall<'_>,
+        flags: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let py = call.function.py();
         let (event_loop, notifier) = loop_notifier::here(py, "asubmit works")?;
         let due = self.due_from_now(py, call.options.as_deref())?;
         let permit = self.engine.try_permits(1);
         if permit.is_none() {
             self.may_wait_for_room(py, call.asked())?;
         }
-        let future = self.new_task(call, due, false)?;
+        let future = self.new_task(call, due, flags)?;
         let (promise, loop_waiter) =
             loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
         settle::add_callback(future.get(), loop_waiter, Callback::from);
@@ -148,13 +172,23 @@ impl EngineHandleRef<'_> {
 
     /// `Runner.queue_task`.
     pub(in crate::binding) fn queue_task(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
+        self.check_open(&call.function, call.options.as_deref())?;
+        self.queue_checked(call, 0)
+    }
+
+    /// [`queue_task`](Self::queue_task) for what is a task, of a runner that is open.
+    pub(in crate::binding) fn queue_checked(
+        &self,
+        call: TaskCall<'_>,
+        flags: u32,
+    ) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
         let bounded = self.engine.settings.max_queue_size.is_some();
         if bounded && current::session_of(py, &self.engine, |_| ()).is_some() {
             // It runs here and now anyhow, and needs no room in the queue for that.
             return self.run_task(call);
         }
-        let future = self.submit(call)?;
+        let future = self.submit_checked(call, flags)?;
         outcome(future.bind(py))
     }
 }

@@ -2,6 +2,7 @@
 //! behind.
 
 mod failing_fast;
+mod joint;
 mod pausing;
 #[path = "../../../tests/rust/support/plain_host.rs"]
 mod plain_host;
@@ -10,6 +11,7 @@ mod resizing;
 use self::plain_host::{PlainHost, PlainTask};
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
+use crate::engine::queue::accumulator::Accumulator;
 use crate::engine::queue::lanes::Entry;
 use crate::engine::queue::permits::Permit;
 use crate::engine::resource::epochs::INITIAL_EPOCH;
@@ -39,6 +41,8 @@ struct LoomTask {
     /// That it failed, and that it has an outcome, if a test waits for that.
     failed: Option<Arc<Event>>,
     over: Option<Arc<Event>>,
+    /// Where it waits for others to run in one call with it.
+    accumulator: Option<Arc<Accumulator<Arc<LoomTask>>>>,
 }
 
 /// Something that happens once.
@@ -82,6 +86,7 @@ impl LoomTask {
             outcomes: AtomicU32::new(0),
             failed: None,
             over: None,
+            accumulator: None,
         }
     }
 
@@ -127,6 +132,10 @@ impl PlainTask for LoomTask {
         if let Some(over) = &self.over {
             over.happen();
         }
+    }
+
+    fn accumulator(&self) -> Option<&Accumulator<Arc<Self>>> {
+        self.accumulator.as_deref()
     }
 }
 

@@ -101,6 +101,7 @@ impl<H: Host> Engine<H> {
             // The entry of a batch that rejoined its lane is none that never started.
             self.batches.oldest(|task| self.host.cursor(task)),
             self.loans.oldest_call(waits),
+            self.main.lingering.oldest(waits),
             self.main.permits.as_ref().and_then(Permits::oldest),
         ];
         let oldest = in_lanes.chain(others.into_iter().flatten()).min();

@@ -180,14 +180,18 @@ impl<T> Retries<T> {
         self.some.store(true, Ordering::SeqCst);
     }
 
-    /// Releases the retry of this failure to any worker; false when it does not wait here.
+    /// Releases the retries of this failure to any worker; false when none waits here.
     fn release_retry(&self, failure_epoch: FailureEpoch) -> bool {
-        let is_it = |retry: &Retry<T>| retry.entry.failure_epoch == failure_epoch;
-        let release = |retry: &mut Retry<T>| {
-            retry.entry.failure_epoch = epochs::INITIAL_EPOCH;
-            self.arrivals.fetch_add(1, Ordering::SeqCst);
+        let release = |waiting: &mut VecDeque<Retry<T>>| {
+            let is_its = |retry: &&mut Retry<T>| retry.entry.failure_epoch == failure_epoch;
+            let released = waiting.iter_mut().filter(is_its).map(|retry| {
+                retry.entry.failure_epoch = epochs::INITIAL_EPOCH;
+            });
+            let released = released.count();
+            self.arrivals.fetch_add(released as u64, Ordering::SeqCst);
+            released > 0
         };
-        self.mark(is_it, release)
+        self.with(release).unwrap_or(false)
     }
 
     /// What `with` makes of the retries; `None` while there are none.
@@ -431,13 +435,16 @@ impl<T> Lanes<T> {
 
     /// Releases the retry of this failure to any worker; false when it does not wait here.
     pub fn release_retry(&self, failure_epoch: FailureEpoch) -> bool {
-        Priority::ALL.into_iter().any(|priority| {
-            let opened = self.by_priority[priority as usize].retries.release_retry(failure_epoch);
-            if opened {
-                self.note_arrival(priority);
+        // All of them: the tasks of a joint call fail together, whatever their priorities.
+        let release = |priority: &Priority| {
+            let released =
+                self.by_priority[*priority as usize].retries.release_retry(failure_epoch);
+            if released {
+                self.note_arrival(*priority);
             }
-            opened
-        })
+            released
+        };
+        Priority::ALL.iter().filter(|priority| release(priority)).count() > 0
     }
 
     /// Whether a retry waits for which no worker validates its resource.

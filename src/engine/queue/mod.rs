@@ -1,14 +1,17 @@
 //! One queue whole: the gate, the lanes behind it, the idle workers, the bound, and the count of
 //! what waits.
 
+pub mod accumulator;
 pub mod gate;
 pub mod idle_workers;
 pub mod lanes;
+pub(in crate::engine) mod lingering;
 pub mod permits;
 
 use self::gate::Gate;
 use self::idle_workers::{IdleWorkers, Wakeable, Wakeup};
 use self::lanes::{Entry, Lanes};
+use self::lingering::{LingerKey, Lingerer, Lingering};
 use self::permits::{Permit, Permits};
 use super::clock::Tick;
 use super::resource::epochs::{self, Eligibility, FailureEpoch};
@@ -23,6 +26,8 @@ use std::time::Duration;
 pub struct Queue<T> {
     pub(super) gate: Gate,
     pub(super) lanes: Lanes<T>,
+    /// What is to come into the lanes later.
+    pub(super) lingering: Lingering<T>,
     pub(super) idle_workers: IdleWorkers,
     /// `None`: no bound, and no cost.
     pub(super) permits: Option<Permits>,
@@ -50,6 +55,16 @@ struct QueueCounters {
     tombstones: AtomicU64,
 }
 
+/// What becomes of a task inside the gate.
+pub(super) enum Admitted<T> {
+    /// It gets its entry now.
+    Queued(T),
+    /// It gets its entry later.
+    Lingers,
+    /// Another thread settled it meanwhile.
+    Settled(T),
+}
+
 /// A task that was not accepted, which goes back to the submitter with the permit that it came
 /// with.
 #[derive(Debug)]
@@ -68,6 +83,7 @@ impl<T> Queue<T> {
         Self {
             gate: Gate::new(),
             lanes: Lanes::new(),
+            lingering: Lingering::new(),
             idle_workers: IdleWorkers::new(),
             permits: bound.map(Permits::new),
             retry_hold: (retry_hold != Tick::MAX).then(|| Duration::from_nanos(retry_hold)),
@@ -76,32 +92,60 @@ impl<T> Queue<T> {
     }
 
     /// Accepts a task, or as many items of a batch as the permit is for, or rejects it: in one step
-    /// against [`close`](Self::close). `admit` is asked inside that step before the lanes have
-    /// the entry, `also` is called after that.
+    /// against [`close`](Self::close). `admit` decides inside that step, before the lanes have the
+    /// entry, what becomes of it; `also` is called after that.
     pub(super) fn push<'p, R>(
         &self,
         priority: Priority,
         task: T,
         since: Tick,
         permit: Permit<'p>,
-        admit: impl FnOnce(&T) -> bool,
+        admit: impl FnOnce(T) -> Admitted<T>,
         also: impl FnOnce() -> R,
     ) -> Result<R, Rejected<'p, T>> {
         let count = permit.count() as u64;
         let Some(pass) = self.gate.enter(count) else {
             return Err(Rejected { task, permit, is_settled: false });
         };
-        if !admit(&task) {
-            pass.cancel();
-            return Err(Rejected { task, permit, is_settled: true });
-        }
+        let queued = match admit(task) {
+            Admitted::Queued(task) => Some(task),
+            Admitted::Lingers => None,
+            Admitted::Settled(task) => {
+                pass.cancel();
+                return Err(Rejected { task, permit, is_settled: true });
+            }
+        };
         permit.consume();
         self.count_in(priority, count);
-        self.lanes.push(priority, task, since);
+        let is_queued = queued.is_some();
+        if let Some(task) = queued {
+            self.lanes.push(priority, task, since);
+        }
         let done = also();
         drop(pass);
-        self.idle_workers.wake_one();
+        if is_queued {
+            self.idle_workers.wake_one();
+        }
         Ok(done)
+    }
+
+    /// Has a task linger that is being accepted.
+    pub(super) fn linger(&self, key: LingerKey, priority: Priority, task: T, since: Tick) {
+        self.lingering.add(key, Lingerer { priority, task, since });
+    }
+
+    /// Gives a task its entry that lingers, if it still does.
+    pub(super) fn release(&self, key: LingerKey) {
+        if self.lingering.release(key, |it| self.lanes.push(it.priority, it.task, it.since)) {
+            self.idle_workers.wake_one();
+        }
+    }
+
+    /// Gives those their entries that have lingered until this time.
+    pub(super) fn release_due(&self, now: Tick) {
+        if self.lingering.release_due(now, |it| self.lanes.push(it.priority, it.task, it.since)) {
+            self.idle_workers.wake_one();
+        }
     }
 
     /// Puts the entry of a batch back, in front of its priority. Its items are counted already.
@@ -356,6 +400,8 @@ impl<T> Queue<T> {
     /// for the core.
     pub(super) fn close(&self) {
         self.gate.close();
+        // What was let in is there: nothing waits for more of its kind any longer.
+        self.release_due(Tick::MAX);
         if let Some(permits) = &self.permits {
             permits.close();
         }
@@ -364,8 +410,11 @@ impl<T> Queue<T> {
 
     /// Whether nothing waits, and nothing can come but retries of what runs.
     pub(super) fn is_drained(&self) -> bool {
-        // The paused ones first, as one that is paused no more is in its lane before.
-        self.gate.is_sealed() && self.paused() == 0 && self.lanes.is_empty()
+        // In this order: what lingers, or is paused, is in its lane before it is counted as gone.
+        self.gate.is_sealed()
+            && self.paused() == 0
+            && self.lingering.is_empty()
+            && self.lanes.is_empty()
     }
 
     /// How many tasks left the queue without a start. Read before [`entered`](Self::entered).

@@ -44,6 +44,7 @@ impl<H: Host> Engine<H> {
     /// Settles what waits for a resource. A call of `run_task` may still get one that was made for
     /// such calls.
     pub fn fail_waiting(&self, scope: H::Scope<'_>) {
+        self.main.release_due(Tick::MAX);
         self.abandon_queue(scope, &self.main);
         self.abandon_running_batches(scope);
         let counts = self.roster.counts();

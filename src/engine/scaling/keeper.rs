@@ -70,9 +70,24 @@ impl<H: Threads> Engine<H> {
         }
     }
 
+    /// Blocks until something is due for which the host is needed, or the engine has ended: false
+    /// then. What lingers needs no host.
+    fn wait_for_duty(&self) -> bool {
+        while self.deadlines.wait(|| self.clock.now()) {
+            if !self.deadlines.must_release(self.clock.now()) {
+                return true;
+            }
+            self.main.release_due(self.clock.now());
+            if let Some(due) = self.main.lingering.next_due() {
+                self.deadlines.release_at(due);
+            }
+        }
+        false
+    }
+
     /// The keeper's life: ends tasks as they fall due, until the engine has ended.
     pub fn run_keeper(self: &Arc<Self>, scope: H::Scope<'_>) {
-        while self.host.park(scope, || self.deadlines.wait(|| self.clock.now())) {
+        while self.host.park(scope, || self.wait_for_duty()) {
             if self.deadlines.must_stop(self.clock.now()) {
                 self.begin_stop();
             }

@@ -33,6 +33,8 @@ struct Schedule<T> {
     look: Option<Tick>,
     /// When what waits may have to fail, as no resource can be made.
     fail_fast: Option<Tick>,
+    /// When the first task that lingers is to get its entry, or earlier.
+    release: Option<Tick>,
     closed: bool,
     /// Whether a keeper has been started.
     has_keeper: bool,
@@ -49,6 +51,7 @@ impl<T> Deadlines<T> {
             scale: None,
             look: None,
             fail_fast: None,
+            release: None,
             closed: false,
             has_keeper: false,
         };
@@ -169,6 +172,21 @@ impl<T> Deadlines<T> {
         self.state.lock().fail_fast.take_if(|due| *due <= now).is_some()
     }
 
+    /// Remembers when a task that lingers is to get its entry.
+    pub(in crate::engine) fn release_at(&self, due: Tick) {
+        let mut state = self.state.lock();
+        if state.release.is_none_or(|first| due < first) {
+            state.release = Some(due);
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether that time has come; true once.
+    pub(in crate::engine) fn must_release(&self, now: Tick) -> bool {
+        self.state.lock().release.take_if(|due| *due <= now).is_some()
+    }
+
     /// Stops watching; gives the handle back if it was still watched.
     pub(in crate::engine) fn remove(&self, key: DeadlineKey) -> Option<T> {
         self.state.lock().due.remove(&key)
@@ -201,7 +219,7 @@ impl<T> Deadlines<T> {
             };
             let resumed =
                 first(&state.paused).map(|due| if state.pauses_are_cut { 0 } else { due });
-            let others = [state.stop, state.scale, state.look, state.fail_fast];
+            let others = [state.stop, state.scale, state.look, state.release, state.fail_fast];
             let next = [first(&state.due), resumed].into_iter().chain(others).flatten().min();
             let limit = match next.map(|due| due.saturating_sub(now())) {
                 Some(0) => return true,

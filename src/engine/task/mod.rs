@@ -22,6 +22,7 @@ pub mod deadlines;
 pub mod helper_pool;
 pub mod interrupt;
 pub mod item_cursor;
+pub(in crate::engine) mod joint_calls;
 pub mod priority;
 pub mod task_group;
 pub mod token;
@@ -73,6 +74,11 @@ pub const WAS_PAUSED: u32 = 1 << 16;
 pub const RETRIES: u32 = 1 << 18;
 /// Holds a permit again, since it was paused and until it is claimed or settled.
 pub const HOLDS_PERMIT: u32 = 1 << 17;
+/// May run in one call with other tasks of its batcher.
+pub const JOINT: u32 = 1 << 19;
+/// Stands in an [`Accumulator`](super::queue::accumulator::Accumulator). Set before it is added, and
+/// cleared by the worker that claims it.
+pub const ACCUMULATED: u32 = 1 << 20;
 
 /// What other threads see of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +154,11 @@ impl TaskWord {
         phase(self.word.fetch_or(flags, Ordering::AcqRel))
     }
 
+    /// Clears flags.
+    pub fn clear(&self, flags: u32) {
+        self.word.fetch_and(!flags, Ordering::AcqRel);
+    }
+
     /// Where the task is.
     pub fn phase(&self) -> Phase {
         phase(self.flags())
@@ -171,6 +182,11 @@ impl TaskWord {
     /// Whether it is of a renewal, and no task.
     pub fn is_renewal(&self) -> bool {
         self.flags() & RENEWAL == RENEWAL
+    }
+
+    /// Whether its outcome is taken: it has ended, or gets its outcome now.
+    pub fn is_taken(&self) -> bool {
+        self.flags() & PHASE >= SETTLING
     }
 
     /// Whether it has ended, one way or the other.

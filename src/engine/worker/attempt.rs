@@ -9,8 +9,9 @@ use crate::engine::queue::lanes::Entry;
 use crate::engine::resource::epochs::FailureEpoch;
 use crate::engine::roster::shared::Running;
 use crate::engine::scaling::threads::Threads;
-use crate::engine::task::Claim;
 use crate::engine::task::deadlines::DeadlineKey;
+use crate::engine::task::token::Token;
+use crate::engine::task::{ACCUMULATED, Claim, JOINT};
 use crate::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,6 +40,46 @@ pub trait Attempts: Threads {
     ) -> bool {
         let _ = (scope, session, task, chunk);
         false
+    }
+
+    /// Ends a claimed task of a joint call whose time limit has passed before that began. False: it
+    /// has not. A host without such tasks has nothing to do here, nor below.
+    fn leave_out(
+        &self,
+        scope: Self::Scope<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Self::Task,
+    ) -> bool {
+        let _ = (scope, session, task);
+        false
+    }
+
+    /// Runs claimed tasks in one call, which the `token` tells to give up. Delivers what came of
+    /// each: it takes the outcome with [`WorkerSession::take_joint_outcome`], and publishes. An
+    /// error of the call itself is kept with each task, for the engine to decide on.
+    fn run_joint(
+        &self,
+        scope: Self::Scope<'_>,
+        session: &WorkerSession<'_, Self>,
+        tasks: &[Self::Task],
+        token: &Token,
+    ) -> JointRan {
+        let _ = (scope, session, tasks, token);
+        JointRan::Returned { completed: 0 }
+    }
+
+    /// Whether a task may be entered again that failed on a bad resource, or, after this `pause`,
+    /// with the one whose error was judged. A host whose [`judge`](Self::judge) decides the former,
+    /// and that has no joint calls, has nothing to do here.
+    fn may_retry(
+        &self,
+        scope: Self::Scope<'_>,
+        session: &WorkerSession<'_, Self>,
+        task: &Self::Task,
+        pause: Option<Tick>,
+    ) -> bool {
+        let _ = (scope, session, task, pause);
+        true
     }
 
     /// Asks whether the error a task ended with means that the resource went bad.
@@ -106,6 +147,22 @@ pub enum Ran {
     Suspect,
 }
 
+/// How a joint call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JointRan {
+    /// It returned, and all outcomes were delivered.
+    Returned {
+        /// So many tasks got a result.
+        completed: u64,
+    },
+    /// It failed, and its tasks hold the error.
+    Failed {
+        /// The error may tell of the resource, or that the call is to be made again: the engine asks
+        /// for judgement.
+        is_suspect: bool,
+    },
+}
+
 /// What a failed task says of the resource, and of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -113,16 +170,16 @@ pub enum Verdict {
     Healthy,
     /// It is as good as before, and the task is to be tried again after this pause.
     Later(Tick),
-    /// The resource went bad; whether the task may be tried again on another one.
+    /// The resource went bad.
     Bad {
-        /// It has attempts left, and may be entered again.
+        /// Tasks that [may be entered again](Attempts::may_retry) are tried on another one.
         retry: bool,
     },
 }
 
 /// How an attempt ended, judgement included.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum AttemptEnd {
+pub(super) enum AttemptEnd {
     /// It ran, and its outcome was delivered.
     Settled,
     /// Another thread decided its outcome.
@@ -188,7 +245,12 @@ impl<H: Attempts> WorkerSession<'_, H> {
         if started_on_demand {
             self.count_busy(scope);
         }
-        let again = self.attempt(scope, task, first, Some(since));
+        let again = if word.has(JOINT) {
+            self.attempt_joint(scope, task, first, since);
+            None
+        } else {
+            self.attempt(scope, task, first, Some(since))
+        };
         self.tasks_ended(scope, 1);
         again
     }
@@ -214,6 +276,9 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
         let queue = self.engine.queue_of(word);
         queue.count_taken(word, true);
+        if word.has(ACCUMULATED) {
+            self.leave_accumulator(scope, task);
+        }
         if queued {
             self.engine.compact_if_due(scope, queue);
         }
@@ -348,7 +413,12 @@ impl<H: Attempts> WorkerSession<'_, H> {
     }
 
     /// Abandons a claimed task that must not run any more.
-    fn abandon_claimed(&self, scope: H::Scope<'_>, task: &H::Task, first: bool) -> AttemptEnd {
+    pub(super) fn abandon_claimed(
+        &self,
+        scope: H::Scope<'_>,
+        task: &H::Task,
+        first: bool,
+    ) -> AttemptEnd {
         let host = &self.engine.host;
         if !host.word(task).settle_running() {
             host.forget(scope, task);
@@ -403,6 +473,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 }
                 Verdict::Bad { retry } => {
                     self.mark_bad();
+                    let may_retry = may_retry && host.may_retry(scope, self, task, None);
                     let retry = retry && may_retry && !self.engine.is_killed();
                     next = retry.then_some(AttemptEnd::Retry);
                 }
@@ -410,16 +481,11 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
         // Meanwhile the time limit may have passed, and the keeper have decided the outcome.
         if let Some(next) = next {
-            let pause = if let AttemptEnd::Paused(key) = next { Some(key) } else { None };
-            let told = host.prepare_retry(scope, task, pause.flatten());
-            let was_running = match pause {
-                Some(_) => self.engine.mark_paused(word),
-                None => word.requeue(),
+            let (pauses, key) = match next {
+                AttemptEnd::Paused(key) => (true, key),
+                _ => (false, None),
             };
-            if was_running {
-                self.recorder.count(WorkerCounter::Retried);
-                self.count_retried();
-                self.recorder.count(WorkerCounter::Ended);
+            if let Some(told) = self.requeue(scope, task, pauses, key) {
                 self.retry.set(Some(told));
                 return next;
             }
@@ -454,18 +520,41 @@ impl<H: Attempts> WorkerSession<'_, H> {
         engine.has_keeper(scope).then(reserve)
     }
 
+    /// Marks a task that is to be tried again, at once or when it has been paused, and counts that.
+    /// `key`: by which the keeper is going to hold it. Gives what is to be told of it, once it is
+    /// queued, or held; `None`: another thread has settled it.
+    pub(super) fn requeue(
+        &self,
+        scope: H::Scope<'_>,
+        task: &H::Task,
+        pauses: bool,
+        key: Option<DeadlineKey>,
+    ) -> Option<H::Retry> {
+        let host = &self.engine.host;
+        let (word, told) = (host.word(task), host.prepare_retry(scope, task, key));
+        let was_running = if pauses { self.engine.mark_paused(word) } else { word.requeue() };
+        was_running.then(|| {
+            self.recorder.count(WorkerCounter::Retried);
+            self.count_retried();
+            self.recorder.count(WorkerCounter::Ended);
+            told
+        })
+    }
+
     /// Queues a task whose attempt ended just now, to be tried again on another resource, and has
     /// the host tell of it.
     pub(in crate::engine) fn queue_retry(&self, scope: H::Scope<'_>, task: H::Task, since: Tick) {
         let failure_epoch = self.engine.failure_epochs.advance();
         self.retry_epoch.set(failure_epoch);
-        let priority = self.engine.host.word(&task).priority();
-        self.engine
-            .queue_for(self.worker.kind())
-            .push_retry(priority, Entry { task, since, failure_epoch });
+        self.push_retry(Entry { task, since, failure_epoch });
         if let Some(retry) = self.retry.take() {
             self.engine.host.retried(scope, retry);
         }
+    }
+
+    pub(super) fn push_retry(&self, entry: Entry<H::Task>) {
+        let priority = self.engine.host.word(&entry.task).priority();
+        self.engine.queue_for(self.worker.kind()).push_retry(priority, entry);
     }
 
     /// From here on this worker counts as busy: if more tasks wait, another worker is started.

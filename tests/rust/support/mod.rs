@@ -486,7 +486,7 @@ impl Host for World {
     fn expire(&self, (): (), task: &Arc<Task>) {
         (self.orders.on_verb)(self, Verb::Expire, task);
         let engine = self.engine();
-        let Some(taken) = engine.take_expired((), &task.word) else {
+        let Some(taken) = engine.take_expired((), task) else {
             return;
         };
         if taken != Taken::Running {
@@ -867,7 +867,7 @@ impl Runner {
     pub(crate) fn cancel(&self, task: &Arc<Task>) -> bool {
         let cancelled = task.word.cancel(|_| true).is_some();
         if cancelled {
-            self.engine.count_settled((), &task.word, Taken::Fresh, false);
+            self.engine.count_settled((), task, Taken::Fresh, false);
             task.drop_payload();
             self.world().stop_watching(task);
             task.put(Outcome::Cancelled);
@@ -880,7 +880,7 @@ impl Runner {
         let Some(taken) = task.word.call_off() else {
             return false;
         };
-        self.engine.count_settled((), &task.word, taken, false);
+        self.engine.count_settled((), task, taken, false);
         task.drop_payload();
         self.world().stop_watching(task);
         let error = lock(&task.last_error).take().expect("it failed");

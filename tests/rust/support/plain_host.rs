@@ -4,11 +4,13 @@
 
 use super::engine::host::{AbandonReason, Host, Notice};
 use super::engine::metrics::events::EventKind;
+use super::engine::queue::accumulator::Accumulator;
 use super::engine::resource::manager::ResourceManager;
 use super::engine::scaling::threads::{Threads, Worker};
 use super::engine::task::TaskWord;
 use super::engine::task::deadlines::DeadlineKey;
-use super::engine::worker::attempt::{Attempts, Ran, Verdict};
+use super::engine::task::token::Token;
+use super::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use super::engine::worker::session::WorkerSession;
 use super::{Arc, engine, spawn};
 use std::marker::PhantomData;
@@ -28,6 +30,11 @@ pub(super) trait PlainTask: Send + Sync + Sized + 'static {
 
     /// Publishes the outcome that the caller took.
     fn publish(&self);
+
+    /// Where it waits for others to run in one call with it.
+    fn accumulator(&self) -> Option<&Accumulator<Arc<Self>>> {
+        None
+    }
 }
 
 /// A host of nothing but threads.
@@ -90,6 +97,10 @@ impl<J: PlainTask> Host for PlainHost<J> {
         drop(task);
     }
 
+    fn accumulator<'t>(&self, task: &'t Arc<J>) -> Option<&'t Accumulator<Arc<J>>> {
+        task.as_ref().accumulator()
+    }
+
     fn abandon(&self, (): (), task: &Arc<J>, _: AbandonReason, _: EventKind) {
         task.publish();
     }
@@ -137,6 +148,28 @@ impl<J: PlainTask> Attempts for PlainHost<J> {
         session.count_outcome(true);
         task.publish();
         Ran::Completed
+    }
+
+    fn run_joint(
+        &self,
+        (): (),
+        session: &WorkerSession<'_, Self>,
+        tasks: &[Arc<J>],
+        _: &Token,
+    ) -> JointRan {
+        let failed = tasks.iter().filter(|task| !task.work(session)).count();
+        if failed > 0 {
+            return JointRan::Failed { is_suspect: true };
+        }
+        session.joint_call_ended();
+        let completed = tasks.iter().filter(|task| {
+            let taken = session.take_joint_outcome(task.as_ref().word(), true);
+            if taken {
+                task.publish();
+            }
+            taken
+        });
+        JointRan::Returned { completed: completed.count() as u64 }
     }
 
     fn judge(&self, (): (), _: &WorkerSession<'_, Self>, task: &Arc<J>) -> Verdict {

@@ -1,0 +1,194 @@
+"""The batcher of an `InlineRunner`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tasker._batching import BatchSettings, check_batcher
+from tasker._future import Future
+from tasker._options import Options, check_options
+from tasker._priority import Priority
+from tasker._public import publish, publish_methods
+from tasker.testing._joint import InlineFunctions
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Hashable, Iterable
+
+    from tasker.testing._engine import InlineEngine
+
+R = TypeVar("R")
+X = TypeVar("X")
+T = TypeVar("T")
+
+
+class InlineBatcher(Generic[X, T]):
+    """Takes items one by one; made by `InlineRunner.batcher`.
+
+    Without `manual=True` each item runs where it is submitted, alone. With it, and where a task
+    submits, items wait, and run together when the first of them has its turn. `max_wait` makes no
+    difference.
+    """
+
+    def __init__(
+        self, runner: InlineEngine[Any], functions: InlineFunctions, options: Options
+    ) -> None:
+        """Made by `InlineRunner.batcher` alone.
+
+        Args:
+            runner: Runs the items.
+            functions: What the views of the batcher share.
+            options: What it fixes.
+        """
+        self._runner = runner
+        self._functions = functions
+        self._options = options
+
+    def submit(self, item: X, /) -> Future[T]:
+        """Runs an item, or queues it, and returns its future; see `Batcher.submit`.
+
+        Args:
+            item: What the function gets in its list of items.
+
+        Returns:
+            The future of the item's result.
+
+        Raises:
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: The queue is full; there is no other thread that would make room.
+            RuntimeError: The call comes from another thread than the runner.
+        """
+        try:
+            function = self._functions.for_item(item)
+        except Exception as error:  # that of `key`
+            return _failed(error)
+        future: Future[T] = self._submitter().submit(function, item)
+        return future
+
+    def asubmit(self, item: X, /) -> asyncio.Future[T]:
+        """Runs an item, or queues it, and returns an asyncio future; see `Batcher.asubmit`.
+
+        Args:
+            item: As for `submit`.
+
+        Returns:
+            The future, as of `InlineRunner.asubmit`.
+
+        Raises:
+            RuntimeError: As for `InlineRunner.asubmit`.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: As for `submit`.
+        """
+        try:
+            function = self._functions.for_item(item)
+        except Exception as error:  # that of `key`
+            # As in `Runner.astop`.
+            import asyncio  # noqa: PLC0415
+
+            failed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+        promise: asyncio.Future[T] = self._submitter().asubmit(function, item)
+        return promise
+
+    def queue_task(self, item: X, /) -> T:
+        """Runs what waits before an item, the item itself, and returns its result.
+
+        Args:
+            item: As for `submit`.
+
+        Returns:
+            The item's result.
+
+        Raises:
+            BaseException: As for `Batcher.queue_task`.
+        """
+        result: T = self._submitter().queue_task(self._functions.for_item(item), item)
+        return result
+
+    def options(
+        self,
+        *,
+        priority: Priority = Priority.NORMAL,
+        timeout: float | None = None,
+        name: str | None = None,
+    ) -> InlineBatcher[X, T]:
+        """Makes a view of this batcher whose items have the given options.
+
+        Args:
+            priority: The class the items wait in.
+            timeout: Time limit of each item in seconds.
+            name: Name of the items' tasks. `None`: that of the function.
+
+        Returns:
+            The view.
+
+        Raises:
+            ConfigError: An option has a wrong type or value.
+        """
+        kept = self._options
+        options = check_options(priority, kept.once, timeout, name, kept.retry)
+        return InlineBatcher(self._runner, self._functions, options)
+
+    def _submitter(self) -> Any:
+        return self._runner._view(self._options)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._runner!r}>"
+
+
+class InlineBatcherMixin(Generic[R]):
+    """The method `batcher`, for the runner and its views."""
+
+    _options = Options()
+
+    if TYPE_CHECKING:
+
+        def _engine(self) -> InlineEngine[R]: ...
+
+    def batcher(
+        self,
+        fn: Callable[[R, list[X]], Iterable[T | Exception]],
+        /,
+        *,
+        max_size: int,
+        max_wait: float = 0.0,
+        key: Callable[[X], Hashable] | None = None,
+        split_failed: bool = False,
+    ) -> InlineBatcher[X, T]:
+        """Makes a batcher of this runner; see `Runner.batcher`.
+
+        Args:
+            fn: Called as `fn(resource, items)`.
+            max_size: The most items of a call, at least 1.
+            max_wait: Makes no difference.
+            key: Gives what the items of a call have in common.
+            split_failed: Whether the items of a call that raised are run again one by one.
+
+        Returns:
+            The batcher.
+
+        Raises:
+            TypeError: *fn* cannot be called, or is a coroutine function.
+            ConfigError: Another argument has a wrong type or value, or *split_failed* is given to
+                a view with `once=True`.
+        """
+        settings = check_batcher(fn, max_size, max_wait, key, split_failed, self._options.once)
+        return InlineBatcher(self._engine(), InlineFunctions(settings), self._options)
+
+    def _submit_item(self, settings: BatchSettings, item: Any) -> Future[Any]:
+        """Submits an item of another runner's batcher to one with the same settings."""
+        adopted = self._engine()._adopted
+        functions = adopted.setdefault(settings, InlineFunctions(settings))
+        batcher: InlineBatcher[Any, Any] = InlineBatcher(self._engine(), functions, self._options)
+        return batcher.submit(item)
+
+
+def _failed(error: Exception) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+publish_methods("InlineRunner", InlineBatcherMixin, "tasker.testing")
+publish(globals(), ["InlineBatcher"], "tasker.testing")

@@ -1,0 +1,118 @@
+//! What the tasks of a batcher have in place of a function: the user's function, which takes a list
+//! of items, and the accumulator in which they wait.
+
+use crate::binding::callable;
+use crate::binding::error;
+use crate::binding::future::Future;
+use crate::binding::host::guarded_call;
+use crate::engine::queue::accumulator::{Accumulator, JointSettings};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+#[doc = doc!(BatchFunction)]
+#[pyclass(frozen, module = "tasker._tasker")]
+pub(in crate::binding) struct BatchFunction {
+    pub(super) function: Py<PyAny>,
+    pub(in crate::binding) accumulator: Accumulator<Py<Future>>,
+    /// The settings of its batcher, for one of another runner.
+    #[pyo3(get, name = "_batch_settings")]
+    settings: Py<PyAny>,
+}
+
+impl BatchFunction {
+    pub(super) fn new(
+        py: Python<'_>,
+        function: Py<PyAny>,
+        settings: Py<PyAny>,
+        joint: JointSettings,
+    ) -> PyResult<Py<Self>> {
+        Py::new(py, Self { function, accumulator: Accumulator::new(joint), settings })
+    }
+
+    /// That of a task of a batcher, for the thread that owns its payload.
+    pub(in crate::binding) fn of(future: &Future) -> Option<&Py<Self>> {
+        // SAFETY: such tasks are made with a function of this class alone, and a reference to one
+        // is laid out like a reference to any object.
+        future.joint_function().map(|function| unsafe { &*std::ptr::from_ref(function).cast() })
+    }
+
+    /// Calls the function with a resource and a list of items, and gives a list of as many results.
+    pub(super) fn call(
+        &self,
+        py: Python<'_>,
+        resource: &Py<PyAny>,
+        items: Py<PyAny>,
+        count: usize,
+    ) -> Result<Py<PyList>, Py<PyAny>> {
+        let results = guarded_call::call_with(py, &self.function, &[resource, &items]);
+        guarded_call::release(py, items);
+        let results = results?;
+        let listed = self.listed(py, &results, count);
+        guarded_call::release(py, results);
+        listed
+    }
+
+    fn listed(
+        &self,
+        py: Python<'_>,
+        results: &Py<PyAny>,
+        count: usize,
+    ) -> Result<Py<PyList>, Py<PyAny>> {
+        let name = || callable::name_of(py, Some(&self.function));
+        if results.is_none(py) {
+            // The one slip that the interpreter's own text does not explain.
+            let text = format!("{} must return a result for each item, got None", name());
+            return Err(error::make::<PyTypeError>(py, &text, None));
+        }
+        let list = py.get_type::<PyList>().into_any().unbind();
+        let listed = guarded_call::call_with(py, &list, &[results])?;
+        // SAFETY: the class `list` makes lists.
+        let listed = unsafe { listed.into_bound(py).cast_into_unchecked::<PyList>() };
+        if listed.len() == count {
+            return Ok(listed.unbind());
+        }
+        let text = format!("{} returned {} results for {count} items", name(), listed.len());
+        guarded_call::release(py, listed.unbind());
+        Err(error::make::<PyValueError>(py, &text, None))
+    }
+}
+
+/// Whether a result is an error in the place of one.
+pub(super) fn is_error(py: Python<'_>, result: &Py<PyAny>) -> bool {
+    guarded_call::is_instance::<PyException>(py, result)
+}
+
+#[pymethods]
+impl BatchFunction {
+    /// Calls the function for one item.
+    fn __call__(
+        &self,
+        resource: &Bound<'_, PyAny>,
+        item: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let py = item.py();
+        let items = PyList::new(py, [item])?.into_any().unbind();
+        let results = self
+            .call(py, resource.as_unbound(), items, 1)
+            .map_err(|error| error::raise(py, error))?;
+        let result = results.bind(py).get_item(0)?.unbind();
+        if is_error(py, &result) { Err(error::raise(py, result)) } else { Ok(result) }
+    }
+
+    /// Its tasks are called what the user's function is called.
+    #[getter]
+    fn __qualname__(&self, py: Python<'_>) -> String {
+        callable::name_of(py, Some(&self.function))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<batch function {}>", callable::name_of(py, Some(&self.function)))
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        // Not the tasks that wait, which a queue keeps alive.
+        visit.call(&self.function)?;
+        visit.call(&self.settings)
+    }
+}

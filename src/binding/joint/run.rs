@@ -1,0 +1,196 @@
+//! What workers do with the tasks of a joint call: they leave out what is too late, make the call,
+//! and give each task what came of it.
+
+use super::function::{self, BatchFunction};
+use crate::binding::context::item::CurrentItem;
+use crate::binding::context::variables;
+use crate::binding::current;
+use crate::binding::future::{Future, Outcome, settle};
+use crate::binding::host::observed::{self, ObservedAttempt};
+use crate::binding::host::outcome::{Overdue, finish, is_overdue, storable};
+use crate::binding::host::state::PyHost;
+use crate::binding::host::{attach_yield, forked_child, guarded_call};
+use crate::binding::interrupt::cancel_attempt::UnderWay;
+use crate::binding::options::Asked;
+use crate::binding::wakes;
+use crate::engine::metrics::events::EventKind;
+use crate::engine::task::RETRIES;
+use crate::engine::task::token::Token;
+use crate::engine::worker::attempt::JointRan;
+use crate::engine::worker::session::WorkerSession;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+/// Ends a task whose time limit has passed before its call began; false when it has not.
+pub(in crate::binding) fn leave_out(
+    py: Python<'_>,
+    host: &PyHost,
+    session: &WorkerSession<'_, PyHost>,
+    task: &Py<Future>,
+) -> bool {
+    let is_late = is_overdue(task.get(), session);
+    if is_late {
+        wakes::wake_now();
+        host.end_overdue(py, task, Overdue::NotEntered);
+        finish(py, task.get());
+    }
+    is_late
+}
+
+/// Runs claimed tasks in one call.
+pub(in crate::binding) fn run(
+    py: Python<'_>,
+    host: &PyHost,
+    session: &WorkerSession<'_, PyHost>,
+    tasks: &[Py<Future>],
+    token: &Token,
+) -> JointRan {
+    let Some((lead, function)) =
+        tasks.first().and_then(|lead| Some((lead, BatchFunction::of(lead.get())?.clone_ref(py))))
+    else {
+        return JointRan::Returned { completed: 0 };
+    };
+    let asked = Asked { function: Some(&function.get().function), options: lead.get().options() };
+    attach_yield::before_call(py, &function.get().function);
+    host.name_task(py, session, asked);
+    let call = JointRun { py, host, session, tasks, lead, function: &function, asked };
+    let ran = current::with(|this_thread| {
+        this_thread.wake_before(function.as_ptr(), session);
+        this_thread.at_session(session, || {
+            let (result, under_way) = call.call(token);
+            if session.engine.is_left_by_fork() {
+                forked_child::end_here(py, &result);
+            }
+            session.joint_call_ended();
+            let ran = match result {
+                Ok(results) => call.deliver(results),
+                Err(error) => call.fail(error, token),
+            };
+            if let Some(under_way) = under_way {
+                under_way.wait(py);
+            }
+            ran
+        })
+    });
+    guarded_call::release(py, function);
+    ran
+}
+
+/// What a worker needs to make one joint call.
+struct JointRun<'a, 'py> {
+    py: Python<'py>,
+    host: &'a PyHost,
+    session: &'a WorkerSession<'a, PyHost>,
+    tasks: &'a [Py<Future>],
+    lead: &'a Py<Future>,
+    function: &'a Py<BatchFunction>,
+    asked: Asked<'a>,
+}
+
+impl JointRun<'_, '_> {
+    /// Makes the call. Gives as many results as tasks, and what interrupts the call and is still
+    /// under way.
+    fn call(&self, token: &Token) -> (Result<Py<PyList>, Py<PyAny>>, Option<UnderWay>) {
+        let Self { py, host, session, tasks, lead, function, .. } = *self;
+        for task in tasks {
+            let future = task.get();
+            future.set_attempts(future.attempts() + 1);
+            PyHost::note_attempt(py, session, future, future.attempts());
+        }
+        let current = CurrentItem::new(lead, token, lead.get().attempts());
+        let user = &function.get().function;
+        current::with(|this_thread| {
+            this_thread.inside_item(lead.as_any(), user, &current, || {
+                if host.given.interrupts {
+                    current.begin(py, session);
+                }
+                let result = self.in_context();
+                (result, current.end(py, session))
+            })
+        })
+    }
+
+    /// Calls the function in a context of its own: none of the tasks' is that of all.
+    fn in_context(&self) -> Result<Py<PyList>, Py<PyAny>> {
+        let Self { py, tasks, lead, .. } = *self;
+        let items = tasks.iter().map(|task| {
+            // SAFETY: the engine claimed the tasks for this thread.
+            let payload = unsafe { task.get().payload() };
+            let item = payload.args.as_ref().and_then(|args| args.bind(py).get_item(0).ok());
+            item.unwrap_or_else(|| py.None().into_bound(py))
+        });
+        let items = PyList::new(py, items).map_err(|error| error.into_value(py).into_any())?;
+        let items = items.into_any().unbind();
+        let copies = lead.get().origin.as_ref().is_some_and(|it| it.handle.get().copy_contextvars);
+        if !copies {
+            return self.observed(items, false);
+        }
+        let context = guarded_call::empty_context(py)?;
+        let result = variables::within(py, &context, false, || self.observed(items, true));
+        guarded_call::release(py, context);
+        result
+    }
+
+    /// Calls the function with the observer around it, if there is one.
+    fn observed(&self, items: Py<PyAny>, own_context: bool) -> Result<Py<PyList>, Py<PyAny>> {
+        let Self { py, host, session, tasks, lead, function, asked } = *self;
+        let call = || function.get().call(py, session.resource(), items, tasks.len());
+        if !host.observer.is_there() {
+            return call();
+        }
+        let (attempt, waited) = (lead.get().attempts(), session.waited());
+        let attempt = ObservedAttempt { asked, attempt, waited, own_context };
+        let call = || call().map(Py::into_any);
+        let results = observed::around(py, session, &attempt, || false, call)?;
+        // SAFETY: that is what the call above gave.
+        Ok(unsafe { results.into_bound(py).cast_into_unchecked() }.unbind())
+    }
+
+    /// Gives each task its result.
+    fn deliver(&self, results: Py<PyList>) -> JointRan {
+        let Self { py, host, session, tasks, .. } = *self;
+        let mut completed = 0;
+        for (index, task) in tasks.iter().enumerate() {
+            let future = task.get();
+            if is_overdue(future, session) {
+                // As for every task: heeding the limit must not look like a result in time.
+                host.end_overdue(py, task, Overdue::Ended);
+            }
+            // A list that no code of the user's has seen.
+            let result = results.bind(py).get_item(index).map_or_else(|_| py.None(), Bound::unbind);
+            let is_error = function::is_error(py, &result);
+            if !session.take_joint_outcome(&future.word, !is_error) {
+                guarded_call::release(py, result);
+            } else if is_error {
+                settle::publish_failure(py, task, storable(py, result));
+            } else {
+                completed += 1;
+                settle::publish(py, task, Outcome::Value(result), EventKind::Completed);
+            }
+            if future.attempts() > 1 {
+                guarded_call::release_some(py, future.take_last_error());
+            }
+            finish(py, future);
+        }
+        guarded_call::release(py, results);
+        JointRan::Returned { completed }
+    }
+
+    /// Keeps the error of the call with each task, until the engine has decided on it.
+    fn fail(&self, error: Py<PyAny>, token: &Token) -> JointRan {
+        let Self { py, host, session, tasks, .. } = *self;
+        let error = storable(py, error);
+        for task in tasks {
+            if is_overdue(task.get(), session) {
+                host.end_overdue(py, task, Overdue::Ended);
+            }
+            let kept = error.clone_ref(py);
+            let former = task.get().with_extras(|extras| extras.last_error.replace(kept));
+            guarded_call::release_some(py, former);
+        }
+        let retries = tasks.iter().any(|task| task.get().word.has(RETRIES));
+        let is_suspect = host.judges(py, session, &error, token.cancelled_flag(), retries);
+        guarded_call::release(py, error);
+        JointRan::Failed { is_suspect }
+    }
+}

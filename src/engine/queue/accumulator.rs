@@ -1,0 +1,289 @@
+//! The tasks of one batcher that wait: whichever of them a worker comes to takes others along, into
+//! one *joint call*.
+//!
+//! Each task has an entry of its own in a lane, or [lingers](super::lingering) before it gets one.
+//! So it keeps its place among all tasks, and whatever ends a waiting task ends it here: the worker
+//! claims what it finds, and leaves out what is gone. What it took along leaves a tombstone in the
+//! lane.
+
+use super::lingering::LingerKey;
+use crate::engine::clock::Tick;
+use crate::engine::task::TaskWord;
+use crate::engine::task::priority::Priority;
+use crate::sync::Mutex;
+use std::collections::VecDeque;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Accumulator<T> {
+    settings: JointSettings,
+    state: Mutex<Waiting<T>>,
+}
+
+/// How many tasks run in one call, and what they wait for.
+#[derive(Debug, Clone, Copy)]
+pub struct JointSettings {
+    /// The most tasks of one call, at least one.
+    pub max_size: usize,
+    /// For how long a task lets others come, at most.
+    pub max_wait: Tick,
+    /// Tasks of a call that failed are run again one by one.
+    pub splits: bool,
+}
+
+/// A waiting task.
+#[derive(Debug)]
+pub(in crate::engine) struct Member<T> {
+    pub(in crate::engine) task: T,
+    pub(in crate::engine) since: Tick,
+    /// Where it lingers, or did; `None`: its entry went straight into its lane.
+    pub(in crate::engine) linger: Option<LingerKey>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    /// Never started, by priority, the oldest first.
+    fresh: [VecDeque<Member<T>>; Priority::COUNT],
+    /// How many of these have an entry in a lane. Those that a timer released are not known here:
+    /// one entry more than needed is no harm.
+    entries: usize,
+    /// Tasks of calls that are made again, by the number of the call.
+    retries: Vec<(u64, T)>,
+    calls: u64,
+    /// How many of all these have ended, or so. They are taken out when they are many.
+    gone: usize,
+}
+
+impl<T> Waiting<T> {
+    fn fresh_len(&self) -> usize {
+        self.fresh.iter().map(VecDeque::len).sum()
+    }
+
+    fn len(&self) -> usize {
+        self.fresh_len() + self.retries.len()
+    }
+
+    /// The oldest that lingers, of the highest priority that has one.
+    fn first_lingering(&mut self) -> Option<&mut Member<T>> {
+        self.fresh.iter_mut().rev().flatten().find(|member| member.linger.is_some())
+    }
+
+    /// Takes out what has ended.
+    fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<T> {
+        self.gone = 0;
+        let mut dead = Vec::new();
+        for lane in &mut self.fresh {
+            for member in std::mem::take(lane) {
+                if word(&member.task).is_taken() {
+                    self.entries -= usize::from(member.linger.is_none());
+                    dead.push(member.task);
+                } else {
+                    lane.push_back(member);
+                }
+            }
+        }
+        let ended = self.retries.extract_if(.., |(_, task)| word(task).is_taken());
+        dead.extend(ended.map(|(_, task)| task));
+        dead
+    }
+}
+
+impl<T> Accumulator<T> {
+    /// An empty one.
+    pub fn new(settings: JointSettings) -> Self {
+        let waiting = Waiting {
+            fresh: Priority::ALL.map(|_| VecDeque::new()),
+            entries: 0,
+            retries: Vec::new(),
+            calls: 0,
+            gone: 0,
+        };
+        Self { settings, state: Mutex::new(waiting) }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &JointSettings {
+        &self.settings
+    }
+
+    /// Whether no task waits here. Another thread may add one at any time.
+    pub fn is_empty(&self) -> bool {
+        self.state.lock().len() == 0
+    }
+
+    /// Adds a task that is accepted at this moment. Gives where one lingers that is to linger no
+    /// more, as a call is full.
+    pub(in crate::engine) fn add(
+        &self,
+        priority: Priority,
+        member: Member<T>,
+    ) -> Option<LingerKey> {
+        let mut state = self.state.lock();
+        let lingers = member.linger.is_some();
+        state.entries += usize::from(!lingers);
+        state.fresh[priority as usize].push_back(member);
+        // Every entry brings a worker for a whole call.
+        let full = (state.entries + 1).saturating_mul(self.settings.max_size);
+        if !lingers || state.fresh_len().saturating_sub(state.gone) < full {
+            return None;
+        }
+        let released = state.first_lingering()?.linger.take();
+        state.entries += 1;
+        released
+    }
+
+    /// Takes out the task that a worker came by.
+    pub(in crate::engine) fn remove(
+        &self,
+        lead: &TaskWord,
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> Option<T> {
+        let mut state = self.state.lock();
+        let lane = &mut state.fresh[lead.priority() as usize];
+        // The first, mostly.
+        let place = lane.iter().position(|member| std::ptr::eq(word(&member.task), lead))?;
+        let member = lane.remove(place)?;
+        state.entries -= usize::from(member.linger.is_none());
+        Some(member.task)
+    }
+
+    /// Takes out up to `most` tasks for a worker to claim, the most urgent first.
+    pub(in crate::engine) fn take(
+        &self,
+        most: usize,
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> Vec<Member<T>> {
+        let mut state = self.state.lock();
+        let mut taken = Vec::new();
+        for lane in state.fresh.iter_mut().rev() {
+            let count = lane.len().min(most - taken.len());
+            taken.extend(lane.drain(..count));
+        }
+        let count = |which: &dyn Fn(&Member<T>) -> bool| {
+            taken.iter().filter(|member| which(member)).count()
+        };
+        state.entries -= count(&|member| member.linger.is_none());
+        state.gone = state.gone.saturating_sub(count(&|member| word(&member.task).is_taken()));
+        taken
+    }
+
+    /// Adds the tasks of a call that is to be made again, with these tasks alone.
+    pub(in crate::engine) fn add_retries(&self, tasks: Vec<T>) {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        let call = state.calls;
+        state.retries.extend(tasks.into_iter().map(|task| (call, task)));
+    }
+
+    /// Takes out the tasks of the call that is made again with this one, it included, but for those
+    /// that are still paused.
+    pub(in crate::engine) fn take_retries(
+        &self,
+        lead: &TaskWord,
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> Vec<T> {
+        let mut state = self.state.lock();
+        let found = state.retries.iter().find(|(_, task)| std::ptr::eq(word(task), lead));
+        let Some(call) = found.map(|(call, _)| *call) else {
+            return Vec::new();
+        };
+        let is_meant = |(of, task): &mut (u64, T)| *of == call && !word(task).is_paused();
+        state.retries.extract_if(.., is_meant).map(|(_, task)| task).collect()
+    }
+
+    /// Notes that a task which waits here has ended. Gives what the caller is to drop, when much of
+    /// what is here has.
+    pub fn note_gone(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<T> {
+        let mut state = self.state.lock();
+        state.gone += 1;
+        if state.gone * 2 >= state.len() { state.sweep(word) } else { Vec::new() }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::task::JOINT;
+    use crate::sync::Arc;
+
+    type Task = Arc<(u32, TaskWord)>;
+
+    fn task(number: u32, priority: Priority) -> Task {
+        Arc::new((number, TaskWord::new(priority, JOINT)))
+    }
+
+    fn word(task: &Task) -> &TaskWord {
+        &task.1
+    }
+
+    fn accumulator(max_size: usize) -> Accumulator<Task> {
+        Accumulator::new(JointSettings { max_size, max_wait: 9, splits: false })
+    }
+
+    fn add(accumulator: &Accumulator<Task>, task: &Task, key: Option<u64>) -> Option<LingerKey> {
+        let linger = key.map(|key| (key, key));
+        let member = Member { task: Arc::clone(task), since: 0, linger };
+        accumulator.add(task.1.priority(), member)
+    }
+
+    fn numbers(members: &[Member<Task>]) -> Vec<u32> {
+        members.iter().map(|member| member.task.0).collect()
+    }
+
+    #[test]
+    fn gives_the_higher_classes_first_and_then_the_oldest() {
+        let accumulator = accumulator(3);
+        let lead = task(0, Priority::Normal);
+        add(&accumulator, &lead, None);
+        for (number, priority) in
+            [(1, Priority::Low), (2, Priority::Normal), (3, Priority::High), (4, Priority::Normal)]
+        {
+            add(&accumulator, &task(number, priority), None);
+        }
+        assert_eq!(accumulator.remove(&lead.1, word).map(|task| task.0), Some(0));
+        assert!(accumulator.remove(&lead.1, word).is_none());
+        assert_eq!(numbers(&accumulator.take(2, word)), [3, 2]);
+        assert_eq!(numbers(&accumulator.take(9, word)), [4, 1]);
+        assert!(accumulator.is_empty());
+    }
+
+    #[test]
+    fn every_max_size_one_lingers_no_more() {
+        let accumulator = accumulator(2);
+        let mut released = Vec::new();
+        for number in 1..=5 {
+            let task = task(number, Priority::Normal);
+            released.push(add(&accumulator, &task, Some(number.into())));
+        }
+        assert_eq!(released, [None, Some((1, 1)), None, Some((2, 2)), None]);
+        // What went straight into its lane brings a worker for a whole call, too.
+        add(&accumulator, &task(6, Priority::High), None);
+        assert_eq!(add(&accumulator, &task(7, Priority::Normal), Some(7)), None);
+        assert_eq!(add(&accumulator, &task(8, Priority::Normal), Some(8)), Some((3, 3)));
+    }
+
+    #[test]
+    fn what_has_ended_fills_no_call_and_is_let_go() {
+        let accumulator = accumulator(3);
+        let tasks = [1, 2, 3].map(|number| task(number, Priority::Normal));
+        for task in &tasks[..2] {
+            add(&accumulator, task, Some(task.0.into()));
+        }
+        assert!(tasks[0].1.cancel(|_| true).is_some());
+        assert_eq!(accumulator.note_gone(word).len(), 1);
+        assert_eq!(add(&accumulator, &tasks[2], Some(3)), None);
+        assert_eq!(add(&accumulator, &task(4, Priority::Normal), Some(4)), Some((2, 2)));
+    }
+
+    #[test]
+    fn a_call_is_made_again_with_its_own_tasks() {
+        let accumulator = accumulator(4);
+        let tasks = [1, 2, 3].map(|number| task(number, Priority::Normal));
+        accumulator.add_retries(tasks[..2].to_vec());
+        accumulator.add_retries(tasks[2..].to_vec());
+        let again = accumulator.take_retries(&tasks[1].1, word);
+        assert_eq!(again.iter().map(|task| task.0).collect::<Vec<_>>(), [1, 2]);
+        assert!(accumulator.take_retries(&tasks[1].1, word).is_empty());
+        assert_eq!(accumulator.take_retries(&tasks[2].1, word).len(), 1);
+    }
+}

@@ -1,0 +1,323 @@
+//! Joint calls: one call of a function for several tasks, which a worker takes out of their
+//! accumulator when it comes to one of them.
+//!
+//! Each of them is claimed, counted, settled and tried again by itself. The worker shows the *lead*
+//! alone as running, the task that it came by; the host knows the others of its call.
+
+use super::attempt::{AttemptEnd, Attempts, JointRan, Verdict};
+use super::session::WorkerSession;
+use crate::engine::clock::Tick;
+use crate::engine::host::Host;
+use crate::engine::metrics::counters::WorkerCounter;
+use crate::engine::queue::accumulator::Member;
+use crate::engine::queue::lanes::Entry;
+use crate::engine::resource::epochs::{self, FailureEpoch};
+use crate::engine::roster::shared::Running;
+use crate::engine::task::deadlines::DeadlineKey;
+use crate::engine::task::token::Token;
+use crate::engine::task::{ACCUMULATED, CANCEL_REQUESTED, Claim, TaskWord};
+
+impl<H: Attempts> WorkerSession<'_, H> {
+    /// Runs a claimed task in one call with others, claimed here.
+    #[cold]
+    pub(super) fn attempt_joint(
+        &self,
+        scope: H::Scope<'_>,
+        lead: H::Task,
+        first: bool,
+        since: Tick,
+    ) {
+        let (engine, worker) = (self.engine, self.worker);
+        let host = &engine.host;
+        let begin = self.last_or_now();
+        let (mut tasks, since) = if first {
+            self.gather(scope, lead, since)
+        } else {
+            (self.gather_again(scope, lead), since)
+        };
+        let late = |task: &mut H::Task| host.leave_out(scope, self, task);
+        for task in tasks.extract_if(.., late) {
+            self.count_taken_away(host.word(&task));
+            host.discard(scope, task);
+        }
+        if tasks.is_empty() {
+            self.last.set(self.now());
+            return self.uncount_busy();
+        }
+        self.waited.set(begin.saturating_sub(since));
+        let latest = engine.failure_epochs.latest();
+        let outer = self.begin_naming();
+        let (lead, token) = (host.word(&tasks[0]), Token::new());
+        let own = tasks.iter().map(|task| host.share(scope, task)).collect();
+        engine.joint_calls.begin(own, token.clone());
+        worker.push_running(Running { task: host.share(scope, &tasks[0]), since: begin });
+        let (mut completed, mut again) = (0, None);
+        // The mode is looked at after the claims, and after the call is shown as running: as for
+        // every attempt. So are tasks that were given up.
+        let was_killed = engine.is_killed();
+        if was_killed {
+            for task in &tasks {
+                if self.abandon_claimed(scope, task, first) == AttemptEnd::Overdue {
+                    self.count_taken_away(host.word(task));
+                }
+            }
+        } else {
+            if engine.given_up_call(lead).is_some() {
+                token.cancel(None);
+            }
+            match host.run_joint(scope, self, &tasks, &token) {
+                JointRan::Returned { completed: count } => {
+                    self.usage().mark_good(latest);
+                    completed = count;
+                }
+                JointRan::Failed { is_suspect } => {
+                    again = self.joint_call_failed(scope, &tasks, is_suspect, latest);
+                }
+            }
+        }
+        let own = engine.joint_calls.end(lead, |task| host.word(task));
+        self.last.set(self.now());
+        let shown = worker.pop_running(|| self.recorder.was_busy(begin, self.last.get()));
+        if !was_killed {
+            let (span, count) = (self.last.get().saturating_sub(begin), tasks.len() as u64);
+            self.span.set(span);
+            let times = (self.waited.get(), span / count);
+            self.record(times, (count, completed), lead.priority());
+        }
+        self.end_naming(outer);
+        self.uncount_busy();
+        if let Some((how, tasks)) = again {
+            self.queue_call(scope, how, tasks);
+        }
+        for task in own.into_iter().chain(shown).chain(tasks) {
+            host.discard(scope, task);
+        }
+    }
+
+    /// Claims what waits beside a task that was claimed for the first time, up to a full call. Gives
+    /// all of them, and since when they have waited on average.
+    fn gather(&self, scope: H::Scope<'_>, lead: H::Task, since: Tick) -> (Vec<H::Task>, Tick) {
+        let (engine, host) = (self.engine, &self.engine.host);
+        let mut tasks = vec![lead];
+        let (mut since_total, mut entries) = (u128::from(since), 0);
+        let lead = host.word(&tasks[0]);
+        let Some(accumulator) = host.accumulator(&tasks[0]) else {
+            return (tasks, since);
+        };
+        let most = accumulator.settings().max_size;
+        let own = accumulator.remove(lead, |task| host.word(task));
+        lead.clear(ACCUMULATED);
+        let mut others = Vec::new();
+        while others.len() + 1 < most {
+            let found = accumulator.take(most - 1 - others.len(), |task| host.word(task));
+            if found.is_empty() {
+                break;
+            }
+            for Member { task, since, linger } in found {
+                let word = host.word(&task);
+                if !word.claim_fresh() {
+                    host.discard(scope, task);
+                    continue;
+                }
+                word.clear(ACCUMULATED);
+                engine.main.count_taken(word, true);
+                self.recorder.count(WorkerCounter::Started);
+                since_total += u128::from(since);
+                match linger.and_then(|key| engine.main.lingering.take(key)) {
+                    Some(handle) => host.discard(scope, handle),
+                    None => entries += 1,
+                }
+                others.push(task);
+            }
+        }
+        if let Some(own) = own {
+            host.discard(scope, own);
+        }
+        // Their entries are tombstones now.
+        for _ in 0..entries {
+            engine.compact_if_due(scope, &engine.main);
+        }
+        tasks.extend(others);
+        let since = since_total / tasks.len() as u128;
+        (tasks, Tick::try_from(since).unwrap_or(Tick::MAX))
+    }
+
+    /// Claims the others of a call that is made again.
+    fn gather_again(&self, scope: H::Scope<'_>, lead: H::Task) -> Vec<H::Task> {
+        let (engine, host) = (self.engine, &self.engine.host);
+        let mut tasks = vec![lead];
+        let lead = host.word(&tasks[0]);
+        let call = host
+            .accumulator(&tasks[0])
+            .map(|accumulator| accumulator.take_retries(lead, |task| host.word(task)));
+        lead.clear(ACCUMULATED);
+        let mut others = Vec::new();
+        for task in call.into_iter().flatten() {
+            let word = host.word(&task);
+            if std::ptr::eq(word, lead) || word.claim() != Claim::Retry {
+                host.discard(scope, task);
+                continue;
+            }
+            word.clear(ACCUMULATED);
+            engine.main.count_taken(word, false);
+            self.recorder.count(WorkerCounter::Resumed);
+            engine.compact_if_due(scope, &engine.main);
+            others.push(task);
+        }
+        tasks.extend(others);
+        tasks
+    }
+
+    /// Decides on the error of a joint call, which its tasks hold. Gives those that are tried again,
+    /// which are marked so, with what is to be told of each.
+    fn joint_call_failed(
+        &self,
+        scope: H::Scope<'_>,
+        tasks: &[H::Task],
+        is_suspect: bool,
+        latest: FailureEpoch,
+    ) -> Option<(How, Again<H>)> {
+        let (engine, host) = (self.engine, &self.engine.host);
+        let is_given_up =
+            |task: &H::Task| host.word(task).has(CANCEL_REQUESTED) || host.word(task).is_taken();
+        // What is asked of one holds for all.
+        let asked = tasks.iter().find(|task| !is_given_up(task)).or(tasks.first())?;
+        let verdict = if is_suspect && !engine.is_killed() {
+            host.judge(scope, self, asked)
+        } else {
+            Verdict::Healthy
+        };
+        let splits =
+            tasks.len() > 1 && host.accumulator(asked).is_some_and(|it| it.settings().splits);
+        if is_suspect && !matches!(verdict, Verdict::Bad { .. }) {
+            self.usage().mark_good(latest);
+        }
+        let how = match verdict {
+            Verdict::Healthy => splits.then_some(How::OneByOne),
+            Verdict::Later(pause) => {
+                let may_pause = !engine.is_closing() && engine.has_keeper(scope);
+                may_pause.then_some(How::Later(pause))
+            }
+            Verdict::Bad { retry } => {
+                self.mark_bad();
+                retry.then_some(How::Together)
+            }
+        };
+        let how = how.filter(|_| !engine.is_killed());
+        let goes_on = |task: &H::Task| match how {
+            None => false,
+            Some(How::OneByOne) => !host.word(task).is_done(),
+            Some(How::Together) => host.may_retry(scope, self, task, None),
+            Some(How::Later(pause)) => {
+                std::ptr::eq(task, asked) || host.may_retry(scope, self, task, Some(pause))
+            }
+        };
+        let (goes_on, ends): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| goes_on(task));
+        if how.is_some_and(|how| how != How::OneByOne)
+            && let Some(accumulator) = host.accumulator(asked)
+        {
+            // Before a worker can come to one of them.
+            let call = goes_on.iter().inspect(|task| _ = host.word(task).set(ACCUMULATED));
+            accumulator.add_retries(call.map(|task| host.share(scope, task)).collect());
+        }
+        for task in ends {
+            if self.take_joint_outcome(host.word(task), false) {
+                host.fail(scope, self, task);
+            } else {
+                host.forget(scope, task);
+            }
+        }
+        let due = match how {
+            Some(How::Later(pause)) => Some(self.now().saturating_add(pause)),
+            _ => None,
+        };
+        let mut again = Vec::new();
+        for task in goes_on {
+            let key = due.map(|due| engine.deadlines.reserve(due));
+            if let Some(told) = self.requeue(scope, task, key.is_some(), key) {
+                again.push((host.share(scope, task), key, told));
+            } else {
+                self.count_taken_away(host.word(task));
+                host.forget(scope, task);
+            }
+        }
+        how.filter(|_| !again.is_empty()).map(|how| (how, again))
+    }
+
+    /// Queues tasks of a call that failed, to be tried again, or has the keeper hold them before, and
+    /// has the host tell of it.
+    fn queue_call(&self, scope: H::Scope<'_>, how: How, tasks: Again<H>) {
+        let (engine, since) = (self.engine, self.last.get());
+        let failure_epoch = if how == How::Together {
+            let failure_epoch = engine.failure_epochs.advance();
+            self.retry_epoch.set(failure_epoch);
+            failure_epoch
+        } else {
+            // On any worker: the resource is not to blame.
+            epochs::INITIAL_EPOCH
+        };
+        let mut retries = Vec::new();
+        for (task, pause, told) in tasks {
+            match pause {
+                Some(key) => engine.hold_paused(scope, key, task),
+                None => self.push_retry(Entry { task, since, failure_epoch }),
+            }
+            retries.push(told);
+        }
+        for told in retries {
+            engine.host.retried(scope, told);
+        }
+    }
+
+    /// Takes a task out of its accumulator that this thread has claimed by itself.
+    pub(super) fn leave_accumulator(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let host = &self.engine.host;
+        let word = host.word(task);
+        word.clear(ACCUMULATED);
+        let own = host.accumulator(task).and_then(|it| it.remove(word, |task| host.word(task)));
+        if let Some(own) = own {
+            host.discard(scope, own);
+        }
+    }
+
+    /// A joint call has returned: from here on its tasks are given their outcomes.
+    pub fn joint_call_ended(&self) {
+        let now = self.now();
+        self.last.set(now);
+        self.engine.advance_window(now);
+    }
+
+    /// Takes the outcome of a task of a joint call, and counts it. False: another thread has decided
+    /// it.
+    pub fn take_joint_outcome(&self, word: &TaskWord, completed: bool) -> bool {
+        let taken = word.settle_running();
+        if taken {
+            self.count_item_outcome(completed);
+        } else {
+            self.count_taken_away(word);
+        }
+        taken
+    }
+
+    /// Counts a task of a joint call that has ended there, and whose outcome another thread has
+    /// decided.
+    pub fn count_taken_away(&self, word: &TaskWord) {
+        self.recorder.count(WorkerCounter::Ended);
+        self.engine.overdue_ended(word);
+    }
+}
+
+/// Tasks that are tried again, with what they are held by while they are paused, and what is to be
+/// told of each.
+type Again<H> = Vec<(<H as Host>::Task, Option<DeadlineKey>, <H as Host>::Retry)>;
+
+/// How tasks of a failed call are tried again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// In one call, on another resource.
+    Together,
+    /// In one call, after this pause.
+    Later(Tick),
+    /// Each by itself.
+    OneByOne,
+}
