@@ -3,7 +3,7 @@
     python -m benches.python.retries
 
 First the time until all is done: tasks of 5 ms on 4 workers, of which one in four fails twice and
-is tried again 0.25 s later. By hand, in the task, a loop that sleeps on the worker; and a `Retry` of
+is tried again 0.25 s later. By hand, in the task, a loop that sleeps on the worker; a `Retry` of
 the same pause. The least there is: the slowest task alone, or all attempts on 4 workers. The
 contestants take turns. Then the memory of tasks that are paused, beside their exceptions.
 """

@@ -32,6 +32,7 @@ NAMES: dict[str, tuple[str, str, str | None, list[str]]] = {
     "tasker.queue.oldest_age": ("Gauge", "s", None, [""]),
     "tasker.task.running": ("Sum", "{task}", None, [""]),
     "tasker.task.overdue": ("Sum", "{task}", None, [""]),
+    "tasker.task.paused": ("Sum", "{task}", None, [""]),
     "tasker.task.accepted": ("Sum", "{task}", None, [""]),
     "tasker.task.settled": (
         "Sum",
@@ -58,6 +59,7 @@ NAMES: dict[str, tuple[str, str, str | None, list[str]]] = {
 TOTALS = {name for name in NAMES if name.startswith(("tasker.task.", "tasker.resource."))} - {
     "tasker.task.running",
     "tasker.task.overdue",
+    "tasker.task.paused",
 }
 POOL_NAMES = {
     "db.client.connection.count",

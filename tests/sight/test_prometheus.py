@@ -82,6 +82,7 @@ FAMILIES: dict[str, tuple[str, dict[str, list[str]]]] = {
     "tasker_task_wait_seconds": ("histogram", {"priority": PRIORITIES}),
     "tasker_running_tasks": ("gauge", {}),
     "tasker_overdue_tasks": ("gauge", {}),
+    "tasker_paused_tasks": ("gauge", {}),
     "tasker_tasks_accepted": ("counter", {}),
     "tasker_tasks": ("counter", {"outcome": OUTCOMES}),
     "tasker_task_retries": ("counter", {}),

@@ -171,6 +171,13 @@ INSTRUMENTS = (
         _one(lambda reading: reading.stats.overdue_tasks),
     ),
     Instrument(
+        "up_down_counter",
+        "tasker.task.paused",
+        "{task}",
+        "Tasks that wait for a retry without a worker.",
+        _one(lambda reading: reading.stats.paused_tasks),
+    ),
+    Instrument(
         "counter",
         "tasker.task.accepted",
         "{task}",

@@ -102,6 +102,9 @@ class Families:
         self.overdue = _make(
             gauge, "tasker_overdue_tasks", "Tasks that run although their limit has passed.", part
         )
+        self.paused = _make(
+            gauge, "tasker_paused_tasks", "Tasks that wait for a retry without a worker.", part
+        )
         self.accepted = _make(counter, "tasker_tasks_accepted", "Tasks accepted.", part)
         self.settled = _make(
             counter,
@@ -211,6 +214,7 @@ class Families:
 
         self.running.add_metric([name], stats.running_tasks)
         self.overdue.add_metric([name], stats.overdue_tasks)
+        self.paused.add_metric([name], stats.paused_tasks)
         self.accepted.add_metric([name], metrics.total_tasks_arrived)
         self.retried.add_metric([name], metrics.total_tasks_retried)
         run.fill(self.run, {"runner": name}, read.histograms["execution"])
