@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 RUN, COMPILE = "```python", "```python no-run"
 FENCES = {RUN, COMPILE, "```sh", "```text", "```go", "```pycon", "```"}
 
+LATE = "runs a task that outlived its time limit, and max_worker_count leaves no room"
+
 
 def name_of(page: Path) -> str:
     """Names a page as its readers would."""
@@ -61,5 +63,7 @@ def check(page: Path, folder: Path, environment: Mapping[str, str] | None = None
     script = folder / f"{page.stem}.md.py"
     script.write_text(code_in(page, RUN), "utf-8")
     result = run(script, cwd=folder, environment=environment)
-    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    # How soon a task leaves that is interrupted depends on the machine.
+    told = [line for line in result.stderr.splitlines() if LATE not in line]
+    assert (result.returncode, told) == (0, []), result.stdout
     assert result.stdout.splitlines() == said_in(script.read_text("utf-8"))
