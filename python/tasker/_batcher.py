@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from tasker._future import Future
+    from tasker._retry import Retry, Unset
 
 R = TypeVar("R")
 X = TypeVar("X")
@@ -68,7 +69,7 @@ class Batcher(_NativeBatcher[X, T]):
         """
         once, retry = self._kept_options
         options = check_options(priority, once, timeout, name, retry)
-        return Batcher(self.runner, self._functions, *options)
+        return Batcher(self.runner, self._functions, *_of_items(options))
 
 
 class BatcherMixin(Generic[R]):
@@ -121,7 +122,7 @@ class BatcherMixin(Generic[R]):
         Raises:
             TypeError: *fn* cannot be called, or is a coroutine function.
             ConfigError: Another argument has a wrong type or value, or *split_failed* is given to
-                a view with `once=True`.
+                a view with `once=True`, or the view has a key of its own.
 
         Example:
             >>> from tasker import Config, Runner
@@ -134,14 +135,23 @@ class BatcherMixin(Generic[R]):
             [0, 1, 4, 9]
         """
         options = self._fixed_options()
-        settings = check_batcher(fn, max_size, max_wait, key, split_failed, options.once)
-        return Batcher(self._origin()[0], functions_of(settings), *options)
+        settings = check_batcher(fn, max_size, max_wait, key, split_failed, options)
+        return Batcher(self._origin()[0], functions_of(settings), *_of_items(options))
 
     def _submit_item(self, settings: BatchSettings, item: Any) -> Future[Any]:
         """Submits an item of another runner's batcher to one with the same settings."""
         runner, functions = self._origin()[0], self._adopt(settings)
-        batcher: Batcher[Any, Any] = Batcher(runner, functions, *self._fixed_options())
+        batcher: Batcher[Any, Any] = Batcher(
+            runner, functions, *_of_items(self._fixed_options())
+        )
         return batcher.submit(item)
+
+
+def _of_items(
+    options: Options,
+) -> tuple[Priority, bool, float | None, str | None, Retry | Unset | None]:
+    """What the items of a batcher have of the options: its own key is asked for theirs."""
+    return options[:5]
 
 
 def functions_of(settings: BatchSettings) -> _tasker._BatchFunctions:

@@ -14,6 +14,7 @@ from tasker._checks import (
     check_type,
 )
 from tasker._errors import ConfigError
+from tasker._options import Options
 from tasker._tasker import _once
 
 
@@ -36,7 +37,7 @@ def check_batcher(
     max_wait: float,
     key: Callable[[Any], Hashable] | None,
     split_failed: bool,
-    once: bool,
+    options: Options,
 ) -> BatchSettings:
     """Checks the settings of a batcher.
 
@@ -46,7 +47,7 @@ def check_batcher(
         max_wait: The seconds that an item waits for others at most.
         key: Gives what the items of a call have in common, or is `None`.
         split_failed: Whether items of a call that failed are run again one by one.
-        once: Whether its items are entered at most once.
+        options: Those of the view, which its items have.
 
     Returns:
         The settings, as they are used from then on.
@@ -60,7 +61,10 @@ def check_batcher(
     max_wait = check_seconds("max_wait", max_wait, zero=True)
     check_callable("key", key, optional=True)
     check_type("split_failed", split_failed, bool)
-    if split_failed and once:
+    if options.key is not None:
+        message = "a view with key has no batcher: batcher(key=...) says which items go together"
+        raise ConfigError(message)
+    if split_failed and options.once:
         message = "split_failed=True enters the function twice, and a view with once=True must not"
         raise ConfigError(message)
     return BatchSettings(fn, max_size, max_wait, key, split_failed)

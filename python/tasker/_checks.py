@@ -47,6 +47,15 @@ def check_batch_function(fn: object) -> None:
         _check_task(fn)
 
 
+def check_key(value: object) -> None:
+    """Raises `ConfigError` unless *value* is `None`, or a function that can be asked for a key."""
+    if value is not None and not callable(value):
+        text = shown(value)
+        message = f"key must be a function of the arguments of the task or None, got {text}"
+        raise ConfigError(f"{message}; the same for all: key=lambda *args, **kwargs: {text}")
+    check_callable("key", value, optional=True)
+
+
 def check_hook(name: str, value: object, *arguments: str) -> None:
     """Raises `ConfigError` unless *value* is `None`, or can be called with so many *arguments*.
 

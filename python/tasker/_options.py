@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from tasker._checks import check_deadline, check_name, check_priority, check_type
+from tasker._checks import check_deadline, check_key, check_name, check_priority, check_type
 from tasker._errors import ConfigError
 from tasker._hints import refuse_option
 from tasker._priority import Priority
 from tasker._retry import Retry, Unset, check_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -25,6 +25,7 @@ class Options(NamedTuple):
     timeout: float | None = None
     name: str | None = None
     retry: Retry | Unset | None = Unset.UNSET
+    key: Callable[..., Hashable] | None = None
 
 
 def check_options(
@@ -33,6 +34,7 @@ def check_options(
     timeout: float | None,
     name: str | None,
     retry: Retry | Unset | None,
+    key: Callable[..., Hashable] | None = None,
 ) -> Options:
     """Checks the options of a view.
 
@@ -42,6 +44,7 @@ def check_options(
         timeout: Their time limit in seconds, or `None`.
         name: Their name, or `None`.
         retry: When they are tried again, or `None`: not after an error of their own.
+        key: What is asked for their keys, or `None`.
 
     Returns:
         The options, as they are used from then on.
@@ -58,7 +61,8 @@ def check_options(
         if once and retry is not None:
             text = "once and retry exclude each other: a retry enters the function again"
             raise ConfigError(text)
-    return Options(priority, once, timeout, name, retry)
+    check_key(key)
+    return Options(priority, once, timeout, name, retry, key)
 
 
 def taking_options(method: F) -> F:
@@ -78,10 +82,19 @@ def taking_options(method: F) -> F:
         timeout: float | None = None,
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
+        key: Callable[..., Hashable] | None = None,
         **others: object,
     ) -> Any:
         if others:
             refuse_option(next(iter(others)), Options._fields)
-        return method(self, priority=priority, once=once, timeout=timeout, name=name, retry=retry)
+        return method(
+            self,
+            priority=priority,
+            once=once,
+            timeout=timeout,
+            name=name,
+            retry=retry,
+            key=key,
+        )
 
     return cast("F", options)

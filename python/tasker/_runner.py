@@ -25,7 +25,7 @@ from tasker._tasker import _once
 from tasker._texts import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Hashable
     from types import TracebackType
 
     from tasker._batching import BatchSettings
@@ -140,6 +140,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
         timeout: float | None = None,
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
+        key: Callable[..., Hashable] | None = None,
     ) -> Submitter[R]:
         """Makes a view of this runner whose tasks have the given options.
 
@@ -159,6 +160,11 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
                 `None`: that of the function.
             retry: When a task is tried again that failed while its resource was fine. `None`: not
                 at all. Not given: as the config says. Not with *once*.
+            key: Asked for the key of each task when it is submitted, in the thread that submits:
+                `key(*args, **kwargs)` with the arguments of the task, without the resource, gives
+                something hashable, such as a tenant's name. A task goes to the worker that had a
+                task of its key last if that one is free, else to any free worker; none is kept
+                idle for it. `None`: none. Not for `run_task`, which goes past the queue.
 
         Returns:
             The view.
@@ -173,7 +179,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
             ...     urgent.queue_task(lambda cache: len(cache))
             0
         """
-        return Submitter(self, *check_options(priority, once, timeout, name, retry))
+        return Submitter(self, *check_options(priority, once, timeout, name, retry, key))
 
     def resize(
         self, *, worker_count: int | None = None, max_worker_count: int | None = None
@@ -429,8 +435,8 @@ class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin
         return self.runner, self
 
     def _fixed_options(self) -> Options:
-        priority, once, timeout, name, retry = self._options
-        return Options(Priority(priority), once, timeout, name, retry)
+        priority, once, timeout, name, retry, key = self._options
+        return Options(Priority(priority), once, timeout, name, retry, key)
 
     def _adopt(self, settings: BatchSettings) -> _tasker._BatchFunctions:
         return self.runner._adopt(settings)

@@ -186,6 +186,10 @@ class Metrics:
 
     `creation` has the others. Not counted is what fails in the constructor.
     """
+    total_key_hits: int
+    """Tasks with a key (`options(key=...)`) that began on the worker which had their key last."""
+    total_key_misses: int
+    """Tasks with a key that began on another worker, the first one of each key among them."""
     execution: Timing
     """Time in task functions, of each attempt by itself."""
     wait: Timing

@@ -1,6 +1,6 @@
 """A task as it was submitted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -24,6 +24,7 @@ class RunnerWithOptions(Protocol):
         timeout: float | None,
         name: str | None,
         retry: "Retry | Unset | None",
+        key: Callable[..., Hashable] | None,
     ) -> "TaskRunner[Any]":
         """Makes a view whose tasks have the given options."""
         ...
@@ -52,6 +53,7 @@ class SubmittedTask:
         name: The name given with `options`, or `None`.
         retry: The `Retry` given with `options`; `None`: it is not tried again after an error of its
             own. `Unset.UNSET`: as the config of its runner says.
+        key: The function given with `options` that is asked for the keys of tasks, or `None`.
 
     Example:
         >>> from tasker import Config
@@ -71,6 +73,7 @@ class SubmittedTask:
     timeout: float | None
     name: str | None
     retry: "Retry | Unset | None" = Unset.UNSET
+    key: Callable[..., Hashable] | None = None
 
     def submit_to(self, runner: RunnerWithOptions) -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.
@@ -93,6 +96,7 @@ class SubmittedTask:
             timeout=self.timeout,
             name=self.name,
             retry=self.retry,
+            key=self.key,
         )
         settings = getattr(self.fn, "_batch_settings", None)
         if settings is not None and isinstance(view, TakesItems):

@@ -44,6 +44,7 @@ __version__: Final[str]
 _debug_build: Final[bool]
 _STOPPED: Final[str]
 _RENEWAL_WOULD_DEADLOCK: Final[str]
+_RUN_TASK_WITH_KEY: Final[str]
 _WOULD_DEADLOCK: Final[str]
 
 @disjoint_base
@@ -1178,9 +1179,19 @@ class Submitter(Generic[_R]):
         timeout: float | None,
         name: str | None,
         retry: object,
+        key: Callable[..., Hashable] | None,
     ) -> Self: ...
     @property
-    def _options(self) -> tuple[int, bool, float | None, str | None, Retry | Unset | None]: ...
+    def _options(
+        self,
+    ) -> tuple[
+        int,
+        bool,
+        float | None,
+        str | None,
+        Retry | Unset | None,
+        Callable[..., Hashable] | None,
+    ]: ...
     def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
     @property
     def runner(self) -> _runner.Runner[_R]:
@@ -1255,7 +1266,8 @@ class Submitter(Generic[_R]):
     ) -> _T:
         """Does what `Runner.run_task` does, with the options of this view.
 
-        Arguments, result and errors are those of `Runner.run_task`.
+        Arguments, result and errors are those of `Runner.run_task`. A view with `key` raises
+        `ConfigError`: only a task that is queued goes to the worker that had its key.
         """
 
 @disjoint_base
@@ -1359,6 +1371,13 @@ def _event(
     error: BaseException | None,
 ) -> TaskEvent: ...
 def _raise_later(error: BaseException) -> bool: ...
+def _key_number(
+    function: object,
+    name: str | None,
+    key: Callable[..., Hashable],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> int: ...
 def _task_name(function: object) -> str: ...
 def _error_name(error: BaseException) -> str | None: ...
 def _note_calling(error: BaseException) -> None: ...

@@ -142,6 +142,7 @@ pub(super) fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResu
             "retry",
             options.map_or(unset.clone_ref(py), |options| options.retry_given(py, unset)),
         )?;
+        fields.set_item("key", options.and_then(|options| options.key.as_ref()))?;
         tasks.push(dropped_task.call(py, (), Some(&fields))?);
     }
     Ok(tasks)

@@ -41,6 +41,10 @@ pub(super) const WOULD_DEADLOCK: &str = "a hook, callback, finalizer or signal h
                                      must not wait without a limit for a task of the same runner: nobody may be left \
                                      to run it";
 
+/// What is wrong with `run_task` of a view with keys.
+pub(super) const RUN_TASK_WITH_KEY: &str = "run_task() takes no key, as it goes past the queue to any resource that is free: call \
+     queue_task(), or a view without key";
+
 /// What is wrong with a wait without a limit for [`Runner.renew`](super::runner::Runner) inside a
 /// task or hook.
 pub(super) const RENEWAL_WOULD_DEADLOCK: &str = "a task, hook or callback of a runner must not wait without a limit for the renewal of its \

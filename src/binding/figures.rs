@@ -66,6 +66,8 @@ pub(super) fn metrics(
         fields.set_item(format!("total_tasks_{name}"), metrics[event])?;
     }
     fields.set_item("total_tasks_refused_full", metrics.refused_full)?;
+    fields.set_item("total_key_hits", metrics.key_hits)?;
+    fields.set_item("total_key_misses", metrics.key_misses)?;
     fields.set_item("total_creations_failed", figures.creations_failed())?;
     fields.set_item("execution", timing(py, &execution)?)?;
     fields.set_item("wait", timing(py, &wait)?)?;

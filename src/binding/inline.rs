@@ -8,12 +8,16 @@ use super::future::{Callback, Future, loop_notifier, settle};
 use super::gc;
 use super::host::guarded_call;
 use super::interrupt::callbacks::CancelCallbacks;
+use super::keys;
 use super::note;
+use super::options::{Asked, TaskOptions};
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::token::Token;
 use crate::engine::task::{CANCEL_REQUESTED, HAS_CLEANUP};
 use crate::sync::Arc;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 
 /// Makes a call as an attempt of a task, whose function it calls: `current_context()` works in it.
 /// Calls `mark_suspect` when something was called that was to interrupt the task, and may have hit
@@ -103,6 +107,21 @@ pub(super) fn _note_retries(
 #[pyfunction]
 pub(super) fn _note_attempts(error: &Bound<'_, PyBaseException>, attempts: u32) {
     note::attempts(error.py(), error.as_any().as_unbound(), attempts);
+}
+
+/// Asks for the key of a task, whose function and name say what it is called, and gives its number.
+#[pyfunction]
+pub(super) fn _key_number(
+    function: &Bound<'_, PyAny>,
+    name: Option<String>,
+    key: Py<PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: &Bound<'_, PyDict>,
+) -> PyResult<usize> {
+    let options = TaskOptions { name, key: Some(key), ..TaskOptions::default() };
+    let asked = Asked { function: Some(function.as_unbound()), options: Some(&options) };
+    let (args, kwargs) = (Some(args.as_unbound()), Some(kwargs.as_unbound()));
+    keys::number(function.py(), asked, args, kwargs).map(KeyNumber::index)
 }
 
 /// The name of a task by its function, for people.

@@ -9,7 +9,7 @@
 //! it with the interpreter. [`host::thread`] starts threads, [`current`] knows what the present one
 //! is doing, [`wakes`] which other threads it has yet to wake. [`context`] is what a task runs in,
 //! [`interrupt`] ends it early. [`limit`] reads time limits, [`printable`] is what becomes of names
-//! on their way into texts. [`py_imports`] finds what the Python package defines. [`inline`] is for
+//! on their way into texts. [`keys`] makes numbers of keys. [`py_imports`] finds what the Python package defines. [`inline`] is for
 //! tasks that no worker runs.
 
 #![expect(
@@ -38,6 +38,7 @@ mod host;
 mod inline;
 mod interrupt;
 mod joint;
+mod keys;
 mod limit;
 mod log;
 mod map;
@@ -80,8 +81,8 @@ mod _tasker {
     use super::host::thread::_ThreadBootstrap;
     #[pymodule_export]
     use super::inline::{
-        _call_as_task, _call_outside_tasks, _note_attempts, _note_calling, _note_retries, _promise,
-        _task_name,
+        _call_as_task, _call_outside_tasks, _key_number, _note_attempts, _note_calling,
+        _note_retries, _promise, _task_name,
     };
     #[pymodule_export]
     use super::interrupt::handle::CancelHandle;
@@ -123,6 +124,7 @@ mod _tasker {
         module.add("_debug_build", cfg!(debug_assertions))?;
         module.add("_STOPPED", super::error::STOPPED)?;
         module.add("_RENEWAL_WOULD_DEADLOCK", super::error::RENEWAL_WOULD_DEADLOCK)?;
+        module.add("_RUN_TASK_WITH_KEY", super::error::RUN_TASK_WITH_KEY)?;
         module.add("_WOULD_DEADLOCK", super::error::WOULD_DEADLOCK)
     }
 }

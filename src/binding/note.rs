@@ -18,6 +18,9 @@ const ATTEMPTS: &str = "tasker gave up after ";
 /// A note on how tasks are called.
 const CALLING: &str = "tasker calls a task as fn(resource, *args, **kwargs): the resource comes first, and options \
                        such as timeout go to runner.options(...)";
+/// A note on how keys are asked for.
+const CALLING_KEY: &str = "tasker calls key as key(*args, **kwargs), with the arguments of the task and without \
+                           the resource";
 /// What a note begins with that tells of an item alone.
 const ALONE: &str = "tasker";
 /// How it goes on, as one does that tells of both.
@@ -52,10 +55,21 @@ pub(super) fn retries(
 /// Notes how tasks are called, on the error of a call with other arguments than the function takes:
 /// it was raised before the function had a frame.
 pub(super) fn calling(py: Python<'_>, error: &Py<PyAny>) {
-    let is_type_error = error.bind(py).is_exact_instance_of::<PyTypeError>();
-    if is_type_error && traceback(error.bind(py)).is_none() {
+    if does_not_take(py, error) {
         offer(py, error, CALLING.to_owned());
     }
+}
+
+/// The same of the function that is asked for a key.
+pub(super) fn calling_key(py: Python<'_>, error: &Py<PyAny>) {
+    if does_not_take(py, error) {
+        offer(py, error, CALLING_KEY.to_owned());
+    }
+}
+
+fn does_not_take(py: Python<'_>, error: &Py<PyAny>) -> bool {
+    let is_type_error = error.bind(py).is_exact_instance_of::<PyTypeError>();
+    is_type_error && traceback(error.bind(py)).is_none()
 }
 
 /// Puts a note on an error that may take none: the caller of the task gets it all the same.

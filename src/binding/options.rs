@@ -10,7 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 /// See the module's documentation. Checked by the Python package.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct TaskOptions {
     pub(super) priority: Priority,
     pub(super) once: bool,
@@ -18,14 +18,17 @@ pub(super) struct TaskOptions {
     pub(super) timeout: Option<f64>,
     pub(super) name: Option<String>,
     pub(super) retry: RetryOption,
+    /// What is asked for the key of each task.
+    pub(super) key: Option<Py<PyAny>>,
     /// Where tasks of that name count in the figures, once one has run.
     pub(super) row: OnceLock<NameRow>,
 }
 
 /// When a task is tried again after an error of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum RetryOption {
     /// As the config says.
+    #[default]
     Configured,
     /// Not at all.
     Never,
@@ -36,14 +39,7 @@ pub(super) enum RetryOption {
 impl TaskOptions {
     /// Options that only say how urgent, and whether once.
     pub(super) fn plain(priority: Priority, once: bool) -> Arc<Self> {
-        Arc::new(Self {
-            priority,
-            once,
-            timeout: None,
-            name: None,
-            retry: RetryOption::Configured,
-            row: OnceLock::new(),
-        })
+        Arc::new(Self { priority, once, ..Self::default() })
     }
 
     /// Options that the Python package has checked.
@@ -53,6 +49,7 @@ impl TaskOptions {
         timeout: Option<f64>,
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
+        key: Option<Py<PyAny>>,
     ) -> PyResult<Arc<Self>> {
         let priority = Priority::from_number(priority)
             .ok_or_else(|| PyValueError::new_err(format!("there is no priority {priority}")))?;
@@ -61,7 +58,8 @@ impl TaskOptions {
             _ if retry.is_none() => RetryOption::Never,
             _ => RetryOption::By(retry.clone().unbind()),
         };
-        Ok(Arc::new(Self { priority, once, timeout, name, retry, row: OnceLock::new() }))
+        let row = OnceLock::new();
+        Ok(Arc::new(Self { priority, once, timeout, name, retry, key, row }))
     }
 
     /// The priority of a task with these options, or with the runner's defaults.
@@ -92,7 +90,7 @@ impl TaskOptions {
     }
 
     /// What was chosen, for people.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn shown(&self, py: Python<'_>) -> String {
         let priority = match self.priority {
             Priority::Low => Some("priority=LOW".to_owned()),
             Priority::Normal => None,
@@ -107,7 +105,9 @@ impl TaskOptions {
             RetryOption::Never => Some("retry=None".to_owned()),
             RetryOption::By(_) => Some("retry=Retry(...)".to_owned()),
         };
-        [priority, once, timeout, name, retry].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        let key = self.key.as_ref().map(|key| format!("key={}", name_of(py, Some(key))));
+        let chosen = [priority, once, timeout, name, retry, key];
+        chosen.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -123,6 +123,10 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     pub(super) fn priority(self) -> Priority {
         TaskOptions::priority_of(self.options)
+    }
+
+    pub(super) fn has_key(self) -> bool {
+        self.options.is_some_and(|options| options.key.is_some())
     }
 
     /// The name of the task, for people.

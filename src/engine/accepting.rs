@@ -115,9 +115,10 @@ impl<H: Threads> Engine<H> {
         };
         // In the reserved queue nothing overtakes.
         let priority = if is_reserved { Priority::Normal } else { word.priority() };
+        let key = self.host.key(&task);
         let queue = if is_reserved { &self.reserved } else { &self.main };
         let added = queue
-            .push(priority, task, since, permit, admit, add_worker)
+            .push((priority, key), task, since, permit, admit, add_worker)
             .map_err(SubmitError::Rejected);
         if !is_reserved {
             self.load_grew(since);

@@ -12,6 +12,7 @@ use super::resource::backoff::Trouble;
 use super::resource::manager::ResourceManager;
 use super::task::TaskWord;
 use super::task::item_cursor::ItemCursor;
+use super::task::key::KeyNumber;
 use std::ops::Range;
 
 /// See the module's documentation.
@@ -28,6 +29,13 @@ pub trait Host: ResourceManager {
 
     /// The word in which the task's state is kept.
     fn word<'t>(&self, task: &'t Self::Task) -> &'t TaskWord;
+
+    /// The number of the task's key, which never changes. A host without keys has nothing to do
+    /// here.
+    fn key(&self, task: &Self::Task) -> KeyNumber {
+        let _ = task;
+        KeyNumber::NONE
+    }
 
     /// Another handle on the same task.
     fn share(&self, scope: Self::Scope<'_>, task: &Self::Task) -> Self::Task;

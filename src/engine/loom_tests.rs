@@ -5,6 +5,7 @@
 
 mod busy;
 mod interrupt;
+mod keys;
 mod loans;
 mod looks;
 mod outcome;
@@ -16,6 +17,7 @@ use super::queue::lanes::{Entry, Lanes};
 use super::queue::permits::{Admission, Permit, Permits};
 use super::queue::{Admitted, Queue};
 use super::resource::epochs::{Eligibility, FailureEpoch, INITIAL_EPOCH};
+use super::task::key::KeyNumber;
 use super::task::priority::Priority;
 use super::task::{NOT_ADMITTED, TaskWord};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,30 +25,43 @@ use crate::sync::thread::{self, spawn};
 use crate::sync::{Arc, model};
 
 /// A worker that is woken for tasks alone.
-const SLEEPER: Wakeable = Wakeable { number: 0, renews_from: u64::MAX };
+const SLEEPER: Wakeable = Wakeable { number: 0, renews_from: u64::MAX, home: 0 };
 
 /// What a worker does with a resource that is `known_good_since`: takes tasks, up to `most`, until
 /// none can come any more.
 fn work(queue: &Queue<u32>, known_good_since: FailureEpoch, most: usize) -> Vec<u32> {
+    work_as(SLEEPER, queue, known_good_since, most)
+}
+
+fn work_as(
+    wakeable: Wakeable,
+    queue: &Queue<u32>,
+    known_good_since: FailureEpoch,
+    most: usize,
+) -> Vec<u32> {
     let eligibility = || Eligibility { known_good_since, held_since: None };
-    let (mut taken, mut was_woken) = (Vec::new(), false);
+    let (mut taken, mut wakeup) = (Vec::new(), Wakeup::NotNeeded);
     while taken.len() < most {
-        if let Some(entry) = queue.take(was_woken, eligibility) {
-            was_woken = false;
+        if let Some(entry) = queue.take(wakeup, eligibility, |_| false) {
+            wakeup = Wakeup::NotNeeded;
             taken.push(entry.task);
         } else if queue.is_drained() {
             break;
         } else {
-            was_woken =
-                queue.wait_for_task(SLEEPER, true, || None, eligibility, || false) == Wakeup::Woken;
+            queue.key_homes.come(wakeable.home);
+            wakeup = queue.wait_for_task(wakeable, true, || None, eligibility, || false);
         }
     }
     taken
 }
 
 fn push<T>(queue: &Queue<T>, task: T) -> bool {
+    push_with(queue, task, KeyNumber::NONE)
+}
+
+fn push_with<T>(queue: &Queue<T>, task: T, key: KeyNumber) -> bool {
     let permit = Permit::unbounded(1);
-    queue.push(Priority::Normal, task, 0, permit, Admitted::Queued, || ()).is_ok()
+    queue.push((Priority::Normal, key), task, 0, permit, Admitted::Queued, || ()).is_ok()
 }
 
 /// A task accepted and left behind by the drain, or one that comes in after it.
@@ -78,18 +93,17 @@ fn loom_a_task_that_nobody_is_left_for_is_noticed() {
         let workers = [(); 2].map(|()| {
             let (queue, noticed) = (Arc::clone(&queue), Arc::clone(&noticed));
             spawn(move || {
-                let mut was_woken = false;
+                let mut wakeup = Wakeup::NotNeeded;
                 loop {
-                    let taken = queue.take(was_woken, || Eligibility::ANY).is_some();
-                    if was_woken && queue.leaves_tasks_waiting() {
+                    let taken = queue.take(wakeup, || Eligibility::ANY, |_| false).is_some();
+                    if wakeup.is_owed() && queue.leaves_tasks_waiting() {
                         noticed.store(true, Ordering::SeqCst);
                     }
                     if taken {
                         break;
                     }
-                    was_woken =
-                        queue.wait_for_task(SLEEPER, true, || None, || Eligibility::ANY, || false)
-                            == Wakeup::Woken;
+                    let any = || Eligibility::ANY;
+                    wakeup = queue.wait_for_task(SLEEPER, true, || None, any, || false);
                 }
             })
         });
@@ -162,7 +176,7 @@ fn loom_the_idle_workers_order_a_task_against_the_end_of_a_wake_up() {
                 idle_workers.wake_one();
             })
         };
-        idle_workers.wake_another(|| task.load(Ordering::Relaxed));
+        idle_workers.wake_another(Wakeup::Woken, || task.load(Ordering::Relaxed));
         sleeper.join().unwrap();
         submitter.join().unwrap();
     });
@@ -250,16 +264,16 @@ fn loom_a_call_reaches_each_worker_it_is_meant_for_by_one_chain() {
             let (queue, called) = (Arc::clone(&queue), Arc::clone(&called));
             spawn(move || {
                 let is_called = || called.load(Ordering::Relaxed);
-                let (mut taken, mut was_woken) = (0, false);
+                let (mut taken, mut wakeup) = (0, Wakeup::NotNeeded);
                 loop {
-                    taken += usize::from(queue.take(was_woken, || Eligibility::ANY).is_some());
+                    taken +=
+                        usize::from(queue.take(wakeup, || Eligibility::ANY, |_| false).is_some());
                     if is_called() {
                         return taken;
                     }
                     let wakeable = Wakeable { number, ..SLEEPER };
                     let any = || Eligibility::ANY;
-                    let wakeup = queue.wait_for_task(wakeable, false, || None, any, is_called);
-                    was_woken = wakeup == Wakeup::Woken;
+                    wakeup = queue.wait_for_task(wakeable, false, || None, any, is_called);
                 }
             })
         });
@@ -489,8 +503,16 @@ fn loom_a_permit_is_owned_by_an_entry_or_free() {
                     }
                     permits.leave(waiter)
                 });
-                let push =
-                    |permit| queue.push(Priority::Normal, task, 0, permit, Admitted::Queued, || ());
+                let push = |permit| {
+                    queue.push(
+                        (Priority::Normal, KeyNumber::NONE),
+                        task,
+                        0,
+                        permit,
+                        Admitted::Queued,
+                        || (),
+                    )
+                };
                 permit.is_ok_and(|permit| push(permit).is_ok())
             }
         };
@@ -522,7 +544,8 @@ fn loom_a_permit_for_a_task_in_line_is_used_or_free() {
                     true => Admitted::Queued(word),
                     false => Admitted::Settled(word),
                 };
-                let pushed = queue.push(Priority::Normal, word, 0, permit, admit, || ());
+                let pushed =
+                    queue.push((Priority::Normal, KeyNumber::NONE), word, 0, permit, admit, || ());
                 pushed.err().map(|rejected| rejected.permit)
             })
         }

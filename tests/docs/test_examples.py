@@ -94,6 +94,16 @@ def test_example_fails_when_no_connection_was_replaced(tmp_path: Path) -> None:
     assert "the closed connection was replaced: NO" in result.stdout
 
 
+def test_tenants_with_keys_have_their_databases_open_more_often(tmp_path: Path) -> None:
+    result = run(ROOT / "examples" / "database_per_tenant.py", "1000", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    without, opened, hits = map(
+        int, re.findall(r"(\d+) (?:databases|queries where)", result.stdout)
+    )
+    assert opened < without / 2
+    assert hits > 500
+
+
 def test_trace_has_a_slice_for_each_task_in_the_row_of_its_worker(tmp_path: Path) -> None:
     result = run(ROOT / "examples" / "trace_tasks.py", "all.json", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout

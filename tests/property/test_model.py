@@ -115,10 +115,12 @@ class RunnerModel(RuleBasedStateMachine):
 
     # ---- what is done to it
 
-    @rule(priority=st.sampled_from(Priority), once=st.booleans())
-    def submit(self, priority: Priority, once: bool) -> None:
+    @rule(priority=st.sampled_from(Priority), once=st.booleans(), key=st.none() | st.integers(1, 3))
+    def submit(self, priority: Priority, once: bool, key: int | None) -> None:
         task = Task(priority, once)
-        view = self.runner.options(priority=priority, once=once)
+        # A key changes nothing of what the model knows: which of the free workers it is.
+        ask = None if key is None else lambda: key
+        view = self.runner.options(priority=priority, once=once, key=ask)
         if self.state != "running":
             with pytest.raises(RunnerStopped):
                 view.submit(task)

@@ -42,6 +42,7 @@ NAMES: dict[str, tuple[str, str, str | None, list[str]]] = {
     ),
     "tasker.task.refused": ("Sum", "{task}", "tasker.refusal.reason", ["full", "stopped"]),
     "tasker.task.retried": ("Sum", "{task}", None, [""]),
+    "tasker.task.keyed": ("Sum", "{task}", "tasker.key.result", ["hit", "miss"]),
     "tasker.resource.created": (
         "Sum",
         "{resource}",

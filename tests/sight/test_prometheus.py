@@ -86,6 +86,7 @@ FAMILIES: dict[str, tuple[str, dict[str, list[str]]]] = {
     "tasker_tasks_accepted": ("counter", {}),
     "tasker_tasks": ("counter", {"outcome": OUTCOMES}),
     "tasker_task_retries": ("counter", {}),
+    "tasker_keyed_tasks": ("counter", {"result": ["hit", "miss"]}),
     "tasker_task_run_seconds": ("histogram", {}),
     "tasker_resource_create_seconds": ("histogram", {}),
     "tasker_resource_creations": ("counter", {"outcome": ["made", "failed"]}),

@@ -324,6 +324,15 @@ assert_type(batcher.queue_task("a"), int)
 assert_type(batcher.options(priority=Priority.LOW, timeout=1, name="b"), Batcher[str, int])
 
 
+def tenant_of(tenant: str, *, sql: str = "") -> tuple[str, int]:
+    return tenant, len(sql)
+
+
+assert_type(runner.options(key=tenant_of).submit(count, "users"), Future[int])
+assert_type(runner.options(key=lambda tenant, *_: tenant), Submitter[sqlite3.Connection])
+assert_type(runner.options(key=None), Submitter[sqlite3.Connection])
+
+
 # --- submit_many ---
 assert_type(runner.submit_many(count, ["users", "orders"]), list[Future[int]])
 assert_type(urgent.submit_many(count, (name for name in "ab")), list[Future[int]])
@@ -689,6 +698,7 @@ assert_type(
     InlineRunner[Client],
 )
 assert_type(inline.options(priority=Priority.HIGH), InlineSubmitter[sqlite3.Connection])
+assert_type(inline.options(key=tenant_of), InlineSubmitter[sqlite3.Connection])
 assert_type(inline.options().runner, InlineRunner[sqlite3.Connection])
 assert_type(inline.batcher(lengths, max_size=8), InlineBatcher[str, int])
 assert_type(inline.options().batcher(lengths, max_size=8), InlineBatcher[str, int])

@@ -180,6 +180,8 @@ runner.options(Priority.HIGH)  # error
 runner.options(priority="high")  # error
 runner.options(once="yes")  # error
 runner.options(timeout="1")  # error
+runner.options(key="acme")  # error
+runner.options(key=list)  # error
 runner.options(retries=1)  # error
 
 # submit_many
@@ -311,6 +313,7 @@ InlineRunner[Client].of(Client(), reset=close_client, task_timeout="1")  # error
 inline.submit(count, 1)  # error
 inline.queue_task(close_client)  # error
 inline.options(priority="high")  # error
+inline.options(key="acme")  # error
 inline.options().submit(count)  # error
 inline.fail_next("broken")  # error
 inline.fail_next(ValueError(), 2)  # error

@@ -19,6 +19,7 @@ def make() -> DroppedTask:
         once=True,
         timeout=2.5,
         name="job",
+        key=len,
     )
 
 
@@ -43,6 +44,7 @@ def test_a_dropped_task_is_submitted_again_as_it_was() -> None:
             "timeout": 2.5,
             "name": "job",
             "retry": Unset.UNSET,
+            "key": len,
         },
         "task": ((text, 1, [2]), {"three": 3}),
     }

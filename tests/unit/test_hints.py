@@ -50,7 +50,8 @@ def test_options_say_which_there_are(kind: Any) -> None:
     beginning = r"^options\(\) got an unexpected keyword argument "
     with kind(Config(on_create=object, worker_count=1)) as runner:
         with pytest.raises(
-            TypeError, match=f"{beginning}'zzz'; there are priority, once, timeout, name and retry$"
+            TypeError,
+            match=f"{beginning}'zzz'; there are priority, once, timeout, name, retry and key$",
         ):
             runner.options(zzz=1)
         for strange, meant in (("time_out", "timeout"), ("retries", "retry")):

@@ -76,6 +76,8 @@ def test_options_are_handed_on() -> None:
         urgent = options(runner, priority=Priority.HIGH, once=True, timeout=0, name="urgent")
         chosen = "priority=HIGH, once=True, timeout=0, name='urgent'"
         assert repr(urgent) == f"<Submitter of runner 'app': {chosen}>"
+        keyed = options(runner, key=len)
+        assert repr(keyed) == "<Submitter of runner 'app': key=len>"
         patient = options(runner, priority=Priority.LOW, timeout=-1)
         assert repr(patient) == "<Submitter of runner 'app': priority=LOW, timeout=0>"
 
@@ -103,6 +105,25 @@ def test_wrong_options_are_refused(option: str, value: object, must_be: str) -> 
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         options(runner, **{option: value})
     assert runner.calls == []
+
+
+def test_a_key_in_place_of_a_function_is_refused_with_the_function_to_write() -> None:
+    message = (
+        "key must be a function of the arguments of the task or None, got 'acme'; "
+        "the same for all: key=lambda *args, **kwargs: 'acme'"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        options(FakeRunner(), key="acme")
+
+
+def test_a_coroutine_function_is_no_key() -> None:
+    async def key(tenant: str) -> str:
+        return tenant
+
+    with pytest.raises(
+        ConfigError, match=r"^key must be a plain function, got a coroutine function"
+    ):
+        options(FakeRunner(), key=key)
 
 
 def test_the_text_shows_name_state_and_size() -> None:

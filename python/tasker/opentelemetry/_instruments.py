@@ -82,6 +82,10 @@ def _refused(reading: Reading) -> Mapping[str, float]:
     return {"full": full, "stopped": metrics.total_tasks_refused - full}
 
 
+def _keyed(reading: Reading) -> Mapping[str, float]:
+    return {"hit": reading.metrics.total_key_hits, "miss": reading.metrics.total_key_misses}
+
+
 def _created(reading: Reading) -> Mapping[str, float]:
     metrics = reading.metrics
     return {"made": metrics.creation.count, "failed": metrics.total_creations_failed}
@@ -204,6 +208,13 @@ INSTRUMENTS = (
         "{task}",
         "Attempts made again on a fresh resource.",
         _one(lambda reading: reading.metrics.total_tasks_retried),
+    ),
+    Instrument(
+        "counter",
+        "tasker.task.keyed",
+        "{task}",
+        "Tasks with a key that began, by whether on the worker which had the key last.",
+        _by("tasker.key.result", _keyed),
     ),
     Instrument(
         "counter",

@@ -117,6 +117,13 @@ class Families:
         self.retried = _make(
             counter, "tasker_task_retries", "Attempts made again on a fresh resource.", part
         )
+        self.keyed = _make(
+            counter,
+            "tasker_keyed_tasks",
+            "Tasks with a key that began, by whether on the worker which had the key last.",
+            part,
+            "result",
+        )
         self.run = _make(
             histogram, "tasker_task_run_seconds", "Time in the function, of each attempt.", part
         )
@@ -217,6 +224,8 @@ class Families:
         self.paused.add_metric([name], stats.paused_tasks)
         self.accepted.add_metric([name], metrics.total_tasks_arrived)
         self.retried.add_metric([name], metrics.total_tasks_retried)
+        self.keyed.add_metric([name, "hit"], metrics.total_key_hits)
+        self.keyed.add_metric([name, "miss"], metrics.total_key_misses)
         run.fill(self.run, {"runner": name}, read.histograms["execution"])
 
         run.fill(self.create, {"runner": name}, read.histograms["creation"])

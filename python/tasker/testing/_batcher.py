@@ -173,7 +173,7 @@ class InlineBatcherMixin(Generic[R]):
             ConfigError: Another argument has a wrong type or value, or *split_failed* is given to
                 a view with `once=True`.
         """
-        settings = check_batcher(fn, max_size, max_wait, key, split_failed, self._options.once)
+        settings = check_batcher(fn, max_size, max_wait, key, split_failed, self._options)
         return InlineBatcher(self._engine(), InlineFunctions(settings), self._options)
 
     def _submit_item(self, settings: BatchSettings, item: Any) -> Future[Any]:

@@ -41,6 +41,7 @@ class InlineCounters:
         self._failing_since: float | None = None
         self._replaced: dict[str, int] = dict.fromkeys(REPLACEMENTS, 0)
         self._refusals: list[float] = []
+        self._keys: set[int] = set()
 
     def count(self, kind: str) -> None:
         """Counts what happened to a task.
@@ -67,6 +68,15 @@ class InlineCounters:
         """Counts a task that found the queue full."""
         self.totals["refused_full"] += 1
         self._refusals.append(time.monotonic())
+
+    def begun(self, key: int) -> None:
+        """Counts a task with a key that begins.
+
+        Args:
+            key: The number of its key.
+        """
+        self.totals["key_hits" if key in self._keys else "key_misses"] += 1
+        self._keys.add(key)
 
     @property
     def refused_lately(self) -> int:
@@ -146,6 +156,7 @@ class InlineCounters:
             found["success_rate"] = self.totals["completed"] / finished
             found["failure_rate"] = self.totals["failed"] / finished
         found["total_creations_failed"] = self._creations_failed
+        found |= {f"total_{name}": self.totals[name] for name in ("key_hits", "key_misses")}
         found["by_task"] = self.by_name.metrics()
         found |= {"errors": dict(self._errors), "replaced": dict(self._replaced)}
         return Metrics(**found)

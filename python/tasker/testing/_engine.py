@@ -151,27 +151,20 @@ class InlineEngine(JointCalls[R]):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        key: int = 0,
     ) -> InlineTask:
         limit = self._config.task_timeout if options.timeout is None else options.timeout
         if limit == math.inf:
             limit = None
         now = time.monotonic()
         task = InlineTask(
-            call=SubmittedTask(
-                fn,
-                args,
-                kwargs,
-                options.priority,
-                options.once,
-                options.timeout,
-                options.name,
-                options.retry,
-            ),
+            call=SubmittedTask(fn, args, kwargs, *options),
             future=InlineFuture(),
             context=contextvars.copy_context() if self._config.copy_contextvars else None,
             since=now,
             limit=limit,
             due=None if limit is None else now + limit,
+            key=key,
             by_call=self._events.call,
         )
         task.future.assign(self, task)
@@ -304,8 +297,11 @@ class InlineEngine(JointCalls[R]):
     def _attempt(self, task: InlineTask, *, inside: bool) -> bool:
         """Makes one attempt: whether there is to be another one."""
         future = task.future
-        if not task.attempts and not future.set_running_or_notify_cancel():
-            return False
+        if not task.attempts:
+            if not future.set_running_or_notify_cancel():
+                return False
+            if task.key:
+                self._counters.begun(task.key)
         if task.is_overdue:
             self._time_out(task, "start", self._owned.fault)
             return False
@@ -510,6 +506,7 @@ class InlineEngine(JointCalls[R]):
                     timeout=call.timeout,
                     name=call.name,
                     retry=call.retry,
+                    key=call.key,
                 )
             )
             self._settle("dropped", task, error=TaskCancelled(reason))

@@ -40,7 +40,7 @@ from tasker.testing._engine import Busy, InlineEngine
 from tasker.testing._submit import InlineSubmitMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from types import TracebackType
 
     from tasker._finding import Finding
@@ -170,6 +170,7 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
         timeout: float | None = None,
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
+        key: Callable[..., Hashable] | None = None,
     ) -> InlineSubmitter[R]:
         """Makes a view of this runner whose tasks have the given options; see `Runner.options`.
 
@@ -181,6 +182,8 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
             name: Name of the tasks. `None`: that of the function.
             retry: When a task is tried again that failed on a good resource: it is at once, without
                 a pause. `None`: not at all. Not given: as the config says.
+            key: Asked for the key of each task when it is submitted. There is one resource here,
+                to which every key goes.
 
         Returns:
             The view.
@@ -188,7 +191,7 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
         Raises:
             ConfigError: An option has a wrong type or value, or *once* and *retry* are both given.
         """
-        return InlineSubmitter(self, check_options(priority, once, timeout, name, retry))
+        return InlineSubmitter(self, check_options(priority, once, timeout, name, retry, key))
 
     def queue_task_with_priority(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from tasker import _tasker
 from tasker._amap import AsyncMapMixin
 from tasker._config import Config
-from tasker._errors import QueueFull
+from tasker._errors import ConfigError, QueueFull
 from tasker._map import MapMixin
 from tasker._options import Options
 from tasker.testing._batcher import InlineBatcherMixin
@@ -44,6 +44,12 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         """The settings of the runner."""
         return self._engine()._config
 
+    def _key(self, fn: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """Asks for the key of a task and gives its number; 0: it has none."""
+        if self._options.key is None:
+            return 0
+        return _tasker._key_number(fn, self._options.name, self._options.key, args, kwargs)
+
     def submit(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
@@ -68,8 +74,10 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         """
         runner = self._engine()
         runner._check_open(self._options, fn)
+        key = self._key(fn, args, kwargs)
         runner._check_room(self._options, fn)
-        future: InlineFuture[T] = runner._accept(runner._make_task(self._options, fn, args, kwargs))
+        task = runner._make_task(self._options, fn, args, kwargs, key)
+        future: InlineFuture[T] = runner._accept(task)
         runner._pump()
         return future
 
@@ -95,8 +103,9 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         """
         runner = self._engine()
         runner._check_open(self._options, fn)
+        key = self._key(fn, args, kwargs)
         runner._check_room(self._options, fn)
-        task = runner._make_task(self._options, fn, args, kwargs)
+        task = runner._make_task(self._options, fn, args, kwargs, key)
         promise: asyncio.Future[T] = _tasker._promise(task.future)
         runner._accept(task)
         runner._pump()
@@ -121,7 +130,12 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         runner = self._engine()
         runner._check_open(self._options, fn)
         futures: list[Future[T]] = []
-        tasks = [runner._make_task(self._options, fn, (item,), {}) for item in iterable]
+        items = [(item,) for item in iterable]
+        keys = [self._key(fn, item, {}) for item in items]
+        tasks = [
+            runner._make_task(self._options, fn, item, {}, key)
+            for item, key in zip(items, keys, strict=True)
+        ]
         for task in tasks:
             try:
                 runner._check_room(self._options, fn)
@@ -154,10 +168,11 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         """
         runner = self._engine()
         runner._check_open(self._options, fn)
+        key = self._key(fn, args, kwargs)
         if runner._is_in_task:
-            return self.run_task(fn, *args, **kwargs)
+            return self._call_now(fn, args, kwargs, key)
         runner._make_room(self._options, fn)
-        future = runner._accept(runner._make_task(self._options, fn, args, kwargs))
+        future = runner._accept(runner._make_task(self._options, fn, args, kwargs, key))
         try:
             result: T = future.result()
         except BaseException:
@@ -181,14 +196,22 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
             What *fn* returned.
 
         Raises:
+            ConfigError: The tasks of this view have keys.
             BaseException: As for `queue_task`.
         """
+        if self._options.key is not None:
+            raise ConfigError(_tasker._RUN_TASK_WITH_KEY)
         runner = self._engine()
         runner._check_open(self._options, fn)
-        task = runner._make_task(self._options, fn, args, kwargs)
-        future = task.future
+        return self._call_now(fn, args, kwargs)
+
+    def _call_now(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], key: int = 0
+    ) -> T:
+        runner = self._engine()
+        task = runner._make_task(self._options, fn, args, kwargs, key)
         runner._run_now(task)
-        result: T = future.result(0)
+        result: T = task.future.result(0)
         return result
 
     def _observer_of(self, fn: object) -> None:
@@ -211,8 +234,9 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
             look_ahead.follow(self._most_workers())
             if may_wait and not runner._has_room():
                 return None
+            key = self._key(fn, item, {})
             runner._check_room(self._options, fn)
-            future = runner._accept(runner._make_task(self._options, fn, item, {}))
+            future = runner._accept(runner._make_task(self._options, fn, item, {}, key))
             runner._pump()
             return future
 

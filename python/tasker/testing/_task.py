@@ -144,6 +144,8 @@ class InlineTask:
     """When it began to wait: at first when it was submitted."""
     limit: float | None
     due: float | None
+    key: int = 0
+    """The number of its key; 0: it has none."""
     number: int = 0
     """Its number in the runner; 0: it was not accepted."""
     by_call: int = 0

@@ -8,6 +8,7 @@ use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::gc;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::clock::Tick;
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RETRIES, TIMED, TaskWord};
 use crate::sync::atomic::AtomicU32;
@@ -24,6 +25,7 @@ pub(in crate::binding) struct TaskCall<'py> {
     pub(in crate::binding) kwargs: Option<Bound<'py, PyDict>>,
     /// `None`: the runner's defaults.
     pub(in crate::binding) options: Option<Arc<TaskOptions>>,
+    pub(in crate::binding) key: KeyNumber,
 }
 
 impl TaskCall<'_> {
@@ -60,6 +62,7 @@ impl EngineHandleRef<'_> {
         let extras = |due| Box::new(FutureExtras { due: Some(due), ..FutureExtras::default() });
         let future = Future {
             word: TaskWord::new(call.asked().priority(), flags),
+            key: call.key,
             extras: Mutex::new(due.map(extras)),
             payload: UnsafeCell::new(Payload {
                 function: Some(call.function.unbind()),
@@ -107,9 +110,11 @@ impl Future {
         priority: Priority,
         options: Option<Arc<TaskOptions>>,
         batch: Py<PyAny>,
+        key: KeyNumber,
     ) -> PyResult<Py<Self>> {
         let future = Self {
             word: TaskWord::new(priority, BATCH),
+            key,
             payload: UnsafeCell::new(Payload { function: Some(batch), ..Payload::default() }),
             origin: Some(Origin { handle, options }),
             ..Self::bare()

@@ -29,6 +29,7 @@ use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::queue::permits::PermitWaiter;
 use crate::engine::task::deadlines::DeadlineKey;
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
 use crate::engine::task::{BATCH, JOINT, Phase, TOLD, TaskWord};
@@ -46,6 +47,8 @@ use std::fmt::Write as _;
 #[pyclass(subclass, frozen, module = "tasker._tasker")]
 pub(super) struct Future {
     pub(super) word: TaskWord,
+    /// The number of its key.
+    pub(super) key: KeyNumber,
     /// How many attempts have begun. Written by the thread that runs it; relaxed.
     attempts: AtomicU32,
     /// Owned by the thread that the word says: the submitter before the task is queued, then the
@@ -174,6 +177,7 @@ impl Future {
     fn bare() -> Self {
         Self {
             word: TaskWord::new(Priority::Normal, 0),
+            key: KeyNumber::NONE,
             attempts: AtomicU32::new(0),
             payload: UnsafeCell::default(),
             outcome: UnsafeCell::default(),

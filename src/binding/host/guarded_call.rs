@@ -154,6 +154,14 @@ pub(in crate::binding) fn call_method(
     unsafe { owned(py, result) }
 }
 
+/// Asks an object for its hash.
+pub(in crate::binding) fn hash(py: Python<'_>, object: &Py<PyAny>) -> Result<isize, Py<PyAny>> {
+    match guarded_call!(ffi::PyObject_Hash as fn(Object) -> ffi::Py_hash_t, object.as_ptr()) {
+        -1 => Err(raised(py)),
+        hash => Ok(hash),
+    }
+}
+
 /// Looks an attribute up.
 pub(in crate::binding) fn get_attribute(
     py: Python<'_>,

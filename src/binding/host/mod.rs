@@ -48,6 +48,7 @@ use crate::engine::queue::accumulator::Accumulator;
 use crate::engine::resource::backoff::Trouble;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::item_cursor::ItemCursor;
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::token::Token;
 use crate::engine::task::{CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord};
 use crate::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
@@ -81,6 +82,10 @@ impl Host for PyHost {
 
     fn word<'t>(&self, task: &'t Py<Future>) -> &'t TaskWord {
         &task.get().word
+    }
+
+    fn key(&self, task: &Py<Future>) -> KeyNumber {
+        task.get().key
     }
 
     fn share(&self, py: Python<'_>, task: &Py<Future>) -> Py<Future> {

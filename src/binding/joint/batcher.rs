@@ -11,6 +11,7 @@ use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
 use crate::engine::queue::accumulator::JointSettings;
 use crate::engine::task::JOINT;
+use crate::engine::task::key::KeyNumber;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::PyException;
@@ -140,6 +141,7 @@ impl Batcher {
             args: Some(PyTuple::new(py, [item])?),
             kwargs: None,
             options: Some(Arc::clone(&self.options)),
+            key: KeyNumber::NONE,
         }))
     }
 }
@@ -156,7 +158,7 @@ impl Batcher {
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let options = TaskOptions::checked(priority, once, timeout, name, retry)?;
+        let options = TaskOptions::checked(priority, once, timeout, name, retry, None)?;
         Ok(Self { runner, functions, options })
     }
 

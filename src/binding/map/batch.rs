@@ -19,6 +19,7 @@ use crate::binding::host::task_record::{AttemptFacts, TaskFacts, TaskRecord};
 use crate::binding::options::Asked;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::item_cursor::ItemCursor;
+use crate::engine::task::key::KeyNumber;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -30,12 +31,14 @@ pub(super) struct ItemCall {
     pub(super) function: Py<PyAny>,
     /// The context that each runs in a copy of.
     pub(super) context: Option<Py<PyAny>>,
+    /// The number of their key.
+    pub(super) key: KeyNumber,
 }
 
 impl ItemCall {
     fn share(&self, py: Python<'_>) -> Self {
         let context = self.context.as_ref().map(|context| context.clone_ref(py));
-        Self { function: self.function.clone_ref(py), context }
+        Self { function: self.function.clone_ref(py), context, key: self.key }
     }
 
     pub(super) fn release(self, py: Python<'_>) {
@@ -152,6 +155,7 @@ impl Batch {
             args: Some(batch.arguments(py, item)?.into_bound(py)),
             kwargs: None,
             options: batch.shared.options.clone(),
+            key: call.key,
         };
         let handle = EngineHandleRef(&batch.handle);
         let future = handle.draft(call, context, None, 0)?;
@@ -259,7 +263,7 @@ impl Batch {
             tasks.iter().try_for_each(|(_, future)| visit.call(future))?;
         }
         if let Some(call) = self.call.try_lock()
-            && let Some(ItemCall { function, context }) = &*call
+            && let Some(ItemCall { function, context, .. }) = &*call
         {
             visit.call(function)?;
             visit.call(context)?;

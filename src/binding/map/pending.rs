@@ -11,6 +11,7 @@ use crate::binding::future::waiting::run_instead;
 use crate::binding::future::{Future, Outcome};
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::AttemptFacts;
+use crate::binding::options::Asked;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
 use crate::sync::Arc;
@@ -40,6 +41,11 @@ struct PendingBatch {
 impl PendingBatches {
     pub(super) fn new(handle: Py<EngineHandle>, shared: Arc<MapShared>) -> Self {
         Self { handle, shared, list: AttachedCell::new(BTreeMap::new()) }
+    }
+
+    /// An item of this function as a task.
+    pub(super) fn asked<'a>(&'a self, function: &'a Py<PyAny>) -> Asked<'a> {
+        Asked { function: Some(function), options: self.shared.options.as_deref() }
     }
 
     /// Adds a batch that is queued now, and cancels it if the results were closed meanwhile.

@@ -17,9 +17,10 @@ use crate::binding::error;
 use crate::binding::future::{Future, Outcome};
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::AttemptFacts;
-use crate::binding::options::Asked;
+use crate::binding::keys;
 use crate::binding::wait::{self, Limit};
 use crate::engine::task::TIMED;
+use crate::engine::task::key::KeyNumber;
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -65,6 +66,8 @@ pub(super) struct Reader {
 struct UnqueuedItems {
     items: Vec<Py<PyAny>>,
     context: Option<Snapshot>,
+    /// The number of their key. With a key each item is queued alone.
+    key: KeyNumber,
 }
 
 impl Reader {
@@ -203,9 +206,11 @@ impl Reader {
 
     /// Reads items for a batch, and one more where it was read in another context.
     fn pull(&mut self, py: Python<'_>, pending: &PendingBatches) -> PyResult<()> {
+        let asked = pending.asked(&self.function);
         // Each item with a time limit becomes a task of its own.
         let size = match self.limit {
             Some(_) => 1,
+            None if asked.has_key() => 1,
             None => self.look_ahead.batch_size(pending.shared.cost.get(), self.in_flight()),
         };
         let copies = pending.handle.get().copy_contextvars;
@@ -219,6 +224,15 @@ impl Reader {
                 }
                 Err(error) => return self.fail(py, error),
             };
+            let asked = pending.asked(&self.function);
+            let key = keys::number_of_item(py, asked, item.bind(py), pending.shared.spread);
+            let key = match key {
+                Ok(key) => key,
+                Err(error) => {
+                    guarded_call::release(py, item);
+                    return self.fail(py, error);
+                }
+            };
             let group = self.unqueued.back_mut();
             // It needs no look: contexts are not kept, or no code ran that could change one.
             let is_next = group.is_some() && (self.inert || !copies);
@@ -228,7 +242,7 @@ impl Reader {
                     group.items.push(item);
                 }
                 _ => {
-                    self.unqueued.push_back(UnqueuedItems { items: vec![item], context });
+                    self.unqueued.push_back(UnqueuedItems { items: vec![item], context, key });
                     if self.unqueued.len() > 1 {
                         break;
                     }
@@ -274,8 +288,7 @@ impl Reader {
     /// nothing.
     fn queue(&mut self, py: Python<'_>, pending: &PendingBatches) -> PyResult<bool> {
         let handle = pending.handle.get();
-        let options = pending.shared.options.as_deref();
-        let asked = Asked { function: Some(&self.function), options };
+        let asked = pending.asked(&self.function);
         let Some(group) = self.unqueued.front_mut() else {
             return Ok(false);
         };
@@ -293,13 +306,15 @@ impl Reader {
         let context =
             group.context.as_mut().map(|context| context.open(py, is_last)).transpose()?;
         let items = std::mem::replace(&mut group.items, rest);
+        let key = group.key;
         if is_last {
             self.unqueued.pop_front();
         }
-        let call = ItemCall { function: self.function.clone_ref(py), context };
+        let call = ItemCall { function: self.function.clone_ref(py), context, key };
         let batch = Batch::make(py, &pending.handle, &pending.shared, self.next, call, items)?;
         let has_limit = self.limit.is_some();
-        let future = if has_limit { timed_item(py, handle, &batch) } else { ticket(py, &batch) };
+        let future =
+            if has_limit { timed_item(py, handle, &batch) } else { ticket(py, &batch, key) };
         let accepted =
             future.and_then(|future| handle.accept(py, &future, permit).map(|()| future));
         match accepted {
@@ -426,7 +441,7 @@ impl Reader {
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.front)?;
         self.inputs.iter().try_for_each(|input| visit.call(input))?;
-        for UnqueuedItems { items, context } in &self.unqueued {
+        for UnqueuedItems { items, context, .. } in &self.unqueued {
             items.iter().try_for_each(|item| visit.call(item))?;
             visit.call(context.as_ref().and_then(Snapshot::peek))?;
         }
@@ -436,10 +451,10 @@ impl Reader {
 }
 
 /// What stands in a lane for a batch.
-fn ticket(py: Python<'_>, batch: &Py<Batch>) -> PyResult<Py<Future>> {
+fn ticket(py: Python<'_>, batch: &Py<Batch>, key: KeyNumber) -> PyResult<Py<Future>> {
     let (shared, handle) = (&batch.get().shared, batch.get().handle.clone_ref(py));
     let options = shared.options.clone();
-    Future::ticket(py, handle, shared.priority(), options, batch.clone_ref(py).into_any())
+    Future::ticket(py, handle, shared.priority(), options, batch.clone_ref(py).into_any(), key)
 }
 
 /// The task that the one item of a batch becomes.

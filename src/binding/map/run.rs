@@ -221,7 +221,7 @@ fn publish_errors(
 impl Batch {
     /// What is left of an item that the engine claimed for this thread.
     fn dropped(&self, py: Python<'_>, index: usize) -> Dropped {
-        let function = self.call(py).map(|ItemCall { function, context }| {
+        let function = self.call(py).map(|ItemCall { function, context, .. }| {
             guarded_call::release_some(py, context);
             function
         });

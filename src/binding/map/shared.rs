@@ -20,7 +20,7 @@ const ANY_WANTED: u64 = u64::MAX - 1;
 /// 0.2 ms.
 const MAX_DEFERRED_CHUNKS: u32 = 10;
 
-/// See the module's documentation. No Python object is in it.
+/// See the module's documentation. No Python object is in it but what the options ask for keys.
 pub(super) struct MapShared {
     pub(super) cost: Arc<ItemCost>,
     pub(super) options: Option<Arc<TaskOptions>>,

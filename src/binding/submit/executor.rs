@@ -19,6 +19,7 @@ use crate::binding::options::Asked;
 use crate::binding::printable;
 use crate::binding::runner::Runner;
 use crate::binding::wait::{self, Limit};
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::task_group::TaskGroup;
 use crate::engine::{Engine, EngineSettings};
 use crate::sync::{Arc, OnceLock};
@@ -173,7 +174,7 @@ impl Executor {
     ) -> PyResult<Py<Future>> {
         let args = (!args.is_empty()).then_some(args);
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        self.submit(TaskCall { function, args, kwargs, options: None })
+        self.submit(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
     }
 
     /// Raises what `submit` would raise, if nothing is accepted.

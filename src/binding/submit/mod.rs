@@ -17,6 +17,7 @@ use self::submitter::Submitter;
 use super::future::draft::TaskCall;
 use super::host::guarded_call::Object;
 use super::runner::Runner;
+use crate::engine::task::key::KeyNumber;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -84,11 +85,12 @@ submit_methods! { Runner, install_on_runner,
 
 submit_methods! { Submitter, install_on_submitter,
     submit => |view, call| {
-        view.get().handle().submit(call.with(&view.get().options)).map(Py::into_any)
+        let call = view.get().with_options(call)?;
+        view.get().handle().submit(call).map(Py::into_any)
     };
-    asubmit => |view, call| view.get().handle().asubmit(call.with(&view.get().options));
-    queue_task => |view, call| view.get().handle().queue_task(call.with(&view.get().options));
-    run_task => |view, call| view.get().handle().run_task(call.with(&view.get().options));
+    asubmit => |view, call| view.get().handle().asubmit(view.get().with_options(call)?);
+    queue_task => |view, call| view.get().handle().queue_task(view.get().with_options(call)?);
+    run_task => |view, call| view.get().run_task(call);
 }
 
 submit_methods! { Executor, install_on_executor,
@@ -188,5 +190,6 @@ unsafe fn unpack<V: SubmitMethod>(
         }
         _ => None,
     };
-    Ok(TaskCall { function: item(0).to_owned(), args, kwargs, options: None })
+    let function = item(0).to_owned();
+    Ok(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
 }

@@ -1,8 +1,11 @@
 //! The view of a runner that carries options.
 
 use crate::binding::engine_handle::EngineHandleRef;
+use crate::binding::error::{self, ConfigError};
 use crate::binding::future::Future;
+use crate::binding::future::draft::TaskCall;
 use crate::binding::host::observed;
+use crate::binding::keys;
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
@@ -23,10 +26,30 @@ impl Submitter {
     pub(in crate::binding) fn handle(&self) -> EngineHandleRef<'_> {
         self.runner.get().handle()
     }
+
+    /// A call of a view's method: with its options, and the number of its key.
+    pub(super) fn with_options<'py>(&self, call: TaskCall<'py>) -> PyResult<TaskCall<'py>> {
+        let mut call = call.with(&self.options);
+        if self.options.key.is_some() {
+            self.handle().check_open(&call.function, Some(&self.options))?;
+            let args = call.args.as_ref().map(Bound::as_unbound);
+            let kwargs = call.kwargs.as_ref().map(Bound::as_unbound);
+            call.key = keys::number(call.function.py(), call.asked(), args, kwargs)?;
+        }
+        Ok(call)
+    }
+
+    /// `run_task` of a view.
+    pub(super) fn run_task(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
+        if self.options.key.is_some() {
+            return Err(ConfigError::new_err(error::RUN_TASK_WITH_KEY));
+        }
+        self.handle().run_task(call.with(&self.options))
+    }
 }
 
 /// What the package takes for options.
-type GivenOptions<'a> = (u8, bool, Option<f64>, Option<&'a str>, Py<PyAny>);
+type GivenOptions<'a> = (u8, bool, Option<f64>, Option<&'a str>, Py<PyAny>, Option<Py<PyAny>>);
 
 #[pymethods]
 impl Submitter {
@@ -38,8 +61,9 @@ impl Submitter {
         timeout: Option<f64>,
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
+        key: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let options = TaskOptions::checked(priority, once, timeout, name, retry)?;
+        let options = TaskOptions::checked(priority, once, timeout, name, retry, key)?;
         Ok(Self { runner, options })
     }
 
@@ -56,9 +80,10 @@ impl Submitter {
     /// What it was made with.
     #[getter]
     fn _options(&self, py: Python<'_>) -> PyResult<GivenOptions<'_>> {
-        let TaskOptions { priority, once, timeout, name, .. } = &*self.options;
+        let TaskOptions { priority, once, timeout, name, key, .. } = &*self.options;
         let retry = self.options.retry_given(py, &PyImports::get(py)?.unset);
-        Ok((*priority as u8, *once, *timeout, name.as_deref(), retry))
+        let key = key.as_ref().map(|key| key.clone_ref(py));
+        Ok((*priority as u8, *once, *timeout, name.as_deref(), retry, key))
     }
 
     /// That of the runner, with the name of tasks of this function by this view.
@@ -70,18 +95,19 @@ impl Submitter {
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         let (view, kind) = (slf.get(), slf.get_type().name()?);
         let runner = &view.handle().engine.settings.name;
-        let options = view.options.shown();
+        let options = view.options.shown(slf.py());
         let gap = if options.is_empty() { "" } else { ": " };
         Ok(format!("<{kind} of runner '{runner}'{gap}{options}>"))
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        // What a `Retry` calls may lead back here. Its reference is shared with the tasks, and may
-        // be shown to the collector by a sole owner alone: with a task under way it is in use.
-        if let RetryOption::By(retry) = &self.options.retry
-            && Arc::strong_count(&self.options) == 1
-        {
-            visit.call(retry)?;
+        // What these call may lead back here. Their references are shared with the tasks, and may be
+        // shown to the collector by a sole owner alone: with a task under way they are in use.
+        if Arc::strong_count(&self.options) == 1 {
+            if let RetryOption::By(retry) = &self.options.retry {
+                visit.call(retry)?;
+            }
+            visit.call(&self.options.key)?;
         }
         visit.call(&self.runner)
     }

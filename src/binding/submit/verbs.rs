@@ -7,9 +7,11 @@ use crate::binding::error;
 use crate::binding::future::draft::TaskCall;
 use crate::binding::future::{Callback, Future, Outcome, loop_notifier, settle, waiting_submits};
 use crate::binding::host::observed;
+use crate::binding::keys;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::binding::wait::Limit;
 use crate::engine::clock::Tick;
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::{JOINT, NOT_ADMITTED};
 use crate::sync::Arc;
 use pyo3::prelude::*;
@@ -88,8 +90,10 @@ impl EngineHandleRef<'_> {
         let items = items.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let asked =
             Asked { function: Some(function.as_unbound()), options: options.map(Arc::as_ref) };
+        let number = |item| keys::number_of_item(py, asked, item, false);
+        let keys = asked.has_key().then(|| items.iter().map(number).collect()).transpose()?;
         let end = observed::begin_many(py, &self.engine, asked)?;
-        let futures = self.enqueue_each(function, items, options);
+        let futures = self.enqueue_each(function, items, options, keys);
         if let Some(end) = end {
             let outcome = match &futures {
                 Ok(futures) => PyList::new(py, futures).map(Bound::into_any),
@@ -108,15 +112,18 @@ impl EngineHandleRef<'_> {
         function: &Bound<'py, PyAny>,
         items: Vec<Bound<'py, PyAny>>,
         options: Option<&Arc<TaskOptions>>,
+        keys: Option<Vec<KeyNumber>>,
     ) -> PyResult<Vec<Py<Future>>> {
         let py = function.py();
         // One for all, so that it bounds the whole call.
         let due = self.due_from_now(py, options.map(Arc::as_ref))?;
         let mut futures = Vec::with_capacity(items.len());
+        let mut keys = keys.into_iter().flatten();
         for item in items {
+            let key = keys.next().unwrap_or(KeyNumber::NONE);
             let args = Some(PyTuple::new(py, [item])?);
             let (function, options) = (function.clone(), options.cloned());
-            match self.enqueue(TaskCall { function, args, kwargs: None, options }, due, 0) {
+            match self.enqueue(TaskCall { function, args, kwargs: None, options, key }, due, 0) {
                 Ok(future) => futures.push(future),
                 Err(refusal) if error::is_refusal(py, &refusal) => {
                     let refusal = refusal.into_value(py).into_any();

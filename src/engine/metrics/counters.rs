@@ -13,6 +13,11 @@ use std::ops::Index;
 /// no difference of two totals is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerCounter {
+    /// Tasks with a key that began on its home; see
+    /// [`KeyHomes`](crate::engine::queue::key_homes::KeyHomes).
+    KeyHits,
+    /// Tasks with a key that began elsewhere, as its home was not free, or there was none.
+    KeyMisses,
     /// Tasks of which the first attempt began.
     Started,
     /// Attempts after which the task was put back for another.

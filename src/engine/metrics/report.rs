@@ -19,6 +19,10 @@ pub struct EngineMetrics {
     totals: [u64; EventKind::ALL.len()],
     /// Those among the refused that found the queue full.
     pub refused_full: u64,
+    /// Tasks with a key that began on the worker which had the key last.
+    pub key_hits: u64,
+    /// Tasks with a key that began on another.
+    pub key_misses: u64,
     /// Arrivals a second, over the window.
     pub arrival_rate: f64,
     /// Tasks that returned a second, over the window.
@@ -74,7 +78,15 @@ impl<H: Host> Engine<H> {
             totals[event as usize] = self.total(event, &by_workers);
         }
         let figures = self.ledger.figures();
-        EngineMetrics { totals, refused_full, arrival_rate, completion_rate, figures }
+        EngineMetrics {
+            totals,
+            refused_full,
+            key_hits: by_workers[WorkerCounter::KeyHits],
+            key_misses: by_workers[WorkerCounter::KeyMisses],
+            arrival_rate,
+            completion_rate,
+            figures,
+        }
     }
 
     /// How many tasks wait, from what the caller has read before.

@@ -13,6 +13,11 @@
 //!
 //! Last asleep, first woken: a few workers stay warm and the others stay asleep.
 //!
+//! A task with a key wakes the *home* of the key, if that sleeps. Until it has looked it is *expected*,
+//! and others leave as many tasks to those that are: they would have the task before it is awake.
+//! Which of the tasks it takes is up to their order, and nothing is kept for it: where more waits
+//! than workers are expected, any worker takes any task.
+//!
 //! What is not a task concerns certain workers, and wakes no other. Many that are wanted at once, as
 //! those that are dismissed, are *called*: taken off the stack together, and woken one by the other
 //! like those for tasks, after which they come. All at once would fight for the interpreter, and
@@ -35,6 +40,7 @@ const SLEEPER: u64 = 1;
 const SLEEPERS: u64 = (1 << 32) - 1;
 const WAKING: u64 = 1 << 32;
 const CALLED: u64 = 1 << 33;
+const EXPECTED: u64 = 1 << 34;
 /// How often a worker yields its core before it sleeps.
 const YIELDS_BEFORE_PARK: usize = if cfg!(loom) { 1 } else { 6 };
 /// How often a worker that another worker woke yields its core before it takes a task. More than
@@ -44,9 +50,10 @@ const YIELDS_AFTER_WAKE: usize = if cfg!(loom) { 1 } else { 2 };
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct IdleWorkers {
-    /// Sleepers below, the marks above. The number is written under the lock of `asleep` and is the
-    /// height of the stack. `WAKING` is set under it, and cleared by the woken worker without it;
-    /// `CALLED` says under it that some are called.
+    /// Sleepers below, then the marks, above them how many are expected. The first number is
+    /// written under the lock of `asleep` and is the height of the stack. `WAKING` is set under it,
+    /// and cleared by the woken worker without it; `CALLED` says under it that some are called. A
+    /// worker becomes expected under it, and ends that itself without it.
     word: CachePadded<AtomicU64>,
     asleep: Mutex<Asleep>,
 }
@@ -65,6 +72,8 @@ pub struct Wakeable {
     pub number: u64,
     /// The generation of resources from which on it waits for the turn to renew its own.
     pub renews_from: u64,
+    /// By which keys know it.
+    pub home: u64,
 }
 
 #[derive(Debug)]
@@ -79,6 +88,8 @@ struct Sleeper {
     /// Woken by a worker, and not by a submitter: that worker may be through with everything in a
     /// moment. Written before `woken`, read after it.
     by_worker: AtomicBool,
+    /// Woken as the home of a key. Written under the lock under which it is taken off the stack.
+    expected: AtomicBool,
 }
 
 /// Why `sleep` returned.
@@ -86,6 +97,8 @@ struct Sleeper {
 pub enum Wakeup {
     /// Another thread woke it: the caller owes a [`wake_another`](IdleWorkers::wake_another).
     Woken,
+    /// So did one that has a task for it, and until then it is expected.
+    Expected,
     /// There was something to do before it slept.
     NotNeeded,
     /// The limit passed.
@@ -128,6 +141,45 @@ impl IdleWorkers {
             sleeper.wake();
         }
         woke
+    }
+
+    /// Wakes a worker for a task with a key, which is expected then: the home of the key, or if that
+    /// `cannot_come`, or there is none, the worker that has slept longest, so that keys spread. False:
+    /// none of these sleeps.
+    pub fn wake_home(&self, home: Option<u64>, cannot_come: impl Fn(u64) -> bool) -> bool {
+        let found = {
+            let stack = &mut self.asleep.lock().stack;
+            let is_home = |sleeper: &Arc<Sleeper>| home == Some(sleeper.wakeable.home);
+            let index = stack
+                .iter()
+                .rposition(is_home)
+                .or_else(|| (!stack.is_empty() && home.is_none_or(cannot_come)).then_some(0));
+            index.map(|index| {
+                self.word.fetch_add(EXPECTED - SLEEPER, Ordering::SeqCst);
+                let sleeper = stack.remove(index);
+                sleeper.expected.store(true, Ordering::Relaxed);
+                sleeper
+            })
+        };
+        let woke = found.is_some();
+        found.into_iter().for_each(Sleeper::wake);
+        woke
+    }
+
+    /// A worker that does not sleep is expected, or is to be.
+    pub fn expect_one(&self) {
+        self.word.fetch_add(EXPECTED, Ordering::SeqCst);
+    }
+
+    /// It is not expected after all. The caller wakes a worker.
+    pub fn expect_one_less(&self) {
+        self.word.fetch_sub(EXPECTED, Ordering::SeqCst);
+    }
+
+    /// How many workers are expected.
+    #[inline]
+    pub fn expected(&self) -> u64 {
+        self.word.load(Ordering::SeqCst) / EXPECTED
     }
 
     /// Wakes every sleeper, also those that are called: the one that was to wake the next may be
@@ -217,11 +269,14 @@ impl IdleWorkers {
         those.into_iter().for_each(Sleeper::wake);
     }
 
-    /// Ends the wake-up that made [`sleep`](Self::sleep) return `Woken`, and passes it on when
-    /// there is more, or else to the next one that is called. The caller has taken its own task by
-    /// now.
-    pub fn wake_another(&self, more: impl FnOnce() -> bool) {
-        let word = self.word.fetch_and(!WAKING, Ordering::SeqCst);
+    /// Ends the wake-up that made [`sleep`](Self::sleep) return, and passes it on when there is
+    /// more, or else to the next one that is called. The caller has taken its own task by now.
+    pub fn wake_another(&self, wakeup: Wakeup, more: impl FnOnce() -> bool) {
+        let word = match wakeup {
+            Wakeup::NotNeeded | Wakeup::TimedOut => return,
+            Wakeup::Woken => self.word.fetch_and(!WAKING, Ordering::SeqCst),
+            Wakeup::Expected => self.word.fetch_sub(EXPECTED, Ordering::SeqCst),
+        };
         fence(Ordering::SeqCst);
         if !(more() && self.wake_next(true)) && word & CALLED != 0 {
             self.wake_called();
@@ -263,6 +318,7 @@ impl IdleWorkers {
             end,
             woken: AtomicBool::new(false),
             by_worker: AtomicBool::new(false),
+            expected: AtomicBool::new(false),
         });
         {
             let stack = &mut self.asleep.lock().stack;
@@ -271,13 +327,13 @@ impl IdleWorkers {
         }
         fence(Ordering::SeqCst);
         if !idle() {
-            return if self.remove(&me) { Wakeup::NotNeeded } else { Wakeup::Woken };
+            return if self.remove(&me) { Wakeup::NotNeeded } else { me.wakeup() };
         }
         while !me.woken.load(Ordering::Acquire) {
             match end.map(|end| end.saturating_duration_since(Instant::now())) {
                 None => thread::park(),
                 Some(Duration::ZERO) => {
-                    return if self.remove(&me) { Wakeup::TimedOut } else { Wakeup::Woken };
+                    return if self.remove(&me) { Wakeup::TimedOut } else { me.wakeup() };
                 }
                 Some(left) => thread::park_timeout(left),
             }
@@ -293,7 +349,7 @@ impl IdleWorkers {
                 thread::yield_now();
             }
         }
-        Wakeup::Woken
+        me.wakeup()
     }
 
     /// How many workers sleep.
@@ -321,7 +377,19 @@ fn end_of(limit: Option<Duration>) -> Option<Instant> {
     limit.and_then(|limit| Instant::now().checked_add(limit))
 }
 
+impl Wakeup {
+    /// Whether the caller owes a [`wake_another`](IdleWorkers::wake_another).
+    pub fn is_owed(self) -> bool {
+        matches!(self, Self::Woken | Self::Expected)
+    }
+}
+
 impl Sleeper {
+    /// What it was woken as, once it is off the stack.
+    fn wakeup(&self) -> Wakeup {
+        if self.expected.load(Ordering::Relaxed) { Wakeup::Expected } else { Wakeup::Woken }
+    }
+
     fn wake(self: Arc<Self>) {
         self.woken.store(true, Ordering::Release);
         self.thread.unpark();

@@ -33,6 +33,12 @@ struct Fresh<T> {
     since: Tick,
 }
 
+impl<T> From<Fresh<T>> for Entry<T> {
+    fn from(Fresh { task, since }: Fresh<T>) -> Self {
+        Self::fresh(task, since)
+    }
+}
+
 #[derive(Debug)]
 struct Channel<T> {
     sender: Sender<Fresh<T>>,
@@ -86,6 +92,23 @@ impl<T> Compacted<T> {
         let first = entries.pop_front();
         self.settle(&mut entries);
         first
+    }
+
+    /// Takes the first of so many that `is_mine`, or else the first.
+    fn pop_own(
+        &self,
+        fresh: &Channel<T>,
+        most: usize,
+        is_mine: impl Fn(&T) -> bool,
+    ) -> Option<Fresh<T>> {
+        let mut entries = self.entries.lock();
+        self.some.store(true, Ordering::SeqCst);
+        let missing = most.saturating_sub(entries.len());
+        entries.extend((0..missing).map_while(|_| fresh.pop()));
+        let own = entries.iter().take(most).position(|entry| is_mine(&entry.task));
+        let taken = entries.remove(own.unwrap_or(0));
+        self.settle(&mut entries);
+        taken
     }
 
     /// Takes what `live` rejects out of the compacted ones and the fresh ones, which become
@@ -243,13 +266,18 @@ struct Lane<T> {
 
 impl<T> Lane<T> {
     fn pop(&self, eligibility: impl Fn() -> Eligibility) -> Option<Entry<T>> {
-        let fresh = || {
-            self.compacted
-                .pop()
-                .or_else(|| self.fresh.pop())
-                .map(|Fresh { task, since }| Entry::fresh(task, since))
-        };
+        let fresh = || self.compacted.pop().or_else(|| self.fresh.pop()).map(Entry::from);
         self.retries.pop(eligibility).or_else(fresh)
+    }
+
+    fn pop_own(
+        &self,
+        eligibility: impl Fn() -> Eligibility,
+        most: usize,
+        is_mine: impl Fn(&T) -> bool,
+    ) -> Option<Entry<T>> {
+        let own = || self.compacted.pop_own(&self.fresh, most, is_mine).map(Entry::from);
+        self.retries.pop(eligibility).or_else(|| if self.has_fresh() { own() } else { None })
     }
 
     fn is_empty(&self) -> bool {
@@ -267,10 +295,19 @@ impl<T> Lane<T> {
     }
 
     fn has_for(&self, eligibility: impl Fn() -> Eligibility) -> bool {
+        self.has_retry_for(eligibility) || self.has_fresh()
+    }
+
+    fn has_retry_for(&self, eligibility: impl Fn() -> Eligibility) -> bool {
         self.retries.any() && {
             let eligibility = eligibility();
             self.retries.has(|retry| retry.is_for(eligibility))
-        } || self.has_fresh()
+        }
+    }
+
+    fn fresh_len(&self) -> usize {
+        let compacted = if self.compacted.any() { self.compacted.entries.lock().len() } else { 0 };
+        compacted + self.fresh.receiver.len()
     }
 }
 
@@ -337,6 +374,24 @@ impl<T> Lanes<T> {
         self.by_priority.iter().rev().find_map(|lane| lane.pop(&eligibility))
     }
 
+    /// [`pop`](Self::pop) that looks at the first `most` fresh entries of a priority: it takes the
+    /// first that `is_mine`, which only looks, as a lock is held, and else the first. The others are
+    /// moved, as in a compaction.
+    pub fn pop_own(
+        &self,
+        eligibility: impl Fn() -> Eligibility,
+        most: usize,
+        is_mine: impl Fn(&T) -> bool,
+    ) -> Option<Entry<T>> {
+        let pop = |lane: &Lane<T>| lane.pop_own(&eligibility, most, &is_mine);
+        self.by_priority.iter().rev().find_map(pop)
+    }
+
+    /// [`pop`](Self::pop) of retries alone.
+    pub fn pop_retry(&self, eligibility: impl Fn() -> Eligibility) -> Option<Entry<T>> {
+        self.by_priority.iter().rev().find_map(|lane| lane.retries.pop(&eligibility))
+    }
+
     /// Whether nothing waits, tombstones included.
     pub fn is_empty(&self) -> bool {
         self.by_priority.iter().all(Lane::is_empty)
@@ -345,6 +400,11 @@ impl<T> Lanes<T> {
     /// Whether anything waits that a worker with this `eligibility` may take.
     pub fn has_for(&self, eligibility: impl Fn() -> Eligibility) -> bool {
         self.by_priority.iter().any(|lane| lane.has_for(&eligibility))
+    }
+
+    /// Whether a retry waits that a worker with this `eligibility` may take.
+    pub fn has_retry_for(&self, eligibility: impl Fn() -> Eligibility) -> bool {
+        self.by_priority.iter().any(|lane| lane.has_retry_for(&eligibility))
     }
 
     /// Whether something more urgent than this priority waits that a worker with this `eligibility`
@@ -380,13 +440,13 @@ impl<T> Lanes<T> {
 
     /// How many entries wait, tombstones included. Waits for a compaction under way.
     pub fn len(&self) -> usize {
-        let len = |lane: &Lane<T>| {
-            let compacted =
-                if lane.compacted.any() { lane.compacted.entries.lock().len() } else { 0 };
-            let retries = lane.retries.with(|waiting| waiting.len()).unwrap_or(0);
-            retries + compacted + lane.fresh.receiver.len()
-        };
-        self.by_priority.iter().map(len).sum()
+        let retries = |lane: &Lane<T>| lane.retries.with(|waiting| waiting.len()).unwrap_or(0);
+        self.by_priority.iter().map(retries).sum::<usize>() + self.fresh_len()
+    }
+
+    /// How many of them are no retries.
+    pub fn fresh_len(&self) -> usize {
+        self.by_priority.iter().map(Lane::fresh_len).sum()
     }
 
     /// Since when the entry waits that has waited longest, retries left out, and the tombstones

@@ -4,17 +4,20 @@
 pub mod accumulator;
 pub mod gate;
 pub mod idle_workers;
+pub mod key_homes;
 pub mod lanes;
 pub(in crate::engine) mod lingering;
 pub mod permits;
 
 use self::gate::Gate;
 use self::idle_workers::{IdleWorkers, Wakeable, Wakeup};
+use self::key_homes::KeyHomes;
 use self::lanes::{Entry, Lanes};
 use self::lingering::{LingerKey, Lingerer, Lingering};
 use self::permits::{Permit, Permits};
 use super::clock::Tick;
 use super::resource::epochs::{self, Eligibility, FailureEpoch};
+use super::task::key::KeyNumber;
 use super::task::priority::Priority;
 use super::task::{HOLDS_PERMIT, TaskWord};
 use crate::sync::CachePadded;
@@ -29,6 +32,7 @@ pub struct Queue<T> {
     /// What is to come into the lanes later.
     pub(super) lingering: Lingering<T>,
     pub(super) idle_workers: IdleWorkers,
+    pub(super) key_homes: KeyHomes,
     /// `None`: no bound, and no cost.
     pub(super) permits: Option<Permits>,
     /// For how long a retry is held; `None`: for ever.
@@ -85,6 +89,7 @@ impl<T> Queue<T> {
             lanes: Lanes::new(),
             lingering: Lingering::new(),
             idle_workers: IdleWorkers::new(),
+            key_homes: KeyHomes::default(),
             permits: bound.map(Permits::new),
             retry_hold: (retry_hold != Tick::MAX).then(|| Duration::from_nanos(retry_hold)),
             counters: CachePadded::new(QueueCounters::default()),
@@ -96,7 +101,7 @@ impl<T> Queue<T> {
     /// entry, what becomes of it; `also` is called after that.
     pub(super) fn push<'p, R>(
         &self,
-        priority: Priority,
+        (priority, key): (Priority, KeyNumber),
         task: T,
         since: Tick,
         permit: Permit<'p>,
@@ -123,10 +128,32 @@ impl<T> Queue<T> {
         }
         let done = also();
         drop(pass);
-        if is_queued {
+        if is_queued && !(key.is_some() && self.call_home(key)) {
             self.idle_workers.wake_one();
         }
         Ok(done)
+    }
+
+    /// Has the home of a key expected for a task that was pushed just now, or another worker if the home
+    /// is busy. False: none is free, as far as is known, or so many tasks wait that it would take
+    /// another.
+    fn call_home(&self, key: KeyNumber) -> bool {
+        let home = self.key_homes.get(key);
+        let coming = home.filter(|home| self.key_homes.is_coming(*home));
+        if coming.is_none() && self.idle_workers.sleepers() == 0
+            || self.lanes.fresh_len() as u64 > self.idle_workers.expected() + 1
+        {
+            return false;
+        }
+        if let Some(home) = coming {
+            // Before the promise: the home may be through with it at once.
+            self.idle_workers.expect_one();
+            if self.key_homes.promise(home) {
+                return true;
+            }
+            self.idle_workers.expect_one_less();
+        }
+        self.idle_workers.wake_home(home, |home| self.key_homes.is_busy(home))
     }
 
     /// Has a task linger that is being accepted.
@@ -221,18 +248,29 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes the most urgent entry that a worker with this `eligibility` may take. `was_woken`: the
-    /// [`wait_for_task`](Self::wait_for_task) before it, if there was one, returned `Woken`. The
-    /// wake-up is then passed on when more waits.
+    /// Takes the most urgent entry that a worker with this `eligibility` may take. `wakeup`: what
+    /// the [`wait_for_task`](Self::wait_for_task) before it returned, if there was one. It is ended,
+    /// and passed on when more waits. Of several workers that are expected each looks for a task that
+    /// `is_mine`, among as many as they are.
     pub(super) fn take(
         &self,
-        was_woken: bool,
+        wakeup: Wakeup,
         eligibility: impl Fn() -> Eligibility,
+        is_mine: impl Fn(&T) -> bool,
     ) -> Option<Entry<T>> {
-        let entry = self.lanes.pop(eligibility);
-        if was_woken {
+        let entry = match self.expected() {
+            0 => self.lanes.pop(eligibility),
+            1 if wakeup == Wakeup::Expected => self.lanes.pop(eligibility),
+            expected if wakeup == Wakeup::Expected => {
+                let most = usize::try_from(expected).unwrap_or(usize::MAX);
+                self.lanes.pop_own(eligibility, most, is_mine)
+            }
+            _ if self.is_left_to_expected() => self.lanes.pop_retry(eligibility),
+            _ => self.lanes.pop(eligibility),
+        };
+        if wakeup.is_owed() {
             // After the pop, so that a lone task wakes one worker and not two.
-            self.wake_another();
+            self.wake_another(wakeup);
         }
         if entry.as_ref().is_some_and(|entry| entry.failure_epoch != epochs::NO_FAILURE) {
             self.retry_left();
@@ -242,7 +280,35 @@ impl<T> Queue<T> {
 
     /// Takes an entry to settle it or to hand it on, whichever worker it waits for.
     pub(super) fn take_any(&self) -> Option<Entry<T>> {
-        self.take(false, || Eligibility::ANY)
+        let entry = self.lanes.pop(|| Eligibility::ANY);
+        if entry.as_ref().is_some_and(|entry| entry.failure_epoch != epochs::NO_FAILURE) {
+            self.retry_left();
+        }
+        entry
+    }
+
+    /// How many workers are expected. Without keys none is.
+    #[inline]
+    fn expected(&self) -> u64 {
+        if self.key_homes.are_used() { self.idle_workers.expected() } else { 0 }
+    }
+
+    /// Whether the fresh entries are no more than the workers that are expected. When the queue is
+    /// closed nobody leaves anything to others.
+    #[inline]
+    fn is_left_to_expected(&self) -> bool {
+        let expected = self.expected();
+        expected > 0 && self.lanes.fresh_len() as u64 <= expected && !self.gate.is_sealed()
+    }
+
+    /// Whether anything waits that a worker with this `eligibility` may take, and that is not left
+    /// to those that are expected.
+    fn has_for(&self, eligibility: impl Fn() -> Eligibility) -> bool {
+        if self.is_left_to_expected() {
+            self.lanes.has_retry_for(eligibility)
+        } else {
+            self.lanes.has_for(eligibility)
+        }
     }
 
     /// Since when the entry waits that has waited longest; see [`Lanes::oldest`]. The caller
@@ -286,9 +352,9 @@ impl<T> Queue<T> {
     }
 
     /// Blocks until a task waits that a worker with this `eligibility` may take, until no task can
-    /// come any more, until the worker `has_other_work`, or until the limit passes. After `Woken`
-    /// the worker owes a [`take`](Self::take) or a [`wake_another`](Self::wake_another). `warm`:
-    /// the worker was at work just now, and the next task may be as near.
+    /// come any more, until the worker `has_other_work`, or until the limit passes. The worker owes
+    /// a [`take`](Self::take) or a [`wake_another`](Self::wake_another) with what this returns.
+    /// `warm`: the worker was at work just now, and the next task may be as near.
     pub(super) fn wait_for_task(
         &self,
         wakeable: Wakeable,
@@ -297,9 +363,16 @@ impl<T> Queue<T> {
         eligibility: impl Fn() -> Eligibility,
         has_other_work: impl Fn() -> bool,
     ) -> Wakeup {
-        let idle = || !self.lanes.has_for(&eligibility) && !self.is_drained() && !has_other_work();
-        if warm && self.idle_workers.yield_for_work(idle) {
-            return Wakeup::Woken;
+        let nothing_else = || !self.is_drained() && !has_other_work();
+        let idle = || !self.has_for(&eligibility) && nothing_else();
+        let (homes, home) = (&self.key_homes, wakeable.home);
+        let found = warm && self.idle_workers.yield_for_work(|| idle() && !homes.is_promised(home));
+        let promised = homes.stop_coming(home);
+        if found && promised {
+            self.wake_another(Wakeup::Woken);
+        }
+        if found || promised {
+            return if promised { Wakeup::Expected } else { Wakeup::Woken };
         }
         loop {
             // A new retry that this worker may not take yet changes the limit.
@@ -308,19 +381,23 @@ impl<T> Queue<T> {
             match self.idle_workers.sleep(wakeable, limit(), nothing_new) {
                 // Another worker was quicker: this one sleeps again, without a return to its host,
                 // which would ask for the interpreter.
-                Wakeup::Woken if idle() => self.wake_another(),
+                Wakeup::Woken if idle() => self.wake_another(Wakeup::Woken),
+                // Of what waits it leaves nothing to itself.
+                Wakeup::Expected if !self.lanes.has_for(&eligibility) && nothing_else() => {
+                    self.wake_another(Wakeup::Expected);
+                }
                 Wakeup::NotNeeded if idle() => {}
                 woken => return woken,
             }
         }
     }
 
-    /// Ends a wake-up without taking an entry.
-    pub(super) fn wake_another(&self) {
+    /// Ends a wake-up, if this is one, without taking an entry.
+    pub(super) fn wake_another(&self, wakeup: Wakeup) {
         // At the end each woken worker wakes the next, until all have looked. Held retries wake no
         // further worker: `push_retry` woke the sleepers that they concern.
         self.idle_workers
-            .wake_another(|| self.is_drained() || self.lanes.has_for(|| Eligibility::NONE));
+            .wake_another(wakeup, || self.is_drained() || self.has_for(|| Eligibility::NONE));
     }
 
     /// Whether tasks wait and no worker sleeps that could be woken for them. A woken worker asks
@@ -437,5 +514,94 @@ impl<T> Queue<T> {
     pub(super) fn waiting_of(&self, priority: Priority) -> u64 {
         let left = self.counters.left[priority as usize].load(Ordering::SeqCst);
         self.counters.entered[priority as usize].load(Ordering::SeqCst).saturating_sub(left)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[expect(clippy::disallowed_methods, reason = "a worker that sleeps")]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    const ANY: fn() -> Eligibility = || Eligibility::ANY;
+
+    fn push(queue: &Queue<u32>, task: u32, key: KeyNumber) {
+        let permit = Permit::unbounded(1);
+        let pushed = queue.push((Priority::Normal, key), task, 0, permit, Admitted::Queued, || ());
+        assert!(pushed.is_ok());
+    }
+
+    /// What a worker takes that sleeps until it is woken.
+    fn sleep_and_take(queue: &Queue<u32>, home: u64) -> Option<u32> {
+        let wakeable = Wakeable { number: home, renews_from: u64::MAX, home };
+        let wakeup = queue.wait_for_task(wakeable, false, || None, ANY, || false);
+        queue.take(wakeup, ANY, |_| true).map(|entry| entry.task)
+    }
+
+    fn wait_for_sleepers(queue: &Queue<u32>, count: usize) {
+        while queue.idle_workers.sleepers() < count {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_task_with_a_key_is_left_to_its_home_that_sleeps() {
+        let (queue, key) = (Queue::new(None, Tick::MAX), KeyNumber::of_hash(1));
+        for home in [0, 1, 2] {
+            queue.key_homes.begin(key, home);
+            queue.key_homes.end(home);
+            thread::scope(|scope| {
+                let sleepers = [0, 1, 2].map(|number| {
+                    let queue = &queue;
+                    let sleeper = scope.spawn(move || sleep_and_take(queue, number));
+                    wait_for_sleepers(queue, 1 + usize::try_from(number).unwrap());
+                    sleeper
+                });
+                push(&queue, 7, key);
+                assert!(queue.take(Wakeup::NotNeeded, ANY, |_| true).is_none());
+                while !queue.lanes.is_empty() {
+                    thread::yield_now();
+                }
+                push(&queue, 8, KeyNumber::NONE);
+                push(&queue, 8, KeyNumber::NONE);
+                for (number, sleeper) in (0..).zip(sleepers) {
+                    let expected = if number == home { 7 } else { 8 };
+                    assert_eq!(sleeper.join().unwrap(), Some(expected));
+                }
+            });
+            assert_eq!(queue.idle_workers.expected(), 0);
+        }
+    }
+
+    #[test]
+    fn a_new_key_goes_to_the_worker_that_has_slept_longest() {
+        let (queue, key) = (Queue::new(None, Tick::MAX), KeyNumber::of_hash(1));
+        thread::scope(|scope| {
+            let first = scope.spawn(|| sleep_and_take(&queue, 0));
+            wait_for_sleepers(&queue, 1);
+            let second = scope.spawn(|| sleep_and_take(&queue, 1));
+            wait_for_sleepers(&queue, 2);
+            push(&queue, 7, key);
+            assert_eq!(first.join().unwrap(), Some(7));
+            push(&queue, 8, KeyNumber::NONE);
+            assert_eq!(second.join().unwrap(), Some(8));
+        });
+    }
+
+    #[test]
+    fn a_closed_queue_leaves_nothing_to_a_worker_that_is_expected() {
+        let (queue, key) = (Queue::new(None, Tick::MAX), KeyNumber::of_hash(1));
+        queue.key_homes.begin(key, 0);
+        queue.key_homes.end(0);
+        let wakeable = Wakeable { number: 0, renews_from: u64::MAX, home: 0 };
+        thread::scope(|scope| {
+            let home = scope.spawn(|| queue.idle_workers.sleep(wakeable, None, || true));
+            wait_for_sleepers(&queue, 1);
+            push(&queue, 7, key);
+            assert_eq!(home.join().unwrap(), Wakeup::Expected);
+            assert!(queue.take(Wakeup::NotNeeded, ANY, |_| true).is_none());
+            queue.close();
+            assert!(queue.take(Wakeup::NotNeeded, ANY, |_| true).is_some());
+        });
     }
 }

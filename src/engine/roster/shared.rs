@@ -60,6 +60,9 @@ pub(in crate::engine) const PROMOTED: u8 = 64;
 pub struct WorkerShared<T> {
     /// How many were started before it.
     number: u64,
+    /// The number of the first in the line of workers that it succeeds, itself if it succeeds none:
+    /// by this keys know it. Written before it is started; relaxed.
+    home: AtomicU64,
     name: String,
     kind: WorkerKind,
     /// What it runs, outermost first. The thread that does its work pushes and pops; other threads
@@ -139,6 +142,7 @@ impl<T> WorkerShared<T> {
         let state = AtomicU8::new(if successor { SUCCESSOR } else { 0 });
         Self {
             number,
+            home: AtomicU64::new(number),
             name,
             kind,
             running: Mutex::new(Vec::new()),
@@ -155,6 +159,11 @@ impl<T> WorkerShared<T> {
     /// What tells it from all other workers of the engine.
     pub(in crate::engine) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// By which keys know it.
+    pub(in crate::engine) fn home(&self) -> u64 {
+        self.home.load(Ordering::Relaxed)
     }
 
     /// The name of its thread.
@@ -276,8 +285,10 @@ impl<T> WorkerShared<T> {
         in_a_row
     }
 
-    /// A worker that succeeds another goes on from what that one found of its resources.
+    /// A worker that succeeds another goes on from what that one found of its resources, and is the
+    /// home of its keys.
     pub(in crate::engine) fn inherit(&self, old: &Self) {
+        self.home.store(old.home(), Ordering::Relaxed);
         self.worn_at_once.store(old.worn_at_once.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 

@@ -23,6 +23,7 @@ pub mod helper_pool;
 pub mod interrupt;
 pub mod item_cursor;
 pub(in crate::engine) mod joint_calls;
+pub mod key;
 pub mod priority;
 pub mod task_group;
 pub mod token;

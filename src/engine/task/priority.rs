@@ -1,12 +1,13 @@
 //! How urgent a task is.
 
 /// A free worker takes the highest priority that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Priority {
     /// Taken when nothing else waits.
     Low = 0,
     /// The default.
+    #[default]
     Normal = 1,
     /// Taken before everything else.
     High = 2,

@@ -211,11 +211,17 @@ impl<H: Attempts> WorkerSession<'_, H> {
             host.discard(scope, task);
             return None;
         }
-        if host.cursor(&task).is_some() {
+        let has_key = self.take_key(&task, claim == Claim::First);
+        let again = if host.cursor(&task).is_some() {
             self.serve_batch(scope, task);
-            return None;
+            None
+        } else {
+            self.serve_claimed(scope, task, since, claim == Claim::First)
+        };
+        if has_key {
+            self.engine.main.key_homes.end(self.worker.home());
         }
-        self.serve_claimed(scope, task, since, claim == Claim::First)
+        again
     }
 
     /// [`serve`](Self::serve) for a new task that no other thread knows of.
@@ -274,6 +280,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
         if !word.claim_fresh() {
             return false;
         }
+        self.take_key(task, true);
         let queue = self.engine.queue_of(word);
         queue.count_taken(word, true);
         if word.has(ACCUMULATED) {

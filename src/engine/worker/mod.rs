@@ -245,35 +245,33 @@ impl<H: Attempts> Worker<H> {
         session: &WorkerSession<'_, H>,
         successor: &mut Option<Arc<WorkerShared<H::Task>>>,
     ) -> Next {
-        let (engine, queue) = (&self.engine, self.queue());
-        let mut was_woken = false;
+        let (engine, shared, queue) = (&self.engine, &self.shared, self.queue());
+        let mut wakeup = Wakeup::NotNeeded;
         let at_once = self.shared.note_worn_at_once(session.is_worn());
         let mut wear = Wear { slept: false, at_once };
         loop {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
-            let mut must_wake_another = std::mem::take(&mut was_woken);
+            let mut owed = std::mem::replace(&mut wakeup, Wakeup::NotNeeded);
             if let Some(next) = self.plan_renewal(scope, session, successor, &wear) {
-                if must_wake_another {
-                    self.wake_another();
-                }
+                self.wake_another(owed);
                 return next;
             }
-            if must_wake_another && session.usage().must_validate(session.last.get()) {
+            if owed.is_owed() && session.usage().must_validate(session.last.get()) {
                 // Validating may take long: the other workers are woken first.
-                self.wake_another();
-                must_wake_another = false;
+                self.wake_another(owed);
+                owed = Wakeup::NotNeeded;
             }
             // Not looked at for wear again: what wore out meanwhile serves one task.
             let is_valid = self.validate_after_idle(scope, session);
             if is_valid == Some(false) {
-                if must_wake_another {
-                    self.wake_another();
-                }
+                self.wake_another(owed);
                 return Next::MakeAnother;
             }
             let eligibility = || engine.eligibility(session.usage().known_good_since());
-            let entry = is_valid.and_then(|_| queue.take(must_wake_another, eligibility));
-            if must_wake_another {
+            let is_mine =
+                |task: &H::Task| queue.key_homes.get(engine.host.key(task)) == Some(shared.home());
+            let entry = is_valid.and_then(|_| queue.take(owed, eligibility, is_mine));
+            if owed.is_owed() {
                 engine.load_is_left();
             }
             if let Some(entry) = entry {
@@ -301,27 +299,26 @@ impl<H: Attempts> Worker<H> {
                 }
                 continue;
             }
-            let wakeup = self.sleep(scope, session, successor.as_ref(), &wear);
+            wakeup = self.sleep(scope, session, successor.as_ref(), &wear);
             wear.slept = true;
-            was_woken = wakeup == Wakeup::Woken;
             let is_idle_burst = || {
                 self.shared.is_burst()
                     && queue.lanes.is_empty()
                     && session.usage().idle(session.last.get()) >= engine.settings.idle_timeout
             };
             if engine.is_dismissed(&self.shared) || wakeup == Wakeup::TimedOut && is_idle_burst() {
-                if was_woken {
-                    self.wake_another();
-                }
+                self.wake_another(wakeup);
                 return Next::Leave;
             }
         }
     }
 
-    /// Ends a wake-up without taking a task.
-    fn wake_another(&self) {
-        self.queue().wake_another();
-        self.engine.load_is_left();
+    /// Ends a wake-up, if this is one, without taking a task.
+    fn wake_another(&self, wakeup: Wakeup) {
+        if wakeup.is_owed() {
+            self.queue().wake_another(wakeup);
+            self.engine.load_is_left();
+        }
     }
 
     /// Whether the resource can be used at once: after a rest it is looked at, if there is a task
@@ -362,7 +359,8 @@ impl<H: Attempts> Worker<H> {
         let rested = worn && rest == 0;
         let rest = (worn && rest > 0).then_some(rest);
         let renews_from = if rested { 0 } else { generation + 1 };
-        let wakeable = Wakeable { number: shared.number(), renews_from };
+        let (number, home) = (shared.number(), shared.home());
+        let wakeable = Wakeable { number, renews_from, home };
         let limit = || {
             let limits = [burst, age, rest, engine.retry_hold_left(queue)];
             limits.into_iter().flatten().min().map(Duration::from_nanos)
@@ -384,6 +382,8 @@ impl<H: Attempts> Worker<H> {
             let wakeup = queue.wait_for_task(wakeable, warm, limit, eligibility, has_other_work);
             (wakeup, engine.clock.now())
         };
+        // Detaching may take long.
+        queue.key_homes.come(home);
         let (wakeup, woken_at) = engine.host.park(scope, sleep);
         let back = engine.clock.now();
         session.recorder.record(&Sample::Attach(back.saturating_sub(woken_at)));

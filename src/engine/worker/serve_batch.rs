@@ -173,6 +173,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
         let Some(cursor) = host.cursor(task) else {
             return false;
         };
+        self.take_key(task, true);
         let begin = self.now();
         self.worker.push_running(Running { task: host.share(scope, task), since: begin });
         let (outer, priority) = (self.begin_naming(), host.word(task).priority());

@@ -12,6 +12,7 @@ use crate::engine::resource::epochs::{self, FailureEpoch};
 use crate::engine::resource::owned_resource::OwnedResource;
 use crate::engine::resource::usage::ResourceUsage;
 use crate::engine::roster::shared::WorkerShared;
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -76,6 +77,26 @@ impl<'w, H: Host> WorkerSession<'w, H> {
             resumes: Cell::new(0),
             serves_worn: Cell::new(false),
             row: Cell::new(NameRow::NONE),
+        }
+    }
+
+    /// This worker is the home of the task's key from now on, and busy with it; false: the task has
+    /// none. `first`: it never began before.
+    #[inline]
+    pub(super) fn take_key(&self, task: &H::Task, first: bool) -> bool {
+        let key = self.engine.host.key(task);
+        if key.is_some() {
+            self.become_home(key, first);
+        }
+        key.is_some()
+    }
+
+    #[cold]
+    fn become_home(&self, key: KeyNumber, first: bool) {
+        let was_here = self.engine.main.key_homes.begin(key, self.worker.home());
+        if first {
+            let found = if was_here { WorkerCounter::KeyHits } else { WorkerCounter::KeyMisses };
+            self.recorder.count(found);
         }
     }
 

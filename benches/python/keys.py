@@ -1,0 +1,119 @@
+"""What keys cost, and how often a task finds its key.
+
+    python -m benches.python.keys
+
+Three loads, with the same tasks in each round, with keys and without, taking turns:
+
+- *queued*: all tasks are submitted and then waited for, which keeps the workers busy. A key costs
+  the call of its function, its hash and a look; the limit is a share of the time without.
+- *one client*: a thread waits for each task before it submits the next.
+- *two clients*: two threads do, each task takes a moment without the interpreter, and half of the
+  workers are free.
+
+A hit is a task that began on the worker which had its key last.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from benches.python import report, setting
+from tasker import Config, Runner, TaskRunner
+
+TASKS, KEYS, WORKERS, ROUNDS = 100_000, 1_000, 4, 7
+WAITED_FOR, MOMENT = 4_000, 0.0002
+"""How many tasks the clients wait for in all, and how long those take that take a moment."""
+MOST = 1.15
+"""What the tasks with keys may take at most, by the time of those without."""
+
+Load = Callable[[TaskRunner[object], Sequence[int]], None]
+
+
+def noop(_resource: object, _key: int) -> None:
+    """A task that does nothing."""
+
+
+def rest(_resource: object, _key: int) -> None:
+    """A task that waits."""
+    time.sleep(MOMENT)
+
+
+def queued(runner: TaskRunner[object], keys: Sequence[int]) -> None:
+    futures = [runner.submit(noop, key) for key in keys]
+    for future in futures:
+        future.result()
+
+
+def one_client(runner: TaskRunner[object], keys: Sequence[int]) -> None:
+    for key in keys[:WAITED_FOR]:
+        runner.queue_task(noop, key)
+
+
+def two_clients(runner: TaskRunner[object], keys: Sequence[int]) -> None:
+    def client(start: int) -> None:
+        for key in keys[start:WAITED_FOR:2]:
+            runner.queue_task(rest, key)
+
+    clients = [threading.Thread(target=client, args=(start,)) for start in range(2)]
+    for each in clients:
+        each.start()
+    for each in clients:
+        each.join()
+
+
+LOADS: dict[str, Load] = {
+    "queued": queued,
+    "one client": one_client,
+    "two clients": two_clients,
+}
+
+
+def measure(load: Load, keys: Sequence[int], *, with_keys: bool) -> tuple[float, float]:
+    """Gives the seconds that a load takes on a new runner, and the share of hits."""
+    config = Config(on_create=object, worker_count=WORKERS)
+    with Runner(config) as runner:
+        view = runner.options(key=(lambda key: key) if with_keys else None)
+        # Every key has a home when the clock starts.
+        for key in range(KEYS):
+            view.queue_task(noop, key)
+        before = runner.metrics()
+        begin = time.perf_counter()
+        load(view, keys)
+        seconds = time.perf_counter() - begin
+        after = runner.metrics()
+    hits = after.total_key_hits - before.total_key_hits
+    tasks = hits + after.total_key_misses - before.total_key_misses
+    return seconds, hits / tasks if tasks else 0.0
+
+
+def main() -> None:
+    """Measures every load."""
+    print(report.setting_list(setting.describe()), flush=True)
+    choice = random.Random(1)
+    keys = [choice.randrange(KEYS) for _ in range(TASKS)]
+    print(f"\n{'':14}{'without':>12}{'with':>12}{'ratio':>8}{'hits':>8}")
+    ratios: dict[str, float] = {}
+    for name, load in LOADS.items():
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        shares = []
+        for number in range(ROUNDS):
+            for with_keys in (False, True) if number % 2 else (True, False):
+                seconds, share = measure(load, keys, with_keys=with_keys)
+                taken[with_keys].append(seconds)
+                if with_keys:
+                    shares.append(share)
+        without, with_ = (statistics.median(taken[each]) for each in (False, True))
+        ratios[name] = with_ / without
+        hits = statistics.median(shares)
+        print(
+            f"{name:14}{without:10.3f} s{with_:10.3f} s{ratios[name]:8.2f}{hits:8.0%}", flush=True
+        )
+    assert ratios["queued"] <= MOST, f"keys cost more than {MOST:.0%} of the time without"
+
+
+if __name__ == "__main__":
+    main()
