@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tasker import (
+    Future,
     QueueFull,
     ResourceCreationError,
     Retry,
@@ -165,6 +166,34 @@ def test_a_task_asked_to_give_up_is_not_tried_again(runners: Runners, gate: Gate
     gate.open()
     assert type(future.exception(LONG_TIMEOUT)) is Busy
     assert runner.metrics().total_tasks_retried == 0
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_task_asked_to_give_up_while_on_is_asked_does_not_pause(
+    runners: Runners, gate: Gate, *, inside: bool
+) -> None:
+    def on(_error: Exception) -> float:
+        gate.hold()
+        return 3600.0
+
+    runner = runners.start()
+    view = runner.options(retry=Retry(on=on))
+    futures: list[Future[None]] = []
+
+    def submit(_resource: object) -> None:
+        futures.append(view.submit(always_busy))
+
+    def outer(_resource: object) -> None:
+        submit(_resource)
+        futures[0].exception()
+
+    runner.submit(outer if inside else submit)
+    gate.wait_for()
+    futures[0].request_cancel()
+    gate.open()
+    assert str(futures[0].exception(LONG_TIMEOUT)) == "1"
+    metrics = runner.metrics()
+    assert (metrics.total_tasks_retried, runner.stats().paused_tasks) == (0, 0)
 
 
 def test_what_is_paused_counts_against_the_bound(runners: Runners) -> None:

@@ -21,7 +21,7 @@ impl<H: Host> Engine<H> {
     }
 
     /// Marks a running task as paused, whose payload is back; false when another thread has settled
-    /// it. The caller hands it to [`hold_paused`](Self::hold_paused).
+    /// it, or asked it to give up. The caller hands it to [`hold_paused`](Self::hold_paused).
     pub(in crate::engine) fn mark_paused(&self, word: &TaskWord) -> bool {
         let queue = self.queue_of(word);
         let flags = queue.count_paused();

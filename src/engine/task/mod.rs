@@ -224,10 +224,11 @@ impl TaskWord {
     }
 
     /// The running task, its payload put back, is paused until a retry; with these flags. `false`:
-    /// another thread settled it meanwhile.
+    /// another thread settled it meanwhile, or asked it to give up, and would not find it paused.
     #[must_use]
     pub fn pause(&self, flags: u32) -> bool {
-        self.advance_if(|w| w & PHASE == RUNNING, PAUSED, WAS_PAUSED | flags).is_some()
+        let may_pause = |w| w & (PHASE | CANCEL_REQUESTED) == RUNNING;
+        self.advance_if(may_pause, PAUSED, WAS_PAUSED | flags).is_some()
     }
 
     /// Its pause is over: whoever moves it so queues it next. `false`: another thread did, or
@@ -379,6 +380,14 @@ mod tests {
         assert!(word.pause(0) && !word.take_permit());
         assert_eq!(word.call_off(), Some(Taken::Paused));
         assert!(!word.resume() && word.has(WAS_PAUSED));
+    }
+
+    #[test]
+    fn a_task_that_was_asked_to_give_up_is_not_paused() {
+        let word = word();
+        assert_eq!(word.claim(), Claim::First);
+        word.set(CANCEL_REQUESTED);
+        assert!(!word.pause(0) && word.settle_running());
     }
 
     #[test]

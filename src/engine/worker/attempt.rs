@@ -486,7 +486,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 }
             }
         }
-        // Meanwhile the time limit may have passed, and the keeper have decided the outcome.
+        // Meanwhile the time limit may have passed, and the keeper have decided the outcome; or the
+        // task was asked to give up, and is not paused.
         if let Some(next) = next {
             let (pauses, key) = match next {
                 AttemptEnd::Paused(key) => (true, key),
@@ -496,7 +497,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 self.retry.set(Some(told));
                 return next;
             }
-        } else if word.settle_running() {
+        }
+        if word.settle_running() {
             self.count_outcome(false);
             host.fail(scope, self, task);
             return AttemptEnd::Settled;
