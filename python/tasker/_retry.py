@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import math
 import random
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -157,6 +158,10 @@ def _tracebacks(error: BaseException) -> Iterator[TracebackType]:
         seen.add(id(link))
         links += [link.__cause__, link.__context__]
         traceback = link.__traceback__
-        while traceback is not None:
+        # What is beyond the deepest stack is of an earlier raise of the same exception, at the end
+        # of which it was emptied.
+        for _ in range(sys.getrecursionlimit()):
+            if traceback is None:
+                break
             yield traceback
             traceback = traceback.tb_next

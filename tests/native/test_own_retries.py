@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -20,6 +22,7 @@ from tasker import (
     TaskEvent,
     current_context,
 )
+from tasker._retry import _tracebacks
 from tests.native.support import (
     LONG_TIMEOUT,
     MOMENT,
@@ -424,6 +427,27 @@ def test_thousands_of_paused_tasks_take_no_thread(
     assert threading.active_count() <= threads + 1
     runner.kill(timeout=LONG_TIMEOUT)
     assert all(type(future.exception(0)) is Busy for future in futures)
+
+
+def test_closing_a_map_ends_the_pauses_of_its_items(runners: Runners) -> None:
+    runner = runners.start(worker_count=2, retry=FOR_EVER)
+
+    def fail(_resource: object, _item: int) -> None:
+        raise Busy
+
+    results = runner.map(fail, range(4), buffersize=4)
+    paused(runner, 4)
+    results.close()
+    assert runner.stats().paused_tasks == 0
+    assert runner.metrics().total_tasks_failed == 4
+
+
+def test_an_exception_that_all_tasks_raise_costs_no_more_with_each() -> None:
+    shared = Busy()
+    for _ in range(3 * sys.getrecursionlimit()):
+        with contextlib.suppress(Busy):
+            raise shared
+    assert len(list(_tracebacks(shared))) == sys.getrecursionlimit()
 
 
 def test_asubmit_waits_for_the_retry(runners: Runners) -> None:

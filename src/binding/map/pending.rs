@@ -8,7 +8,7 @@ use crate::binding::attached_cell::AttachedCell;
 use crate::binding::current;
 use crate::binding::engine_handle::EngineHandle;
 use crate::binding::future::waiting::run_instead;
-use crate::binding::future::{Future, Outcome};
+use crate::binding::future::{Future, Outcome, settle};
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::AttemptFacts;
 use crate::binding::options::Asked;
@@ -139,7 +139,7 @@ impl PendingBatches {
         });
     }
 
-    /// Cancels what has not started, and lets go of everything.
+    /// Cancels what has not started, ends what waits for a retry, and lets go of everything.
     pub(super) fn cancel(&self, py: Python<'_>) {
         let engine = &self.handle.get().engine;
         let list = self.list.with(py, std::mem::take);
@@ -154,7 +154,9 @@ impl PendingBatches {
                     }
                 }
                 for task in batch.tasks(py) {
-                    Future::cancel(task.bind(py));
+                    if !Future::cancel(task.bind(py)) {
+                        settle::call_off_retry(py, &task);
+                    }
                 }
             }
             pending.release(py);
