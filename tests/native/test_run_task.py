@@ -322,7 +322,29 @@ def test_each_attempt_has_a_fresh_copy_of_the_callers_variables(
 
 
 @EVERYWHERE
-@pytest.mark.parametrize("hook", ["check_health", "validate"])
+@pytest.mark.parametrize("fields", [{}, {"check_health": is_healthy}], ids=["plain", "judged"])
+def test_an_empty_context_of_the_caller_stays_empty(
+    runners: Runners, fields: dict[str, Any], thread_bound: bool
+) -> None:
+    variable = contextvars.ContextVar("variable", default="unset")
+    runner = runners.start(resource_pool_size=1, thread_bound=thread_bound, **fields)
+    seen = []
+
+    def look(_: Resource) -> None:
+        seen.append(len(contextvars.copy_context()))
+        variable.set("set by a task")
+        if fields and len(seen) == 1:
+            raise Broken
+
+    context = contextvars.Context()
+    context.run(runner.run_task, look)
+    context.run(runner.run_task, look)
+    assert set(seen) == {0}
+    assert len(context) == 0
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("hook", ["check_health", "validate", "on_event"])
 def test_a_hook_cannot_change_the_variables_of_a_task(
     runners: Runners, hook: str, thread_bound: bool
 ) -> None:

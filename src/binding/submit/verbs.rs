@@ -12,7 +12,7 @@ use crate::binding::options::{Asked, TaskOptions};
 use crate::binding::wait::Limit;
 use crate::engine::clock::Tick;
 use crate::engine::task::key::KeyNumber;
-use crate::engine::task::{JOINT, NOT_ADMITTED};
+use crate::engine::task::{JOINT, NOT_ADMITTED, RESERVED};
 use crate::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -46,21 +46,30 @@ impl EngineHandleRef<'_> {
         flags: u32,
     ) -> PyResult<Py<Future>> {
         let py = call.function.py();
-        let is_joint = flags & JOINT != 0;
-        if is_joint && !self.engine.host.given.tells {
-            return self.draft(call, None, due, flags);
+        let tells = self.engine.host.given.tells;
+        let copies = self.copy_contextvars && (tells || flags & JOINT == 0);
+        let take = if flags & RESERVED == 0 { Snapshot::take } else { Snapshot::take_whole };
+        let context = copies.then(|| take(py)).transpose()?;
+        if tells {
+            return self.new_told_task(call, context, due, flags);
         }
-        let mut context = self.copy_contextvars.then(|| Snapshot::take(py)).transpose()?;
-        let record = if self.engine.host.given.tells {
-            let copy = context.as_mut().map(|context| context.open(py, false)).transpose()?;
-            Some(self.record(py, call.asked(), 1, copy))
-        } else {
-            None
-        };
-        let future = self.draft(call, context.filter(|_| !is_joint), due, flags)?;
-        if let Some(record) = record {
-            future.get().set_record(record);
-        }
+        self.draft(call, context, due, flags)
+    }
+
+    /// [`new_task`](Self::new_task) where the user's `on_event` is told of it.
+    #[cold]
+    fn new_told_task(
+        &self,
+        call: TaskCall<'_>,
+        mut context: Option<Snapshot>,
+        due: Option<Tick>,
+        flags: u32,
+    ) -> PyResult<Py<Future>> {
+        let py = call.function.py();
+        let copy = context.as_mut().map(|context| context.open(py, false)).transpose()?;
+        let record = self.record(py, call.asked(), 1, copy);
+        let future = self.draft(call, context.filter(|_| flags & JOINT == 0), due, flags)?;
+        future.get().set_record(record);
         Ok(future)
     }
 
@@ -211,9 +220,10 @@ fn give_up(py: Python<'_>, futures: &[Py<Future>], interrupted: PyErr) -> PyErr 
 
 /// The outcome of a task that a blocking call made: Ctrl-C takes the task along.
 pub(super) fn outcome(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
-    let result = Future::result(future, None);
-    if result.is_err() && !future.get().word.is_done() {
-        Future::request_cancel(future, Some("the call that waited for it was interrupted".into()));
-    }
-    result
+    Future::result(future, None).inspect_err(|_| {
+        if !future.get().word.is_done() {
+            let reason = "the call that waited for it was interrupted";
+            Future::request_cancel(future, Some(reason.into()));
+        }
+    })
 }
