@@ -90,6 +90,15 @@ def test_results_come_in_order_although_tasks_end_in_any(runners: Runners) -> No
     assert list(runner.map(task, range(20))) == list(range(20))
 
 
+def test_a_call_of_the_method_next_is_as_good_as_the_builtin(runners: Runners) -> None:
+    results = runners.start().map(double, range(6))
+    assert [next(results), results.__next__(), next(results), results.__next__()] == [0, 2, 4, 6]
+    assert list(results) == [8, 10]
+    for advance in (results.__next__, lambda: next(results)):
+        with pytest.raises(StopIteration):
+            advance()
+
+
 def test_unordered_results_come_as_items_end(runners: Runners, gate: Gate) -> None:
     runner = runners.start(worker_count=2)
 

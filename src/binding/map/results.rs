@@ -8,13 +8,15 @@ use super::pending::PendingBatches;
 use super::reader::Reader;
 use super::shared::MapShared;
 use crate::binding::attached_cell::AttachedCell;
+use crate::binding::host::guarded_call::Object;
 use crate::binding::runner::Runner;
 use crate::binding::submit::submitter::Submitter;
 use crate::sync::Arc;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
-use pyo3::{PyTraverseError, PyVisit};
+use pyo3::{PyTraverseError, PyTypeInfo, PyVisit, ffi};
 
 #[doc = doc!(Results)]
 #[pyclass(frozen, weakref, generic, module = "tasker")]
@@ -26,36 +28,6 @@ pub(in crate::binding) struct Results {
     total: Option<u64>,
     /// `None` while it is taken out, and at the end.
     reader: AttachedCell<Option<Box<Reader>>>,
-}
-
-impl Results {
-    /// The long way to the next result.
-    fn advance(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let Some(mut reader) = self.reader.with(py, Option::take) else {
-            if self.pending.shared.is_closed() {
-                return Ok(None);
-            }
-            return Err(PyRuntimeError::new_err(
-                "these results are being read already: by another thread, or by their own input",
-            ));
-        };
-        let next = reader.next(py, &self.pending);
-        let goes_on = matches!(next, Ok(Some(_)));
-        let over = self.reader.with(py, |place| {
-            // In here: a thread that closes marks that first and then looks into the place, so that
-            // one of the two ends it.
-            if !goes_on || self.pending.shared.is_closed() {
-                return Some(reader);
-            }
-            *place = Some(reader);
-            None
-        });
-        if let Some(reader) = over {
-            self.pending.shared.close();
-            reader.close(py, &self.pending);
-        }
-        next
-    }
 }
 
 #[pymethods]
@@ -93,11 +65,32 @@ impl Results {
         slf
     }
 
+    // Whatever takes more than a look at one slot, which `next` does.
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match self.reader.with(py, |reader| reader.as_deref_mut()?.ready(py)) {
-            Some(value) => Ok(Some(value)),
-            None => self.advance(py),
+        let Some(mut reader) = self.reader.with(py, Option::take) else {
+            if self.pending.shared.is_closed() {
+                return Ok(None);
+            }
+            return Err(PyRuntimeError::new_err(
+                "these results are being read already: by another thread, or by their own input",
+            ));
+        };
+        let next = reader.next(py, &self.pending);
+        let goes_on = matches!(next, Ok(Some(_)));
+        let over = self.reader.with(py, |place| {
+            // In here: a thread that closes marks that first and then looks into the place, so that
+            // one of the two ends it.
+            if !goes_on || self.pending.shared.is_closed() {
+                return Some(reader);
+            }
+            *place = Some(reader);
+            None
+        });
+        if let Some(reader) = over {
+            self.pending.shared.close();
+            reader.close(py, &self.pending);
         }
+        next
     }
 
     #[doc = doc!(Results.close)]
@@ -164,6 +157,36 @@ impl Results {
     fn __clear__(&self, py: Python<'_>) {
         self.close(py);
     }
+}
+
+/// Has the interpreter call [`next`] for the next result. Buys 69 instructions of an item of the
+/// row *map* (1,319 of ours, 1,388 without), measured on CPython 3.11.
+pub(in crate::binding) fn install(py: Python<'_>) -> PyResult<()> {
+    let class = Results::type_object(py);
+    // SAFETY: a live type that has this slot, before any object of it exists.
+    let slot = unsafe { &mut (*class.as_type_ptr()).tp_iternext };
+    let trampoline =
+        slot.ok_or_else(|| PyRuntimeError::new_err("Results cannot be iterated over"))?;
+    TRAMPOLINE.get_or_init(py, || trampoline);
+    *slot = Some(next);
+    Ok(())
+}
+
+/// `PyO3`'s slot, which calls `__next__`.
+static TRAMPOLINE: PyOnceLock<ffi::iternextfunc> = PyOnceLock::new();
+
+/// What the interpreter calls: hands out a value that is there without the frame that `PyO3` puts
+/// around `__next__`.
+unsafe extern "C" fn next(results: Object) -> Object {
+    // SAFETY: the interpreter calls its slots attached, with an object of the type.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: as above, borrowed for the call.
+    let this = unsafe { Borrowed::from_ptr(py, results).cast_unchecked::<Results>() };
+    if let Some(value) = this.get().reader.with(py, |reader| reader.as_deref_mut()?.ready(py)) {
+        return value.into_ptr();
+    }
+    // SAFETY: the slot that was there, called as the interpreter would.
+    TRAMPOLINE.get(py).map_or(std::ptr::null_mut(), |trampoline| unsafe { trampoline(results) })
 }
 
 impl Drop for Results {
