@@ -81,8 +81,8 @@ pub(super) fn name_of(py: Python<'_>, function: Option<&Py<PyAny>>) -> String {
 /// The string that is the name of a plain function, or of a bound method's, only to be compared;
 /// null for other objects.
 pub(super) fn name_pointer(py: Python<'_>, callable: Object) -> Object {
-    let function = function_of_method(py, callable).unwrap_or(callable);
-    Function::of(function).map_or(ptr::null_mut(), Function::name)
+    let of_method = || function_of_method(py, callable).and_then(Function::of);
+    Function::of(callable).or_else(of_method).map_or(ptr::null_mut(), Function::name)
 }
 
 /// What a bound method leads to, without a reference; `None` for other objects, and before the first

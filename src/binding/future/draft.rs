@@ -75,7 +75,7 @@ impl EngineHandleRef<'_> {
             origin: Some(Origin { handle: self.0.clone_ref(py), options: call.options }),
         };
         if let Some(spare) = freelist::take(py) {
-            Future::reinit(py, &spare, Some(future));
+            Future::fill(py, &spare, future);
             return Ok(spare);
         }
         let object = allocate(py, future)?;

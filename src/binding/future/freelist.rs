@@ -22,7 +22,7 @@ unsafe impl Sync for Freelist {}
 #[cfg(not(Py_GIL_DISABLED))]
 static FREELIST: Freelist = Freelist(UnsafeCell::new(None));
 
-/// Takes the kept future, if there is one: as good as new, and not watched by the collector.
+/// Takes the kept future, if there is one: bare, and not watched by the collector.
 pub(in crate::binding) fn take(_py: Python<'_>) -> Option<Py<Future>> {
     #[cfg(not(Py_GIL_DISABLED))]
     // SAFETY: attached, as the token says; a move, and nothing else.
@@ -43,7 +43,7 @@ pub(in crate::binding) fn recycle(py: Python<'_>, future: Py<Future>) {
         };
         if ours && future.get().extras.lock().is_none() {
             // What it still holds may run anything when it is let go of: first.
-            Future::reinit(py, &future, None);
+            Future::clear(py, &future);
             // SAFETY: attached, as the token says; a move, and nothing else.
             let former = unsafe { (*FREELIST.0.get()).replace(future) };
             drop(former);

@@ -186,13 +186,24 @@ impl Future {
         }
     }
 
-    /// Makes another future of one that only the caller holds; `None`: a bare one.
-    pub(super) fn reinit(_py: Python<'_>, object: &Py<Self>, native: Option<Self>) {
+    /// Makes a bare future of one that only the caller holds.
+    pub(super) fn clear(_py: Python<'_>, object: &Py<Self>) {
+        // SAFETY: no other code has a reference to the object.
+        unsafe { *Self::native(object) = Self::bare() };
+    }
+
+    /// Makes a future of a bare one that only the caller holds. What is bare has nothing to drop.
+    pub(super) fn fill(_py: Python<'_>, object: &Py<Self>, native: Self) {
+        // SAFETY: as above.
+        unsafe { Self::native(object).write(native) };
+    }
+
+    /// The native part of an object, by the object's own pointer.
+    fn native(object: &Py<Self>) -> *mut Self {
         let place = object.as_ptr();
         let offset = std::ptr::from_ref(object.get()) as usize - place as usize;
-        // SAFETY: the native part of the object, by the object's own pointer; no other code has a
-        // reference to either.
-        unsafe { *place.byte_add(offset).cast::<Self>() = native.unwrap_or_else(Self::bare) };
+        // SAFETY: it lies within the object.
+        unsafe { place.byte_add(offset).cast() }
     }
 
     /// The batch that this is the ticket of.

@@ -263,10 +263,15 @@ pub(super) fn leave_waiting_submits(future: &Future) {
 }
 
 /// Has the keeper forget a task that needs it no more: its time limit, and its pause.
+#[inline]
 pub(in crate::binding) fn stop_watching(py: Python<'_>, future: &Future) {
-    if !future.word.has(TIMED | WAS_PAUSED) {
-        return;
+    if future.word.has(TIMED | WAS_PAUSED) {
+        forget_watched(py, future);
     }
+}
+
+#[cold]
+fn forget_watched(py: Python<'_>, future: &Future) {
     let keys = future.extra(|extras| {
         let pause = extras.failures.as_mut().and_then(|failures| failures.pause.take());
         Some((extras.deadline_key.take(), pause))

@@ -302,10 +302,15 @@ pub(super) fn end_attempt(
     cancel_attempt::end(py, session, call, context)
 }
 
+#[inline]
 pub(super) fn drop_context(py: Python<'_>, future: &Future) {
-    if !future.word.has(HAS_CLEANUP) {
-        return;
+    if future.word.has(HAS_CLEANUP) {
+        drop_asked_context(py, future);
     }
+}
+
+#[cold]
+fn drop_asked_context(py: Python<'_>, future: &Future) {
     if let Some((_, context)) = future.extra(|extras| extras.context.take()) {
         guarded_call::release(py, context);
     }

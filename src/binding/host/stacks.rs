@@ -74,6 +74,7 @@ pub(in crate::binding) fn note_caller(py: Python<'_>, loan: &Loan<Py<Future>, Py
     loan.note_caller_thread(Some(this_thread(py)));
 }
 
+#[inline]
 fn this_thread(py: Python<'_>) -> ThreadMark {
     // The system is asked once: that costs more than all else that is done for a call.
     thread_local! {
@@ -84,15 +85,20 @@ fn this_thread(py: Python<'_>) -> ThreadMark {
     let native_id = match NATIVE_ID.get() {
         (asked_at, native_id) if asked_at == forks => native_id,
         _ => {
-            let asked = PyImports::get(py).ok().and_then(|it| {
-                guarded_call::call(py, &it.native_id, None, None, None).ok()?.extract(py).ok()
-            });
-            let native_id = asked.unwrap_or(0);
+            let native_id = ask_native_id(py);
             NATIVE_ID.set((forks, native_id));
             native_id
         }
     };
     ThreadMark { handle: imp::this_thread(py), native_id }
+}
+
+#[cold]
+fn ask_native_id(py: Python<'_>) -> u64 {
+    let asked = PyImports::get(py).ok().and_then(|it| {
+        guarded_call::call(py, &it.native_id, None, None, None).ok()?.extract(py).ok()
+    });
+    asked.unwrap_or(0)
 }
 
 impl Drop for NotedThread<'_> {

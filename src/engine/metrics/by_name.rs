@@ -133,11 +133,15 @@ impl NameTable {
 
     #[inline]
     fn get_mut(&mut self, row: NameRow) -> Option<&mut Row> {
-        if let Some(row) = self.rows.get_mut(row.index()) {
-            return Some(row);
+        match self.rows.get_mut(row.index()) {
+            None if row == NameRow::OTHER => Some(Self::other(&mut self.other)),
+            row => row,
         }
-        let other = || Box::new(Row { name: OTHER.into(), ..Row::default() });
-        (row == NameRow::OTHER).then(|| &mut **self.other.get_or_insert_with(other))
+    }
+
+    #[cold]
+    fn other(other: &mut Option<Box<Row>>) -> &mut Row {
+        other.get_or_insert_with(|| Box::new(Row { name: OTHER.into(), ..Row::default() }))
     }
 }
 
@@ -169,21 +173,29 @@ impl LogHistogram {
         if times == 0 {
             return;
         }
-        if self.buckets.is_empty() {
-            self.buckets = vec![0; BUCKETS].into();
-            self.min = u64::MAX;
-        }
         let added = u32::try_from(times).unwrap_or(u32::MAX).min(u32::MAX / 2);
         let bucket = bucket_of(duration);
-        while self.buckets[bucket].checked_add(added).is_none() {
-            // The shares stay as they are, and percentiles are shares.
-            self.buckets.iter_mut().for_each(|count| *count /= 2);
+        if self.buckets.get(bucket).is_none_or(|count| count.checked_add(added).is_none()) {
+            self.make_room(bucket, added);
         }
         self.buckets[bucket] += added;
         self.count += times;
         self.total = self.total.saturating_add(duration.saturating_mul(times));
         self.min = self.min.min(duration);
         self.max = self.max.max(duration);
+    }
+
+    /// Sees to it that a bucket is there, and can take so many more.
+    #[cold]
+    fn make_room(&mut self, bucket: usize, added: u32) {
+        if self.buckets.is_empty() {
+            self.buckets = vec![0; BUCKETS].into();
+            self.min = u64::MAX;
+        }
+        while self.buckets[bucket].checked_add(added).is_none() {
+            // The shares stay as they are, and percentiles are shares.
+            self.buckets.iter_mut().for_each(|count| *count /= 2);
+        }
     }
 
     fn timing(&self) -> Timing {
