@@ -43,8 +43,8 @@ class Promise(asyncio.Future[T]):
         return super().cancel(msg)
 
     def abandon(self) -> None:
-        """Cancels the task if it has not started, and takes no notice of it otherwise."""
-        self._task.cancel()
+        """Cancels the task if it has not started, or ends its wait for a retry; lets it run on."""
+        self._task._abandon()
         if not super().cancel() and not self.cancelled():
             # asyncio reports an error that no caller has looked at.
             self.exception()

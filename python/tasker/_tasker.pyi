@@ -75,6 +75,7 @@ class Future(Generic[_T]):
             Whether the request had an effect. `False` when the task was done.
         """
 
+    def _abandon(self) -> None: ...
     def cancelled(self) -> bool:
         """Tells whether the task was cancelled before it started."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import contextlib
 import gc
 import sys
@@ -442,6 +443,23 @@ def test_closing_a_map_ends_the_pauses_of_its_items(runners: Runners) -> None:
     assert runner.metrics().total_tasks_failed == 4
 
 
+def test_closing_an_amap_ends_the_pauses_of_its_items(runners: Runners) -> None:
+    def fail(_resource: object, _item: int) -> None:
+        raise Busy
+
+    async def main() -> None:
+        async with Runner.start(runners.config(retry=FOR_EVER)) as runner:
+            results = runner.amap(fail, range(4), buffersize=4)
+            reads = asyncio.ensure_future(anext(results))
+            await asyncio.to_thread(paused, runner, 4)
+            reads.cancel()
+            await asyncio.wait([reads])
+            await results.aclose()
+            assert runner.stats().paused_tasks == 0
+
+    asyncio.run(main())
+
+
 def test_an_exception_that_all_tasks_raise_costs_no_more_with_each() -> None:
     shared = Busy()
     for _ in range(3 * sys.getrecursionlimit()):
@@ -451,8 +469,6 @@ def test_an_exception_that_all_tasks_raise_costs_no_more_with_each() -> None:
 
 
 def test_asubmit_waits_for_the_retry(runners: Runners) -> None:
-    import asyncio
-
     async def main() -> int:
         async with Runner.start(runners.config(retry=Retry(on=Busy, wait=0))) as runner:
             return await runner.asubmit(busy_once)

@@ -58,6 +58,10 @@ impl Future {
         settle::cancel(slf)
     }
 
+    fn _abandon(slf: &Bound<'_, Self>) {
+        settle::abandon(slf);
+    }
+
     #[doc = doc!(Future.request_cancel)]
     #[pyo3(signature = (reason = None))]
     pub(in crate::binding) fn request_cancel(

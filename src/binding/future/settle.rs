@@ -162,6 +162,13 @@ pub(in crate::binding) fn cancel(slf: &Bound<'_, Future>) -> bool {
     true
 }
 
+/// Cancels a task that has not started, and ends one that waits for a retry. What runs goes on.
+pub(in crate::binding) fn abandon(slf: &Bound<'_, Future>) {
+    if !cancel(slf) {
+        call_off_retry(slf.py(), slf.as_unbound());
+    }
+}
+
 /// Settles a future for a caller that does it by hand, as by `set_result` or `set_exception`.
 pub(in crate::binding) fn settle_by_hand(
     slf: &Bound<'_, Future>,

@@ -154,9 +154,7 @@ impl PendingBatches {
                     }
                 }
                 for task in batch.tasks(py) {
-                    if !Future::cancel(task.bind(py)) {
-                        settle::call_off_retry(py, &task);
-                    }
+                    settle::abandon(task.bind(py));
                 }
             }
             pending.release(py);
