@@ -141,9 +141,7 @@ class BatcherMixin(Generic[R]):
     def _submit_item(self, settings: BatchSettings, item: Any) -> Future[Any]:
         """Submits an item of another runner's batcher to one with the same settings."""
         runner, functions = self._origin()[0], self._adopt(settings)
-        batcher: Batcher[Any, Any] = Batcher(
-            runner, functions, *_of_items(self._fixed_options())
-        )
+        batcher: Batcher[Any, Any] = Batcher(runner, functions, *_of_items(self._fixed_options()))
         return batcher.submit(item)
 
 
