@@ -215,9 +215,13 @@ impl<H: Host> Engine<H> {
 
     /// Counts a tombstone, and clears the lanes of them when there are many.
     pub(super) fn compact_if_due(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
-        if !queue.count_tombstone() {
-            return;
+        if queue.count_tombstones(1) {
+            self.compact_tombstones(scope, queue);
         }
+    }
+
+    /// Clears the lanes of tombstones.
+    pub(super) fn compact_tombstones(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
         let dead = Self::compact(queue, |task, _| !self.host.word(task).is_done());
         self.discard_tombstones(scope, queue, dead);
     }

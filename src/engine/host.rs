@@ -18,7 +18,7 @@ use std::ops::Range;
 /// See the module's documentation.
 pub trait Host: ResourceManager {
     /// A handle on a task, at most 16 bytes. The payload lives behind it, beside its [`TaskWord`].
-    type Task: Send;
+    type Task: Send + Sync;
 
     /// What is told of an attempt that another follows.
     type Retry;

@@ -295,6 +295,7 @@ impl<H: Host> Engine<H> {
             let call = self.joint_calls.end(self.host.word(&task), |task| self.host.word(task));
             let is_lead =
                 |other: &H::Task| std::ptr::eq(self.host.word(other), self.host.word(&task));
+            let call = call.and_then(Arc::into_inner).unwrap_or_default();
             let (leads, others): (Vec<_>, Vec<_>) = call.into_iter().partition(is_lead);
             for lead in leads {
                 self.host.discard(scope, lead);

@@ -37,14 +37,14 @@ impl BatchFunction {
         future.joint_function().map(|function| unsafe { &*std::ptr::from_ref(function).cast() })
     }
 
-    /// Calls the function with a resource and a list of items, and gives a list of as many results.
+    /// Calls the function with a resource and a list of items, and gives as many results.
     pub(super) fn call(
         &self,
         py: Python<'_>,
         resource: &Py<PyAny>,
         items: Py<PyAny>,
         count: usize,
-    ) -> Result<Py<PyList>, Py<PyAny>> {
+    ) -> Result<Vec<Py<PyAny>>, Py<PyAny>> {
         let results = guarded_call::call_with(py, &self.function, &[resource, &items]);
         guarded_call::release(py, items);
         let results = results?;
@@ -58,22 +58,31 @@ impl BatchFunction {
         py: Python<'_>,
         results: &Py<PyAny>,
         count: usize,
-    ) -> Result<Py<PyList>, Py<PyAny>> {
+    ) -> Result<Vec<Py<PyAny>>, Py<PyAny>> {
         let name = || callable::name_of(py, Some(&self.function));
         if results.is_none(py) {
             // The one slip that the interpreter's own text does not explain.
             let text = format!("{} must return a result for each item, got None", name());
             return Err(error::make::<PyTypeError>(py, &text, None));
         }
-        let list = py.get_type::<PyList>().into_any().unbind();
-        let listed = guarded_call::call_with(py, &list, &[results])?;
-        // SAFETY: the class `list` makes lists.
-        let listed = unsafe { listed.into_bound(py).cast_into_unchecked::<PyList>() };
+        // What reads any other iterable runs its code.
+        let made = if results.bind(py).is_exact_instance_of::<PyList>() {
+            None
+        } else {
+            let list = py.get_type::<PyList>().into_any().unbind();
+            Some(guarded_call::call_with(py, &list, &[results])?)
+        };
+        let list = made.as_ref().unwrap_or(results).bind(py).cast::<PyList>();
+        let listed =
+            list.map_or_else(|_| Vec::new(), |list| list.iter().map(Bound::unbind).collect());
+        guarded_call::release_some(py, made);
         if listed.len() == count {
-            return Ok(listed.unbind());
+            return Ok(listed);
         }
         let text = format!("{} returned {} results for {count} items", name(), listed.len());
-        guarded_call::release(py, listed.unbind());
+        for result in listed {
+            guarded_call::release(py, result);
+        }
         Err(error::make::<PyValueError>(py, &text, None))
     }
 }
@@ -93,10 +102,9 @@ impl BatchFunction {
     ) -> PyResult<Py<PyAny>> {
         let py = item.py();
         let items = PyList::new(py, [item])?.into_any().unbind();
-        let results = self
-            .call(py, resource.as_unbound(), items, 1)
-            .map_err(|error| error::raise(py, error))?;
-        let result = results.bind(py).get_item(0)?.unbind();
+        let results = self.call(py, resource.as_unbound(), items, 1);
+        let mut results = results.map_err(|error| error::raise(py, error))?;
+        let result = results.pop().unwrap_or_else(|| py.None());
         if is_error(py, &result) { Err(error::raise(py, result)) } else { Ok(result) }
     }
 

@@ -76,6 +76,9 @@ pub(in crate::binding) fn run(
     ran
 }
 
+/// As many results as tasks, or what the call raised.
+type JointResults = Result<Vec<Py<PyAny>>, Py<PyAny>>;
+
 /// What a worker needs to make one joint call.
 struct JointRun<'a, 'py> {
     py: Python<'py>,
@@ -90,7 +93,7 @@ struct JointRun<'a, 'py> {
 impl JointRun<'_, '_> {
     /// Makes the call. Gives as many results as tasks, and what interrupts the call and is still
     /// under way.
-    fn call(&self, token: &Token) -> (Result<Py<PyList>, Py<PyAny>>, Option<UnderWay>) {
+    fn call(&self, token: &Token) -> (JointResults, Option<UnderWay>) {
         let Self { py, host, session, tasks, lead, function, .. } = *self;
         for task in tasks {
             let future = task.get();
@@ -111,7 +114,7 @@ impl JointRun<'_, '_> {
     }
 
     /// Calls the function in a context of its own: none of the tasks' is that of all.
-    fn in_context(&self) -> Result<Py<PyList>, Py<PyAny>> {
+    fn in_context(&self) -> JointResults {
         let Self { py, tasks, lead, .. } = *self;
         let items = tasks.iter().map(|task| {
             // SAFETY: the engine claimed the tasks for this thread.
@@ -132,7 +135,7 @@ impl JointRun<'_, '_> {
     }
 
     /// Calls the function with the observer around it, if there is one.
-    fn observed(&self, items: Py<PyAny>, own_context: bool) -> Result<Py<PyList>, Py<PyAny>> {
+    fn observed(&self, items: Py<PyAny>, own_context: bool) -> JointResults {
         let Self { py, host, session, tasks, lead, function, asked } = *self;
         let call = || function.get().call(py, session.resource(), items, tasks.len());
         if !host.observer.is_there() {
@@ -140,24 +143,25 @@ impl JointRun<'_, '_> {
         }
         let (attempt, waited) = (lead.get().attempts(), session.waited());
         let attempt = ObservedAttempt { asked, attempt, waited, own_context };
-        let call = || call().map(Py::into_any);
-        let results = observed::around(py, session, &attempt, || false, call)?;
-        // SAFETY: that is what the call above gave.
-        Ok(unsafe { results.into_bound(py).cast_into_unchecked() }.unbind())
+        let mut results = Vec::new();
+        let call = || {
+            results = call()?;
+            Ok(py.None())
+        };
+        observed::around(py, session, &attempt, || false, call)?;
+        Ok(results)
     }
 
     /// Gives each task its result.
-    fn deliver(&self, results: Py<PyList>) -> JointRan {
+    fn deliver(&self, results: Vec<Py<PyAny>>) -> JointRan {
         let Self { py, host, session, tasks, .. } = *self;
         let mut completed = 0;
-        for (index, task) in tasks.iter().enumerate() {
+        for (task, result) in tasks.iter().zip(results) {
             let future = task.get();
             if is_overdue(future, session) {
                 // As for every task: heeding the limit must not look like a result in time.
                 host.end_overdue(py, task, Overdue::Ended);
             }
-            // A list that no code of the user's has seen.
-            let result = results.bind(py).get_item(index).map_or_else(|_| py.None(), Bound::unbind);
             let is_error = function::is_error(py, &result);
             if !session.take_joint_outcome(&future.word, !is_error) {
                 guarded_call::release(py, result);
@@ -172,7 +176,6 @@ impl JointRun<'_, '_> {
             }
             finish(py, future);
         }
-        guarded_call::release(py, results);
         JointRan::Returned { completed }
     }
 

@@ -475,6 +475,16 @@ impl<T> Lanes<T> {
         (oldest, dead)
     }
 
+    /// Takes out what stands in front of the first fresh entry of a priority that `waits`; as in
+    /// [`oldest`](Self::oldest).
+    pub fn take_tombstones(&self, priority: Priority, waits: impl Fn(&T) -> bool) -> Vec<T> {
+        let (lane, mut dead) = (&self.by_priority[priority as usize], Vec::new());
+        if lane.has_fresh() {
+            lane.compacted.oldest(&lane.fresh, waits, &mut dead);
+        }
+        dead
+    }
+
     /// How many held retries ever came: retries that not every worker may take.
     pub fn held_retries(&self) -> u64 {
         self.held_retries.load(Ordering::SeqCst)

@@ -323,6 +323,14 @@ impl<T> Queue<T> {
         found
     }
 
+    /// Takes the tombstones off the front of a priority's fresh entries, up to the first that
+    /// `waits`. The caller discards them.
+    pub(super) fn take_tombstones(&self, priority: Priority, waits: impl Fn(&T) -> bool) -> Vec<T> {
+        let dead = self.lanes.take_tombstones(priority, waits);
+        self.wake_after_compaction();
+        dead
+    }
+
     /// Entries were moved, and a worker that looked meanwhile may have found nothing.
     pub(super) fn wake_after_compaction(&self) {
         if !self.lanes.is_empty() {
@@ -453,14 +461,16 @@ impl<T> Queue<T> {
         self.count_taken(word, first);
     }
 
-    /// A task ended while its entry stays in the lane. True when so many did that a compaction is
+    /// Tasks ended while their entries stay in the lanes. True when so many did that a compaction is
     /// due: about a thousand, or an eighth of the lanes, so that cancelling a long queue stays
     /// linear.
-    pub(super) fn count_tombstone(&self) -> bool {
+    pub(super) fn count_tombstones(&self, count: u64) -> bool {
         const MANY: u64 = 1_000;
-        let dead = self.counters.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
+        const STEP: u64 = MANY / 4;
+        let before = self.counters.tombstones.fetch_add(count, Ordering::Relaxed);
+        let dead = before + count;
         // Not with each one above: some cannot be compacted away just yet.
-        dead >= MANY && dead.is_multiple_of(MANY / 4) && dead >= self.lanes.len() as u64 / 8
+        dead >= MANY && before / STEP != dead / STEP && dead >= self.lanes.len() as u64 / 8
     }
 
     /// `count` tombstones were taken out of the lanes.

@@ -4,7 +4,7 @@
 
 use super::token::Token;
 use super::{CANCEL_REQUESTED, TaskWord};
-use crate::sync::Mutex;
+use crate::sync::{Arc, Mutex};
 
 /// See the module's documentation. A worker adds its call before it looks whether the runner was
 /// killed, or a task given up; a thread that kills or gives up marks that before it looks here.
@@ -13,8 +13,8 @@ pub(in crate::engine) struct JointCalls<T> {
 }
 
 struct JointCall<T> {
-    /// Handles of the list's own, the lead's first.
-    tasks: Vec<T>,
+    /// The lead first. Shared with the worker that runs them, which drops them.
+    tasks: Arc<Vec<T>>,
     token: Token,
 }
 
@@ -23,15 +23,19 @@ impl<T> JointCalls<T> {
         Self { running: Mutex::new(Vec::new()) }
     }
 
-    pub(in crate::engine) fn begin(&self, tasks: Vec<T>, token: Token) {
+    pub(in crate::engine) fn begin(&self, tasks: Arc<Vec<T>>, token: Token) {
         self.running.lock().push(JointCall { tasks, token });
     }
 
-    /// Ends the call that a task is of. Gives its handles for the caller to drop.
-    pub(in crate::engine) fn end(&self, task: &TaskWord, word: impl Fn(&T) -> &TaskWord) -> Vec<T> {
+    /// Ends the call that a task is of, and gives its tasks.
+    pub(in crate::engine) fn end(
+        &self,
+        task: &TaskWord,
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> Option<Arc<Vec<T>>> {
         let mut running = self.running.lock();
-        let place = running.iter().position(|call| call.includes(task, &word));
-        place.map(|place| running.swap_remove(place).tasks).unwrap_or_default()
+        let place = running.iter().position(|call| call.includes(task, &word))?;
+        Some(running.swap_remove(place).tasks)
     }
 
     /// Handles on all tasks of the call that a task is of. `share` makes them and does nothing else,
@@ -71,7 +75,6 @@ impl<T> JointCall<T> {
 mod tests {
     use super::*;
     use crate::engine::task::priority::Priority;
-    use crate::sync::Arc;
 
     #[test]
     fn a_call_is_told_to_give_up_when_its_last_task_is() {
@@ -81,14 +84,14 @@ mod tests {
         for task in &tasks {
             assert!(task.claim_fresh());
         }
-        calls.begin(tasks.to_vec(), Token::new());
+        calls.begin(Arc::new(tasks.to_vec()), Token::new());
         tasks[1].set(CANCEL_REQUESTED);
         assert!(calls.given_up(&tasks[1], |task| task).is_none());
         assert!(calls.given_up(&other, |task| task).is_none());
         assert!(tasks[0].settle_running());
         assert!(calls.given_up(&tasks[1], |task| task).is_some());
         assert_eq!(calls.tasks_with(&tasks[1], |task| task, Arc::clone).len(), 2);
-        assert_eq!(calls.end(&tasks[0], |task| task).len(), 2);
-        assert!(calls.end(&tasks[0], |task| task).is_empty());
+        assert_eq!(calls.end(&tasks[0], |task| task).map(|call| call.len()), Some(2));
+        assert!(calls.end(&tasks[0], |task| task).is_none());
     }
 }
