@@ -2,11 +2,11 @@
 
     python -m benches.python.batches
 
-All contestants take turns, in another order each round; a figure is the median of the rounds. *Closed
-loop*: so many clients each wait for their item before they submit the next, and one worker has a
-model that takes 1 ms and 10 µs an item, without the interpreter. A perfect batcher would have
-nothing between one full call of that model and the next. *Lone call*: one client. *No-ops*: items of
-full calls, each with its future, against tasks of `submit`.
+All contestants take turns, in another order each round; a figure is the median of the rounds.
+*Closed loop*: so many clients each wait for their item before they submit the next, and one worker
+has a model that takes 1 ms and 10 µs an item, without the interpreter. A perfect batcher would have
+nothing between one full call of that model and the next. *Lone call*: one client. *No-ops*: items
+of full calls, each with its future or by `map`, against tasks of `submit`.
 """
 
 from __future__ import annotations
@@ -107,6 +107,16 @@ def lone(batched: bool, calls: int) -> float:
         return calls / (now() - begin)
 
 
+def mapped(tasks: int) -> float:
+    """No-ops a second by `map`."""
+    with Runner(Config(on_create=object, worker_count=1)) as runner:
+        batcher = runner.batcher(noops, max_size=CLIENTS)
+        begin = now()
+        for _ in batcher.map(range(tasks)):
+            pass
+        return tasks / (now() - begin)
+
+
 def bulk(batched: bool, tasks: int) -> float:
     """No-ops a second that are submitted in one go."""
     with Runner(Config(on_create=object, worker_count=1)) as runner:
@@ -129,6 +139,7 @@ def main() -> None:
         "lone batcher.queue_task": lambda: lone(True, 5_000),
         "no-ops by submit": lambda: bulk(False, 100_000),
         "no-ops by batcher.submit": lambda: bulk(True, 100_000),
+        "no-ops by batcher.map": lambda: mapped(100_000),
     }
     for who in ("threads", "coroutines"):
         for wait in (0.0, MAX_WAIT):
@@ -151,6 +162,7 @@ def main() -> None:
     rivals = {
         "lone batcher.queue_task": "lone queue_task",
         "no-ops by batcher.submit": "no-ops by submit",
+        "no-ops by batcher.map": "no-ops by submit",
         **dict.fromkeys(sizes, "perfect"),
     }
     print(f"{'':32}{'a second':>12}{'against':>10}{'mean size':>12}")

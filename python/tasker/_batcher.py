@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from tasker import _tasker
 from tasker._batching import BatchSettings, check_batcher
+from tasker._checks import check_count, check_type
 from tasker._options import Options, check_options
 from tasker._priority import Priority
 from tasker._public import publish_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 
+    from tasker._asyncio import Promise
     from tasker._future import Future
+    from tasker._results import Results
     from tasker._retry import Retry, Unset
 
 R = TypeVar("R")
@@ -70,6 +73,101 @@ class Batcher(_NativeBatcher[X, T]):
         once, retry = self._kept_options
         options = check_options(priority, once, timeout, name, retry)
         return Batcher(self.runner, self._functions, *_of_items(options))
+
+    def map(
+        self, items: Iterable[X], /, *, buffersize: int | None = None, ordered: bool = True
+    ) -> Results[T]:
+        """Runs all items in full calls as far as there are any, and gives the results.
+
+        Does what `Runner.map` does: the input is read in the thread that iterates, and no further
+        than *buffersize* ahead of the results, so it may be endless; an item that fails, like an
+        input that raises, raises at its place, ends the iteration and cancels the rest. Items go to
+        the workers in groups of `max_size`, and wait for no others; those with a `key`, or with a
+        time limit, go one by one as by `submit`.
+
+        Args:
+            items: The input.
+            buffersize: How many items may be read beyond the results handed out, at least 1. A hard
+                limit, also on the items of a call. `None`: it begins with two calls for each of the
+                greatest number of workers, and grows as that of `Runner.map`.
+            ordered: `False` gives each result as soon as it is there.
+
+        Returns:
+            An iterator, to be closed or dropped when it is not used up.
+
+        Raises:
+            TypeError: *items* cannot be iterated.
+            ConfigError: *buffersize* is no int, or less than 1; *ordered* is no bool.
+            RunnerStopped: The runner does not accept tasks.
+            QueueFull: As for `Runner.map`.
+            RunnerBroken: As for `submit`.
+
+        Example:
+            >>> from tasker import Config, Runner
+            >>> def squares(cache: dict, numbers: list[int]) -> list[int]:
+            ...     return [number * number for number in numbers]
+            >>> with Runner(Config(on_create=dict, worker_count=1)) as runner:
+            ...     list(runner.batcher(squares, max_size=2).map(range(5)))
+            [0, 1, 4, 9, 16]
+        """
+        buffersize = check_count("buffersize", buffersize, least=1, optional=True)
+        check_type("ordered", ordered, bool)
+        return self._begin_map(items, buffersize, ordered)
+
+    def amap(
+        self,
+        items: Iterable[X] | AsyncIterable[X],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]:
+        """Submits the items of the input as `asubmit` does, and gives the results.
+
+        Does what `Runner.amap` does, for `async for` in asyncio. The last items of the input may
+        wait for `max_wait` in vain.
+
+        Args:
+            items: The input, iterable or asynchronously iterable.
+            buffersize: How many items may be read beyond the results handed out, at least 1.
+                `None`: two calls for each worker, and more where they are so short that the
+                consumer waits all the same.
+            ordered: Whether the results come in the order of the input, else as they finish.
+
+        Returns:
+            An asynchronous generator.
+
+        Raises:
+            ConfigError: *buffersize* is no int or less than 1; *ordered* is no bool.
+            RunnerStopped: When iterating: the runner does not accept tasks.
+            QueueFull: When iterating: as for `Runner.amap`.
+            RunnerBroken: When iterating: as for `submit`.
+
+        Example:
+            >>> import asyncio
+            >>> from tasker import Config, Runner
+            >>> def squares(cache: dict, numbers: list[int]) -> list[int]:
+            ...     return [number * number for number in numbers]
+            >>> async def main() -> list[int]:
+            ...     async with Runner.start(Config(on_create=dict, worker_count=1)) as runner:
+            ...         return [y async for y in runner.batcher(squares, max_size=2).amap(range(5))]
+            >>> asyncio.run(main())
+            [0, 1, 4, 9, 16]
+        """
+        buffersize = check_count("buffersize", buffersize, least=1, optional=True)
+        check_type("ordered", ordered, bool)
+        # Not at the top: it needs asyncio.
+        from tasker._stream import stream  # noqa: PLC0415
+
+        in_calls = self.runner.max_worker_count * self._functions.max_size
+        look_ahead = _tasker._LookAhead(buffersize, in_calls)
+
+        def asubmit(item: tuple[X, ...]) -> Promise[T]:
+            return cast("Promise[T]", self.asubmit(*item))
+
+        results = stream(asubmit, (items,), look_ahead, ordered, return_exceptions=False)
+        # Without exceptions in place of results.
+        return cast("AsyncGenerator[T, None]", results)
 
 
 class BatcherMixin(Generic[R]):

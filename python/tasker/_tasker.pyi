@@ -1058,6 +1058,8 @@ class _BatchFunctions:
         split_failed: bool,
         settings: BatchSettings,
     ) -> Self: ...
+    @property
+    def max_size(self) -> int: ...
 
 @final
 class BatchFunction:
@@ -1089,6 +1091,9 @@ class Batcher(Generic[_X, _T]):
 
     @property
     def _functions(self) -> _BatchFunctions: ...
+    def _begin_map(
+        self, items: Iterable[_X], buffersize: int | None, ordered: bool
+    ) -> _results.Results[_T]: ...
     @property
     def _kept_options(self) -> tuple[bool, Retry | Unset | None]: ...
     def submit(self, item: _X, /) -> _future.Future[_T]:

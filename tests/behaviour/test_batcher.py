@@ -176,6 +176,21 @@ def test_what_is_cancelled_or_dropped_is_left_out(bench: Bench, calls: Calls) ->
     assert calls.batches == [[0, 2]]
 
 
+def test_map_and_amap_give_the_results_in_order(bench: Bench, calls: Calls) -> None:
+    batcher = bench.start().batcher(calls.double, max_size=3)
+    assert list(batcher.map(range(8))) == [2 * item for item in range(8)]
+
+    async def ask() -> list[int | Exception]:
+        return [result async for result in batcher.amap(range(8))]
+
+    assert asyncio.run(ask()) == [2 * item for item in range(8)]
+    results = batcher.map([1, 13, 2])
+    assert next(results) == 2
+    with pytest.raises(KeyError) as caught:
+        next(results)
+    assert caught.value.__notes__ == ["tasker: raised for the item at index 1"]
+
+
 def test_settings_and_refusals(bench: Bench, calls: Calls) -> None:
     runner = bench.start()
     with pytest.raises(ConfigError, match="max_size"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -855,6 +856,152 @@ def test_asubmit_waits_for_room_without_blocking_the_loop(
         return await asyncio.gather(*promises)
 
     assert asyncio.run(ask()) == [0, 2, 4, 6]
+
+
+# ---- map
+
+
+def test_map_makes_full_calls_and_gives_the_results_in_order(
+    runners: Runners, calls: Calls
+) -> None:
+    batcher = runners.start().batcher(calls.double, max_size=4, max_wait=LONG_WAIT)
+    assert list(batcher.map(range(10))) == [2 * item for item in range(10)]
+    assert calls.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_map_reads_no_further_ahead_than_it_may(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start().batcher(calls.double, max_size=4)
+    with batcher.map(itertools.count(), buffersize=3) as results:
+        assert list(itertools.islice(results, 10)) == [2 * item for item in range(10)]
+    assert max(map(len, calls.batches)) <= 3
+
+
+def test_map_gives_results_as_they_come(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start(worker_count=2).batcher(calls.double, max_size=4)
+    assert sorted(batcher.map(range(100), ordered=False)) == [2 * item for item in range(100)]
+    assert sum(map(len, calls.batches)) == 100
+
+
+def test_map_counts_items_and_wears_the_resource_once_a_call(
+    runners: Runners, calls: Calls
+) -> None:
+    runner = runners.start(max_tasks_per_resource=2)
+    assert len(list(runner.batcher(calls.double, max_size=4).map(range(16)))) == 16
+    metrics = runner.metrics()
+    assert (metrics.total_tasks_arrived, metrics.total_tasks_completed) == (16, 16)
+    assert calls.resources == [0, 0, 1, 1]
+
+
+def test_an_exception_among_the_results_ends_a_map_at_its_place(runners: Runners) -> None:
+    def judge(_resource: Resource, items: list[int]) -> list[int | Exception]:
+        return [KeyError(item) if item == 2 else item for item in items]
+
+    runner = runners.start()
+    results = runner.batcher(judge, max_size=4).map(range(4))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(KeyError) as caught:
+        next(results)
+    assert caught.value.__notes__ == ["tasker: raised for the item at index 2"]
+    assert list(results) == []
+    assert (runner.metrics().total_tasks_completed, runner.metrics().total_tasks_failed) == (3, 1)
+
+
+def test_an_error_of_the_function_ends_a_map(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start().batcher(calls.refuse_odd, max_size=4)
+    with pytest.raises(ValueError, match="1 is odd"):
+        list(batcher.map(range(4)))
+    assert calls.batches == [[0, 1, 2, 3]]
+
+
+def test_split_failed_holds_for_a_map(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start().batcher(calls.refuse_odd, max_size=4, split_failed=True)
+    results = batcher.map([0, 2, 3, 4])
+    assert [next(results), next(results)] == [0, 4]
+    with pytest.raises(ValueError, match="3 is odd"):
+        next(results)
+    assert calls.batches[:2] == [[0, 2, 3, 4], [0]]
+
+
+def test_a_call_of_a_map_on_a_bad_resource_is_made_again_as_a_whole(
+    runners: Runners, calls: Calls
+) -> None:
+    runner = runners.start(check_health=is_healthy)
+    batcher = runner.batcher(calls.break_on_first, max_size=4)
+    assert list(batcher.map(range(4))) == [0, 2, 4, 6]
+    assert calls.batches == [[0, 1, 2, 3]] * 2
+    assert (calls.resources, calls.attempts) == ([0, 1], [1, 2])
+
+
+@pytest.mark.parametrize("options", [{"timeout": LONG_TIMEOUT}, {}], ids=["limit", "key"])
+def test_items_of_a_map_with_a_limit_or_a_key_meet_others(
+    held: Runner[Resource], gate: Gate, calls: Calls, options: dict[str, Any]
+) -> None:
+    key = None if options else lambda item: item % 2
+    batcher = held.batcher(calls.double, max_size=2, key=key).options(**options)
+    results = batcher.map(range(4))
+    gate.open()
+    assert list(results) == [0, 2, 4, 6]
+    assert calls.batches == ([[0, 1], [2, 3]] if options else [[0, 2], [1, 3]])
+
+
+def test_a_key_that_raises_ends_a_map_at_its_place(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start().batcher(calls.double, max_size=2, key=lambda item: 1 // (2 - item))
+    results = batcher.map(range(4))
+    assert [next(results), next(results)] == [0, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_closing_a_map_tells_a_running_call(runners: Runners, gate: Gate) -> None:
+    told = threading.Event()
+
+    def wait_for_it(_resource: Resource, items: list[int]) -> list[int]:
+        gate.hold()
+        if current_context().wait(LONG_TIMEOUT):
+            told.set()
+        return items
+
+    runner = runners.start()
+    results = runner.batcher(wait_for_it, max_size=2).map(range(8))
+    gate.wait_for()
+    gate.open()
+    runner.kill(timeout=LONG_TIMEOUT)
+    assert told.is_set()
+    results.close()
+
+
+def test_kill_hands_back_items_of_a_map_that_can_be_submitted_again(
+    held: Runner[Resource], runners: Runners, gate: Gate, calls: Calls
+) -> None:
+    mapped = held.batcher(calls.double, max_size=2).map(range(4))
+    dropped = [task for task in held.cancel_queued() if task.args]
+    assert [task.args for task in dropped] == [(0,), (1,), (2,), (3,)]
+    with pytest.raises(TaskCancelled):
+        next(mapped)
+    gate.open()
+    other = runners.start()
+    assert sorted(results([task.submit_to(other) for task in dropped])) == [0, 2, 4, 6]
+
+
+def test_amap_gives_results_to_coroutines(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start().batcher(calls.double, max_size=4)
+
+    async def ask() -> list[int]:
+        return [result async for result in batcher.amap(range(10))]
+
+    assert asyncio.run(ask()) == [2 * item for item in range(10)]
+    assert max(map(len, calls.batches)) <= 4
+
+
+def test_wrong_arguments_of_a_map_are_refused(runners: Runners, calls: Calls) -> None:
+    batcher = runners.start().batcher(calls.double, max_size=4)
+    for method in (batcher.map, batcher.amap):
+        with pytest.raises(ConfigError, match="buffersize"):
+            method([], buffersize=0)
+        with pytest.raises(ConfigError, match="ordered"):
+            method([], ordered=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        batcher.map(7)  # type: ignore[arg-type]
 
 
 # ---- making one

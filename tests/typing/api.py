@@ -321,6 +321,8 @@ assert_type(urgent.batcher(lengths, max_size=8, key=lambda word: word[0]), Batch
 assert_type(batcher.submit("a"), Future[int])
 assert_type(batcher.asubmit("a"), asyncio.Future[int])
 assert_type(batcher.queue_task("a"), int)
+assert_type(batcher.map(["a"], buffersize=4, ordered=False), Results[int])
+assert_type(batcher.amap(["a"]), AsyncGenerator[int, None])
 assert_type(batcher.options(priority=Priority.LOW, timeout=1, name="b"), Batcher[str, int])
 
 

@@ -138,6 +138,9 @@ batcher.submit(7)  # error
 batcher.submit("a", "b")  # error
 batcher.asubmit(b"a")  # error
 batcher.queue_task()  # error
+batcher.map([1])  # error
+batcher.map(["a"], max_size=4)  # error
+batcher.amap([b"a"])  # error
 batcher.options(once=True)  # error
 batcher.options(priority="high")  # error
 wrong_batcher: Batcher[int, int] = batcher  # error

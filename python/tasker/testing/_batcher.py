@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from tasker import _tasker
 from tasker._batching import BatchSettings, check_batcher
+from tasker._checks import check_count, check_type
 from tasker._future import Future
 from tasker._options import Options, check_options
 from tasker._priority import Priority
 from tasker._public import publish, publish_methods
 from tasker.testing._joint import InlineFunctions
+from tasker.testing._map import InlineResults
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 
+    from tasker._asyncio import Promise
+    from tasker._results import Results
     from tasker.testing._engine import InlineEngine
+    from tasker.testing._task import InlineFuture
 
 R = TypeVar("R")
 X = TypeVar("X")
@@ -105,6 +111,72 @@ class InlineBatcher(Generic[X, T]):
         """
         result: T = self._submitter().queue_task(self._functions.for_item(item), item)
         return result
+
+    def map(
+        self, items: Iterable[X], /, *, buffersize: int | None = None, ordered: bool = True
+    ) -> Results[T]:
+        """Runs the items and gives the results; see `Batcher.map`.
+
+        Args:
+            items: The input.
+            buffersize: How many items may be read beyond the results handed out, at least 1.
+            ordered: Whether the results come in the order of the input, else as they finish.
+
+        Returns:
+            An iterator.
+
+        Raises:
+            ConfigError: *buffersize* is no int, or less than 1; *ordered* is no bool.
+            BaseException: As for `InlineRunner.map`.
+        """
+        buffersize = check_count("buffersize", buffersize, least=1, optional=True)
+        check_type("ordered", ordered, bool)
+        runner, settings = self._runner, self._functions.settings
+        look_ahead = _tasker._LookAhead(buffersize, settings.max_size)
+
+        def submit(item: tuple[Any, ...], may_wait: bool) -> InlineFuture[T] | None:
+            if may_wait and not runner._has_room():
+                return None
+            function = self._functions.for_item(*item)
+            return cast("InlineFuture[T]", self._submitter().submit(function, *item))
+
+        return InlineResults(submit, (items,), look_ahead, ordered, return_exceptions=False)
+
+    def amap(
+        self,
+        items: Iterable[X] | AsyncIterable[X],
+        /,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[T, None]:
+        """Runs the items and gives the results, in asyncio; see `Batcher.amap`.
+
+        Args:
+            items: The input, iterable or asynchronously iterable.
+            buffersize: As for `map`.
+            ordered: As for `map`.
+
+        Returns:
+            An asynchronous generator.
+
+        Raises:
+            ConfigError: As for `map`.
+            BaseException: When iterating: as for `InlineRunner.amap`.
+        """
+        buffersize = check_count("buffersize", buffersize, least=1, optional=True)
+        check_type("ordered", ordered, bool)
+        # Not at the top: it needs asyncio.
+        from tasker._stream import stream  # noqa: PLC0415
+
+        look_ahead = _tasker._LookAhead(buffersize, self._functions.settings.max_size)
+
+        def asubmit(item: tuple[X, ...]) -> Promise[T]:
+            return cast("Promise[T]", self.asubmit(*item))
+
+        results = stream(asubmit, (items,), look_ahead, ordered, return_exceptions=False)
+        # Without exceptions in place of results.
+        return cast("AsyncGenerator[T, None]", results)
 
     def options(
         self,

@@ -259,7 +259,7 @@ impl Attempts for PyHost {
         session: &WorkerSession<'_, Self>,
         task: &Py<Future>,
         chunk: &Chunk,
-    ) -> bool {
+    ) -> u64 {
         run::run(py, self, session, task, chunk)
     }
 

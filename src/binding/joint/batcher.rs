@@ -6,6 +6,8 @@ use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::error;
 use crate::binding::future::draft::TaskCall;
 use crate::binding::future::{Future, Outcome};
+use crate::binding::map::reader::FunctionOf;
+use crate::binding::map::results::{MapSettings, Results};
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
@@ -54,6 +56,11 @@ impl BatchFunctions {
         let common = key.is_none().then(make).transpose()?;
         let (by_key, forget_at) = (PyDict::new(py).unbind(), AtomicUsize::new(MANY_KEYS));
         Ok(Self { function, key, joint, settings, common, by_key, forget_at })
+    }
+
+    #[getter]
+    fn max_size(&self) -> usize {
+        self.joint.max_size
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
@@ -191,6 +198,39 @@ impl Batcher {
     #[pyo3(signature = (item, /))]
     fn queue_task(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.handle().queue_checked(self.call(item)??, JOINT)
+    }
+
+    /// What `map` gives, of arguments that the package has checked.
+    fn _begin_map(
+        slf: &Bound<'_, Self>,
+        items: &Bound<'_, PyAny>,
+        buffersize: Option<u64>,
+        ordered: bool,
+    ) -> PyResult<Results> {
+        let (py, batcher) = (slf.py(), slf.get());
+        let functions = batcher.functions.get();
+        if functions.joint.max_wait > 0 {
+            let engine = &batcher.handle().engine;
+            engine.need_keeper(py).map_err(|fault| error::raise(py, fault))?;
+        }
+        let group = functions.joint.max_size;
+        let (function, by_key) = if let Some(common) = &functions.common {
+            (common.clone_ref(py), None)
+        } else {
+            let shared = batcher.functions.clone_ref(py);
+            let function_of: FunctionOf =
+                Box::new(move |item| Ok(shared.get().for_item(item)?.into_any()));
+            (functions.make(py)?, Some(function_of))
+        };
+        let how = MapSettings { buffersize, ordered, return_exceptions: false };
+        Results::begin(
+            batcher.runner.bind(py),
+            Some(Arc::clone(&batcher.options)),
+            function.bind(py).as_any(),
+            &PyTuple::new(py, [items])?,
+            &how,
+            Some((group, by_key)),
+        )
     }
 
     /// What its views have besides.

@@ -2,6 +2,7 @@
 //! of items, and the accumulator in which they wait.
 
 use crate::binding::callable;
+use crate::binding::context::variables;
 use crate::binding::error;
 use crate::binding::future::Future;
 use crate::binding::host::guarded_call;
@@ -37,17 +38,53 @@ impl BatchFunction {
         future.joint_function().map(|function| unsafe { &*std::ptr::from_ref(function).cast() })
     }
 
-    /// Calls the function with a resource and a list of items, and gives as many results.
-    pub(super) fn call(
+    /// The user's function.
+    pub(in crate::binding) fn user(&self) -> &Py<PyAny> {
+        &self.function
+    }
+
+    /// Calls the function with a list of items, in a context of its own if it is to have one: none of
+    /// the items' is that of all. Gives as many results. `around` is given the call, which wants a
+    /// resource and gives nothing of use.
+    pub(in crate::binding) fn call_with_context(
+        &self,
+        py: Python<'_>,
+        items: impl ExactSizeIterator<Item = Option<Py<PyAny>>>,
+        own_context: bool,
+        around: impl FnOnce(
+            &mut dyn FnMut(&Py<PyAny>) -> Result<Py<PyAny>, Py<PyAny>>,
+        ) -> Result<Py<PyAny>, Py<PyAny>>,
+    ) -> Result<Vec<Py<PyAny>>, Py<PyAny>> {
+        let raised = |error: PyErr| error.into_value(py).into_any();
+        let count = items.len();
+        let items = PyList::new(py, items.map(|item| item.unwrap_or_else(|| py.None())));
+        let items = items.map_err(raised)?.into_any().unbind();
+        let mut results = Vec::new();
+        let mut call = |resource: &Py<PyAny>| {
+            results = self.call(py, resource, &items, count)?;
+            Ok(py.None())
+        };
+        let called = if own_context {
+            guarded_call::empty_context(py).and_then(|context| {
+                let called = variables::within(py, &context, false, || around(&mut call));
+                guarded_call::release(py, context);
+                called
+            })
+        } else {
+            around(&mut call)
+        };
+        guarded_call::release(py, items);
+        called.map(|_| results)
+    }
+
+    fn call(
         &self,
         py: Python<'_>,
         resource: &Py<PyAny>,
-        items: Py<PyAny>,
+        items: &Py<PyAny>,
         count: usize,
     ) -> Result<Vec<Py<PyAny>>, Py<PyAny>> {
-        let results = guarded_call::call_with(py, &self.function, &[resource, &items]);
-        guarded_call::release(py, items);
-        let results = results?;
+        let results = guarded_call::call_with(py, &self.function, &[resource, items])?;
         let listed = self.listed(py, &results, count);
         guarded_call::release(py, results);
         listed
@@ -88,7 +125,7 @@ impl BatchFunction {
 }
 
 /// Whether a result is an error in the place of one.
-pub(super) fn is_error(py: Python<'_>, result: &Py<PyAny>) -> bool {
+pub(in crate::binding) fn is_error(py: Python<'_>, result: &Py<PyAny>) -> bool {
     guarded_call::is_instance::<PyException>(py, result)
 }
 
@@ -102,7 +139,7 @@ impl BatchFunction {
     ) -> PyResult<Py<PyAny>> {
         let py = item.py();
         let items = PyList::new(py, [item])?.into_any().unbind();
-        let results = self.call(py, resource.as_unbound(), items, 1);
+        let results = self.call(py, resource.as_unbound(), &items, 1);
         let mut results = results.map_err(|error| error::raise(py, error))?;
         let result = results.pop().unwrap_or_else(|| py.None());
         if is_error(py, &result) { Err(error::raise(py, result)) } else { Ok(result) }

@@ -3,7 +3,6 @@
 
 use super::function::{self, BatchFunction};
 use crate::binding::context::item::CurrentItem;
-use crate::binding::context::variables;
 use crate::binding::current;
 use crate::binding::future::{Future, Outcome, settle};
 use crate::binding::host::observed::{self, ObservedAttempt};
@@ -19,7 +18,6 @@ use crate::engine::task::token::Token;
 use crate::engine::worker::attempt::JointRan;
 use crate::engine::worker::session::WorkerSession;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
 
 /// Ends a task whose time limit has passed before its call began; false when it has not.
 pub(in crate::binding) fn leave_out(
@@ -113,43 +111,25 @@ impl JointRun<'_, '_> {
         })
     }
 
-    /// Calls the function in a context of its own: none of the tasks' is that of all.
+    /// Calls the function, with the observer around it if there is one.
     fn in_context(&self) -> JointResults {
-        let Self { py, tasks, lead, .. } = *self;
+        let Self { py, host, session, tasks, lead, function, asked } = *self;
         let items = tasks.iter().map(|task| {
             // SAFETY: the engine claimed the tasks for this thread.
             let payload = unsafe { task.get().payload() };
-            let item = payload.args.as_ref().and_then(|args| args.bind(py).get_item(0).ok());
-            item.unwrap_or_else(|| py.None().into_bound(py))
+            payload.args.as_ref()?.bind(py).get_item(0).ok().map(Bound::unbind)
         });
-        let items = PyList::new(py, items).map_err(|error| error.into_value(py).into_any())?;
-        let items = items.into_any().unbind();
-        let copies = lead.get().origin.as_ref().is_some_and(|it| it.handle.get().copy_contextvars);
-        if !copies {
-            return self.observed(items, false);
-        }
-        let context = guarded_call::empty_context(py)?;
-        let result = variables::within(py, &context, false, || self.observed(items, true));
-        guarded_call::release(py, context);
-        result
-    }
-
-    /// Calls the function with the observer around it, if there is one.
-    fn observed(&self, items: Py<PyAny>, own_context: bool) -> JointResults {
-        let Self { py, host, session, tasks, lead, function, asked } = *self;
-        let call = || function.get().call(py, session.resource(), items, tasks.len());
-        if !host.observer.is_there() {
-            return call();
-        }
-        let (attempt, waited) = (lead.get().attempts(), session.waited());
-        let attempt = ObservedAttempt { asked, attempt, waited, own_context };
-        let mut results = Vec::new();
-        let call = || {
-            results = call()?;
-            Ok(py.None())
-        };
-        observed::around(py, session, &attempt, || false, call)?;
-        Ok(results)
+        let origin = lead.get().origin.as_ref();
+        let own_context = origin.is_some_and(|it| it.handle.get().copy_contextvars);
+        function.get().call_with_context(py, items, own_context, |call| {
+            let mut call = || call(session.resource());
+            if !host.observer.is_there() {
+                return call();
+            }
+            let (attempt, waited) = (lead.get().attempts(), session.waited());
+            let attempt = ObservedAttempt { asked, attempt, waited, own_context };
+            observed::around(py, session, &attempt, || false, call)
+        })
     }
 
     /// Gives each task its result.

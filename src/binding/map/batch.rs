@@ -18,6 +18,7 @@ use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::{AttemptFacts, TaskFacts, TaskRecord};
 use crate::binding::options::Asked;
 use crate::engine::metrics::events::EventKind;
+use crate::engine::task::JOINT;
 use crate::engine::task::item_cursor::ItemCursor;
 use crate::engine::task::key::KeyNumber;
 use crate::sync::{Arc, Mutex};
@@ -76,6 +77,7 @@ impl Batch {
         let slots: Box<[ItemSlot]> = items.into_iter().map(ItemSlot::new).collect();
         let since = handle.get().engine.clock.now();
         let cursor = ItemCursor::new(slots.len(), since, Arc::clone(&shared.cost));
+        let cursor = cursor.in_groups(shared.group.unwrap_or(1));
         let options = shared.options.as_deref();
         let asked = Asked { function: Some(&call.function), options };
         let record = if handle.get().engine.host.given.tells {
@@ -148,7 +150,10 @@ impl Batch {
         attempt: AttemptFacts,
     ) -> PyResult<Py<Future>> {
         let (py, batch) = (slf.py(), slf.get());
-        let context = call.context.as_ref().map(|context| Snapshot::of(py, context)).transpose()?;
+        let is_joint = batch.shared.group.is_some();
+        // A joint call runs in none of its tasks' contexts.
+        let context = call.context.as_ref().filter(|_| !is_joint);
+        let context = context.map(|context| Snapshot::of(py, context)).transpose()?;
         let item = batch.slots[index].share(py).unwrap_or_else(|| py.None());
         let call = TaskCall {
             function: call.function.bind(py).clone(),
@@ -158,7 +163,7 @@ impl Batch {
             key: call.key,
         };
         let handle = EngineHandleRef(&batch.handle);
-        let future = handle.draft(call, context, None, 0)?;
+        let future = handle.draft(call, context, None, if is_joint { JOINT } else { 0 })?;
         if let Some(record) = &batch.record {
             future.get().set_record(record.of_item(py, index, attempt));
         }

@@ -22,17 +22,19 @@ pub(super) struct LookAhead {
     is_fixed: bool,
     /// So many items are queued one by one while nothing is known of them.
     alone: u64,
+    /// So many items are run by one call.
+    group: u64,
 }
 
 impl LookAhead {
-    pub(super) fn new(limit: Option<u64>, workers: u64) -> Self {
-        let alone = ITEMS_PER_WORKER * workers;
-        Self { size: limit.unwrap_or(alone), is_fixed: limit.is_some(), alone }
+    pub(super) fn new(limit: Option<u64>, workers: u64, group: u64) -> Self {
+        let alone = ITEMS_PER_WORKER * workers * group;
+        Self { size: limit.unwrap_or(alone), is_fixed: limit.is_some(), alone, group }
     }
 
     /// Goes by a number of workers that may have changed.
     pub(super) fn follow(&mut self, workers: u64) {
-        let alone = ITEMS_PER_WORKER * workers;
+        let alone = ITEMS_PER_WORKER * workers * self.group;
         if alone != self.alone && !self.is_fixed {
             self.size = self.size / self.alone * alone;
         }
@@ -62,13 +64,13 @@ impl LookAhead {
     /// For how much room the input is read on while there are results to hand out.
     pub(super) fn worthwhile(&self, cost: Option<Tick>) -> u64 {
         let items = cost.map_or(1, |cost| READ_ON_WORK / cost);
-        items.min(self.size / 2).max(1)
+        items.max(self.group).min(self.size / 2).max(1)
     }
 
     /// How many items make a batch, when so many are queued already.
     pub(super) fn batch_size(&self, cost: Option<Tick>, in_flight: u64) -> u64 {
         // While nothing is known of the items: alone at first, then more and more together.
-        cost.map_or(in_flight / self.alone, |cost| LOOK_AHEAD_WORK / cost).max(1)
+        cost.map_or(in_flight / self.alone, |cost| LOOK_AHEAD_WORK / cost).max(self.group)
     }
 }
 
@@ -86,7 +88,7 @@ pub(in crate::binding) struct TimedLookAhead {
 impl TimedLookAhead {
     #[new]
     fn new(limit: Option<u64>, workers: u64) -> Self {
-        let rule = LookAhead::new(limit, workers);
+        let rule = LookAhead::new(limit, workers, 1);
         Self { rule, since: Instant::now(), taken: 0, waited: false }
     }
 

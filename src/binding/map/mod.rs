@@ -7,7 +7,7 @@ pub(super) mod batch;
 pub(super) mod item_error;
 pub(super) mod look_ahead;
 mod pending;
-mod reader;
+pub(super) mod reader;
 pub(super) mod results;
 pub(super) mod run;
 mod shared;

@@ -58,9 +58,15 @@ pub(super) struct Reader {
     function: Py<PyAny>,
     /// Seconds that an item may take.
     limit: Option<f64>,
+    /// Gives the function for an item: that of its key among those of a batcher.
+    by_key: Option<FunctionOf>,
     /// The error of an item is handed out in place of a result, and does not end the iteration.
     return_exceptions: bool,
 }
+
+/// What gives the function for an item.
+pub(in crate::binding) type FunctionOf =
+    Box<dyn Fn(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>> + Send + Sync>;
 
 /// Items that were read one after the other in one context, and are not queued yet.
 struct UnqueuedItems {
@@ -78,6 +84,7 @@ impl Reader {
         inputs: Vec<Py<PyAny>>,
         look_ahead: LookAhead,
         limit: Option<f64>,
+        by_key: Option<FunctionOf>,
         return_exceptions: bool,
     ) -> PyResult<Box<Self>> {
         let py = function.py();
@@ -93,6 +100,7 @@ impl Reader {
             failure: None,
             function: function.clone().unbind(),
             limit,
+            by_key,
             return_exceptions,
         });
         let mut begun = reader.read_on(py, pending);
@@ -168,6 +176,12 @@ impl Reader {
         self.next - self.handed
     }
 
+    /// Each item with a time limit becomes a task of its own, as does one that may meet only some
+    /// others.
+    fn takes_single_items(&self) -> bool {
+        self.limit.is_some() || self.by_key.is_some()
+    }
+
     fn room(&self) -> u64 {
         self.look_ahead.room(self.ahead())
     }
@@ -207,11 +221,10 @@ impl Reader {
     /// Reads items for a batch, and one more where it was read in another context.
     fn pull(&mut self, py: Python<'_>, pending: &PendingBatches) -> PyResult<()> {
         let asked = pending.asked(&self.function);
-        // Each item with a time limit becomes a task of its own.
-        let size = match self.limit {
-            Some(_) => 1,
-            None if asked.has_key() => 1,
-            None => self.look_ahead.batch_size(pending.shared.cost.get(), self.in_flight()),
+        let size = if self.takes_single_items() || asked.has_key() {
+            1
+        } else {
+            self.look_ahead.batch_size(pending.shared.cost.get(), self.in_flight())
         };
         let copies = pending.handle.get().copy_contextvars;
         let began = (!self.inert).then(Instant::now);
@@ -310,17 +323,24 @@ impl Reader {
         if is_last {
             self.unqueued.pop_front();
         }
-        let call = ItemCall { function: self.function.clone_ref(py), context, key };
+        let function = match (&self.by_key, items.first()) {
+            (Some(function_of), Some(item)) => match function_of(item.bind(py)) {
+                Ok(function) => function,
+                Err(error) => return self.refused(py, error),
+            },
+            _ => self.function.clone_ref(py),
+        };
+        let call = ItemCall { function, context, key };
         let batch = Batch::make(py, &pending.handle, &pending.shared, self.next, call, items)?;
-        let has_limit = self.limit.is_some();
+        let is_single = self.takes_single_items();
         let future =
-            if has_limit { timed_item(py, handle, &batch) } else { ticket(py, &batch, key) };
+            if is_single { single_item(py, handle, &batch) } else { ticket(py, &batch, key) };
         let accepted =
             future.and_then(|future| handle.accept(py, &future, permit).map(|()| future));
         match accepted {
             Ok(future) => {
                 self.next = batch.get().end();
-                pending.add(py, batch, (!has_limit).then_some(future));
+                pending.add(py, batch, (!is_single).then_some(future));
                 Ok(true)
             }
             Err(error) => {
@@ -458,14 +478,16 @@ fn ticket(py: Python<'_>, batch: &Py<Batch>, key: KeyNumber) -> PyResult<Py<Futu
 }
 
 /// The task that the one item of a batch becomes.
-fn timed_item(py: Python<'_>, handle: &EngineHandle, batch: &Py<Batch>) -> PyResult<Py<Future>> {
+fn single_item(py: Python<'_>, handle: &EngineHandle, batch: &Py<Batch>) -> PyResult<Py<Future>> {
     let due = handle.due_from_now(py, batch.get().shared.options.as_deref())?;
     let call = batch.get().call(py).ok_or_else(|| PyRuntimeError::new_err(error::STOPPED))?;
     let future = Batch::make_task(batch.bind(py), 0, &call, AttemptFacts::default());
     call.release(py);
     let future = future?;
-    future.get().word.set(TIMED);
-    future.get().extras.lock().get_or_insert_default().due = due;
+    if due.is_some() {
+        future.get().word.set(TIMED);
+        future.get().with_extras(|extras| extras.due = due);
+    }
     Ok(future)
 }
 

@@ -5,10 +5,11 @@
 
 use super::look_ahead::LookAhead;
 use super::pending::PendingBatches;
-use super::reader::Reader;
+use super::reader::{FunctionOf, Reader};
 use super::shared::MapShared;
 use crate::binding::attached_cell::AttachedCell;
 use crate::binding::host::guarded_call::Object;
+use crate::binding::options::TaskOptions;
 use crate::binding::runner::Runner;
 use crate::binding::submit::submitter::Submitter;
 use crate::sync::Arc;
@@ -30,6 +31,53 @@ pub(in crate::binding) struct Results {
     reader: AttachedCell<Option<Box<Reader>>>,
 }
 
+/// How a map is read.
+pub(in crate::binding) struct MapSettings {
+    pub(in crate::binding) buffersize: Option<u64>,
+    pub(in crate::binding) ordered: bool,
+    pub(in crate::binding) return_exceptions: bool,
+}
+
+impl Results {
+    /// Begins to read the inputs. `batcher`: how many of its items are run by one call, and what gives
+    /// the function of an item where that depends on its key.
+    pub(in crate::binding) fn begin(
+        runner: &Bound<'_, Runner>,
+        options: Option<Arc<TaskOptions>>,
+        r#fn: &Bound<'_, PyAny>,
+        iterables: &Bound<'_, PyTuple>,
+        how: &MapSettings,
+        batcher: Option<(usize, Option<FunctionOf>)>,
+    ) -> PyResult<Self> {
+        let py = runner.py();
+        let handle = runner.get().handle();
+        handle.check_open(r#fn, options.as_deref())?;
+        let limit = handle.limit(py, options.as_deref())?;
+        let total = shortest(iterables)?;
+        let inputs = iterables
+            .iter()
+            .map(|input| Ok(input.try_iter()?.into_any().unbind()))
+            .collect::<PyResult<Vec<_>>>()?;
+        let (group, by_key) = batcher.unzip();
+        let by_key = by_key.flatten();
+        let workers = handle.engine.limits().max() as u64;
+        let look_ahead = LookAhead::new(how.buffersize, workers, group.unwrap_or(1) as u64);
+        let shared = MapShared::new(options, inputs.len() > 1, how.ordered, group);
+        let pending = PendingBatches::new(handle.0.clone_ref(py), shared);
+        let reader = Reader::begin(
+            &pending,
+            r#fn,
+            inputs,
+            look_ahead,
+            limit,
+            by_key,
+            how.return_exceptions,
+        )?;
+        let runner = runner.clone().unbind();
+        Ok(Self { pending, runner, total, reader: AttachedCell::new(Some(reader)) })
+    }
+}
+
 #[pymethods]
 impl Results {
     #[new]
@@ -43,22 +91,9 @@ impl Results {
         ordered: bool,
         return_exceptions: bool,
     ) -> PyResult<Self> {
-        let py = runner.py();
-        let handle = runner.get().handle();
         let options = view.map(|view| Arc::clone(&view.get().options));
-        handle.check_open(r#fn, options.as_deref())?;
-        let limit = handle.limit(py, options.as_deref())?;
-        let total = shortest(iterables)?;
-        let inputs = iterables
-            .iter()
-            .map(|input| Ok(input.try_iter()?.into_any().unbind()))
-            .collect::<PyResult<Vec<_>>>()?;
-        let look_ahead = LookAhead::new(buffersize, handle.engine.limits().max() as u64);
-        let shared = MapShared::new(options, inputs.len() > 1, ordered);
-        let pending = PendingBatches::new(handle.0.clone_ref(py), shared);
-        let reader = Reader::begin(&pending, r#fn, inputs, look_ahead, limit, return_exceptions)?;
-        let runner = runner.clone().unbind();
-        Ok(Self { pending, runner, total, reader: AttachedCell::new(Some(reader)) })
+        let how = MapSettings { buffersize, ordered, return_exceptions };
+        Self::begin(runner, options, r#fn, iterables, &how, None)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {

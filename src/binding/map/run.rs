@@ -11,6 +11,7 @@ use crate::binding::host::outcome::storable;
 use crate::binding::host::state::{Dropped, PyHost};
 use crate::binding::host::task_record::AttemptFacts;
 use crate::binding::host::{attach_yield, forked_child, guarded_call};
+use crate::binding::joint::function::{self, BatchFunction};
 use crate::binding::note;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::AbandonReason;
@@ -18,38 +19,46 @@ use crate::engine::metrics::events::EventKind;
 use crate::engine::worker::chunk::Chunk;
 use crate::engine::worker::session::WorkerSession;
 use pyo3::prelude::*;
+use std::iter;
 use std::ops::Range;
 
-/// Runs a chunk of items of a batch in a session. Tells whether the last one failed.
+/// Runs a chunk of items of a batch in a session. Tells how many failed.
 pub(in crate::binding) fn run(
     py: Python<'_>,
     host: &PyHost,
     session: &WorkerSession<'_, PyHost>,
     task: &Py<Future>,
     chunk: &Chunk,
-) -> bool {
+) -> u64 {
     let future = task.get();
     let Some(batch) = Batch::of(future) else {
-        return false;
+        return 0;
     };
     let Some(call) = batch.get().call(py) else {
-        return false;
+        return 0;
     };
     attach_yield::before_call(py, &call.function);
     let asked = Asked { function: Some(&call.function), options: future.options() };
     host.name_task(py, session, asked);
     current::with(|this_thread| this_thread.wake_before(call.function.as_ptr(), session));
     let run = ChunkRun { py, host, session, task, batch, call: &call, asked };
-    let failed = current::with(|this_thread| {
-        this_thread.at_session(session, || run.run(this_thread, chunk))
-    });
-    let has_failed = failed.is_some();
-    if let Some(failed) = failed {
-        current::with(|this_thread| this_thread.at_session(session, || run.fail(failed)));
-    }
+    let failed = if batch.get().shared.group.is_some() {
+        current::with(|this_thread| {
+            this_thread.at_session(session, || run.run_together(this_thread, chunk))
+        })
+    } else {
+        let failed = current::with(|this_thread| {
+            this_thread.at_session(session, || run.run(this_thread, chunk))
+        });
+        let count = u64::from(failed.is_some());
+        if let Some(failed) = failed {
+            current::with(|this_thread| this_thread.at_session(session, || run.fail(failed)));
+        }
+        count
+    };
     batch.get().wake_reader();
     call.release(py);
-    has_failed
+    failed
 }
 
 /// What a worker needs to run some items one after the other.
@@ -139,6 +148,109 @@ impl ChunkRun<'_, '_> {
         observed::around(self.py, self.session, &attempt, || false, call)
     }
 
+    /// Runs items of a batcher by one call. Gives how many failed.
+    fn run_together(&self, this_thread: &CurrentThread, chunk: &Chunk) -> u64 {
+        let Self { py, session, task, call, asked, .. } = *self;
+        let batch = self.batch.get();
+        let Ok(function) = call.function.bind(py).cast::<BatchFunction>() else {
+            return 0;
+        };
+        let claim = || session.start_item(py, task, &batch.cursor, chunk);
+        let indices: Vec<_> = iter::from_fn(claim).collect();
+        if indices.is_empty() {
+            return 0;
+        }
+        let attempt = self.attempt();
+        let current = CurrentItem::new(task, &batch.shared.token, 1);
+        let function = function.get();
+        let (results, under_way) =
+            this_thread.inside_item(task.as_any(), function.user(), &current, || {
+                if self.host.given.interrupts {
+                    current.begin(py, session);
+                }
+                let items = indices.iter().map(|&index| batch.slots[index].share(py));
+                let own_context = call.context.is_some();
+                let results = function.call_with_context(py, items, own_context, |call| {
+                    let mut call = || call(session.resource());
+                    if self.host.observer.is_there() {
+                        let waited = batch.cursor.waited(session.now());
+                        let attempt = ObservedAttempt { asked, attempt: 1, waited, own_context };
+                        observed::around(py, session, &attempt, || false, call)
+                    } else {
+                        call()
+                    }
+                });
+                (results, current.end(py, session))
+            });
+        if session.engine.is_left_by_fork() {
+            forked_child::end_here(py, &results);
+        }
+        let failed = match results {
+            Ok(results) => {
+                let outcomes = indices.iter().zip(results);
+                let failed = outcomes.map(|(&index, result)| {
+                    u64::from(!self.put_result(index, result, attempt.clone()))
+                });
+                failed.sum()
+            }
+            Err(error) => {
+                self.fail_together(&indices, error, &attempt);
+                indices.len() as u64
+            }
+        };
+        if let Some(under_way) = under_way {
+            under_way.wait(py);
+        }
+        failed
+    }
+
+    /// Gives an item its result, or the error in its place: false then.
+    fn put_result(&self, index: usize, result: Py<PyAny>, attempt: AttemptFacts) -> bool {
+        let py = self.py;
+        if function::is_error(py, &result) {
+            self.put_error(index, storable(py, result), attempt);
+            return false;
+        }
+        self.session.count_item_outcome(true);
+        self.batch.get().put(py, index, Outcome::Value(result));
+        if self.host.given.tells {
+            self.batch.get().tell(py, index, attempt, EventKind::Completed, None);
+        }
+        true
+    }
+
+    /// Ends an item with an error.
+    fn put_error(&self, index: usize, error: Py<PyAny>, attempt: AttemptFacts) {
+        let Self { py, host, session, asked, .. } = *self;
+        session.count_item_outcome(false);
+        host.count_failed(py, session.engine.ledger(), asked, &error);
+        let told = host.given.tells.then(|| error.clone_ref(py));
+        self.batch.get().put(py, index, Outcome::Error(error));
+        self.batch.get().tell(py, index, attempt, EventKind::Failed, told);
+    }
+
+    /// Makes tasks of the items of a call that failed: as those of a joint call they are judged, split
+    /// or tried again.
+    fn fail_together(&self, indices: &[usize], error: Py<PyAny>, attempt: &AttemptFacts) {
+        let Self { py, session, .. } = *self;
+        let error = storable(py, error);
+        let mut tasks = Vec::with_capacity(indices.len());
+        for &index in indices {
+            let made = Batch::make_task(self.batch.bind(py), index, self.call, attempt.clone());
+            // Without memory for a task the error is delivered as it is.
+            let Ok(future) = made else {
+                self.put_error(index, error.clone_ref(py), attempt.clone());
+                continue;
+            };
+            future.get().word.claim_fresh();
+            future.get().set_attempts(1);
+            future.get().with_extras(|extras| extras.last_error = Some(error.clone_ref(py)));
+            tasks.push(future);
+        }
+        guarded_call::release(py, error);
+        session.items_failed(py, tasks);
+    }
+
     /// Decides on an error that an item ended with.
     fn fail(&self, Failed { index, error, attempt }: Failed) {
         let Self { py, host, session, .. } = *self;
@@ -157,11 +269,7 @@ impl ChunkRun<'_, '_> {
             session.item_failed(py, future);
             return;
         }
-        session.count_item_outcome(false);
-        host.count_failed(py, session.engine.ledger(), self.asked, &error);
-        let told = host.given.tells.then(|| error.clone_ref(py));
-        batch.put(py, index, Outcome::Error(error));
-        batch.tell(py, index, attempt, EventKind::Failed, told);
+        self.put_error(index, error, attempt);
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct MapShared {
     pub(super) options: Option<Arc<TaskOptions>>,
     /// An item is a tuple of arguments.
     pub(super) spread: bool,
+    /// So many items are run by one call: those of a batcher.
+    pub(super) group: Option<usize>,
     /// Cancelled when running items are told to give up. Their contexts are below it.
     pub(super) token: Token,
     /// The number of the item that the reader waits for, or one of the marks above. `SeqCst`
@@ -43,11 +45,17 @@ pub(super) struct MapShared {
 }
 
 impl MapShared {
-    pub(super) fn new(options: Option<Arc<TaskOptions>>, spread: bool, ordered: bool) -> Arc<Self> {
+    pub(super) fn new(
+        options: Option<Arc<TaskOptions>>,
+        spread: bool,
+        ordered: bool,
+        group: Option<usize>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cost: Arc::new(ItemCost::new()),
             options,
             spread,
+            group,
             token: Token::new(),
             wanted: AtomicU64::new(NONE_WANTED),
             reader: Mutex::new(None),

@@ -61,6 +61,8 @@ pub struct ItemCursor {
     /// The first item that is not claimed. Beyond `size` by as many claims as came too late.
     next: AtomicUsize,
     size: usize,
+    /// So many items are run by one call, or fewer.
+    group: usize,
     pub(in crate::engine) since: Tick,
     pub(in crate::engine) cost: Arc<ItemCost>,
 }
@@ -69,7 +71,17 @@ impl ItemCursor {
     /// The items of a batch that is queued now.
     pub fn new(size: usize, since: Tick, cost: Arc<ItemCost>) -> Self {
         let (number, next) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self { number, next, size, since, cost }
+        Self { number, next, size, group: 1, since, cost }
+    }
+
+    /// The same, of which so many are run by one call.
+    #[must_use]
+    pub fn in_groups(self, group: usize) -> Self {
+        Self { group, ..self }
+    }
+
+    pub(in crate::engine) fn group(&self) -> usize {
+        self.group
     }
 
     /// How long an item has waited that starts now.
@@ -98,11 +110,18 @@ impl ItemCursor {
     }
 
     pub(in crate::engine) fn chunk(&self) -> u64 {
+        if self.group > 1 {
+            return self.group as u64;
+        }
         self.cost.get().map_or(1, |span| (CHUNK_TIME / span).clamp(1, MAX_CHUNK_ITEMS))
     }
 
     /// After how many items the clock is looked at.
     pub(in crate::engine) fn between_looks(&self) -> u64 {
+        if self.group > 1 {
+            // They are claimed one by one, and run all at once.
+            return self.group as u64;
+        }
         if self.cost.get().is_none_or(|span| span >= SLOW_ITEM) { 1 } else { QUICK_ITEMS }
     }
 }

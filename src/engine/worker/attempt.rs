@@ -29,17 +29,17 @@ pub trait Attempts: Threads {
     ) -> Ran;
 
     /// Runs a chunk of items of a batch, each from [`WorkerSession::start_item`] to its outcome,
-    /// until that starts no more. It may end earlier, and does so after an item that failed: true
-    /// when it did. A host without batches has nothing to do here.
+    /// until that starts no more. It may end earlier, and does so after an item that failed by itself.
+    /// Gives how many failed. A host without batches has nothing to do here.
     fn run_items(
         &self,
         scope: Self::Scope<'_>,
         session: &WorkerSession<'_, Self>,
         task: &Self::Task,
         chunk: &Chunk,
-    ) -> bool {
+    ) -> u64 {
         let _ = (scope, session, task, chunk);
-        false
+        0
     }
 
     /// Ends a claimed task of a joint call whose time limit has passed before that began. False: it

@@ -223,7 +223,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 retry.then_some(How::Together)
             }
         };
-        let how = how.filter(|_| !engine.is_killed());
+        // No retry from inside another task, as the resource is that task's too.
+        let how = how.filter(|_| !engine.is_killed() && !self.worker.runs_within());
         let goes_on = |task: &H::Task| match how {
             None => false,
             Some(How::OneByOne) => !host.word(task).is_done(),
@@ -286,6 +287,19 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
         for told in retries {
             engine.host.retried(scope, told);
+        }
+    }
+
+    /// Decides on the error of one call for items of a batch, of which the host made running tasks that
+    /// hold it.
+    pub fn items_failed(&self, scope: H::Scope<'_>, tasks: Vec<H::Task>) {
+        self.last.set(self.now());
+        let latest = self.usage().known_good_since();
+        if let Some((how, again)) = self.joint_call_failed(scope, &tasks, true, latest) {
+            self.queue_call(scope, how, again);
+        }
+        for task in tasks {
+            self.engine.host.discard(scope, task);
         }
     }
 

@@ -133,7 +133,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
                     break;
                 }
                 self.invite_others(scope, &task, cursor);
-                let most = if self.tracks_each_task() { 1 } else { cursor.chunk() };
+                let is_grouped = cursor.group() > 1;
+                let most = if self.tracks_each_task() && !is_grouped { 1 } else { cursor.chunk() };
                 let latest = engine.failure_epochs.latest();
                 let chunk = self.chunk(cursor, priority, most, begin, seen);
                 let failed = host.run_items(scope, self, &task, &chunk);
@@ -144,7 +145,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 if ran > 0 && !self.is_bad() {
                     self.usage().mark_good(latest);
                 }
-                let completed = ran - u64::from(failed);
+                let completed = ran - failed;
                 self.count_items(scope, cursor, (begin, priority), (ran, completed));
                 begin = self.last_or_now();
                 // Before this worker looks at what is for it: what comes later is news.
@@ -186,7 +187,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
         if ran > 0 {
             let span = self.now().saturating_sub(begin);
-            self.record((0, span), (ran, ran - u64::from(failed)), priority);
+            self.record((0, span), (ran, ran - failed), priority);
         }
         self.end_naming(outer);
         if cursor.left() == 0 {
@@ -270,12 +271,13 @@ impl<H: Attempts> WorkerSession<'_, H> {
             self.engine.advance_window(now);
             let wait = begin.saturating_sub(cursor.since);
             self.record((wait, span), (ran, completed), priority);
-            self.tasks_ended(scope, ran);
+            // One call wears the resource like one task.
+            self.tasks_ended(scope, if cursor.group() > 1 { 1 } else { ran });
         }
     }
 
     fn invite_others(&self, scope: H::Scope<'_>, task: &H::Task, cursor: &ItemCursor) {
-        let others = cursor.left().saturating_sub(1) as u64;
+        let others = cursor.left().saturating_sub(cursor.group()) as u64;
         if others == 0 {
             return;
         }

@@ -550,12 +550,12 @@ impl Attempts for World {
         session: &WorkerSession<'_, Self>,
         task: &Arc<Task>,
         chunk: &Chunk,
-    ) -> bool {
+    ) -> u64 {
         let (cursor, items) = task.items.as_ref().expect("a batch");
         while let Some(item) = session.start_item((), task, cursor, chunk) {
             Self::run_item(session, &items[item]);
         }
-        false
+        0
     }
 
     fn judge(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) -> Verdict {
