@@ -98,7 +98,7 @@ fn loom_a_pause_that_is_called_off_has_one_outcome() {
             let (engine, job) = (Arc::clone(&engine), Arc::clone(&job));
             spawn(move || {
                 if let Some(taken) = job.word.call_off() {
-                    engine.count_settled((), &job.word, taken, false);
+                    engine.count_settled((), &job, taken, false);
                     job.outcomes.fetch_add(1, Ordering::Relaxed);
                     assert!(job.word.publish(|_| true).is_some());
                 }
