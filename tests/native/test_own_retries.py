@@ -324,8 +324,8 @@ def test_a_temporary_worker_does_not_stay_for_a_pause(runners: Runners) -> None:
 
 
 def test_a_time_limit_leaves_a_pause_its_room(runners: Runners) -> None:
-    runner = runners.start(retry=Retry(on=lambda _: 0.01, attempts=1000))
-    future = runner.options(timeout=0.3).submit(always_busy)
+    runner = runners.start(retry=FOR_EVER)
+    future = runner.options(timeout=2 * LONG_TIMEOUT).submit(always_busy)
     error = future.exception(LONG_TIMEOUT)
     assert type(error) is Busy
     assert "its time limit leaves no room" in error.__notes__[0]
