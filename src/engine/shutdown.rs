@@ -255,9 +255,11 @@ impl<H: Host> Engine<H> {
             self.loans.lend_any();
         }
         queue.release_retry(retry_epoch);
-        // After a kill the worker's own retry may have come into the lanes after the sweep, and
-        // does not wait for the other workers to leave.
-        if closing && last || self.is_killed() {
+        // A worker that did not fail leaves nothing behind: what comes back from a pause since then
+        // has another one started for it, or is settled by the keeper. After a kill the worker's own
+        // retry may have come into the lanes after the sweep, and does not wait for the other
+        // workers to leave.
+        if closing && failed && last || self.is_killed() {
             self.abandon_queue(scope, queue);
         }
         true
