@@ -149,7 +149,8 @@ impl<H: Host> Engine<H> {
     #[cold]
     fn accumulate(&self, scope: H::Scope<'_>, task: H::Task, since: Tick) -> Admitted<H::Task> {
         let (host, main) = (&self.host, &self.main);
-        let Some(accumulator) = host.accumulator(&task) else {
+        // Of its own: once the task lingers, another thread may end it, and with it what it came with.
+        let Some(accumulator) = host.accumulator(&task).map(Arc::clone) else {
             return Admitted::Queued(task);
         };
         let (word, settings) = (host.word(&task), *accumulator.settings());

@@ -13,6 +13,7 @@ use super::resource::manager::ResourceManager;
 use super::task::TaskWord;
 use super::task::item_cursor::ItemCursor;
 use super::task::key::KeyNumber;
+use crate::sync::Arc;
 use std::ops::Range;
 
 /// See the module's documentation.
@@ -54,7 +55,7 @@ pub trait Host: ResourceManager {
     /// tasks has nothing to do here.
     ///
     /// [`JOINT`]: super::task::JOINT
-    fn accumulator<'t>(&self, task: &'t Self::Task) -> Option<&'t Accumulator<Self::Task>> {
+    fn accumulator<'t>(&self, task: &'t Self::Task) -> Option<&'t Arc<Accumulator<Self::Task>>> {
         let _ = task;
         None
     }

@@ -55,6 +55,7 @@ use crate::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use crate::engine::worker::chunk::Chunk;
 use crate::engine::worker::session::WorkerSession;
 use crate::engine::{AbandonReason, Host, Notice};
+use crate::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use std::ops::Range;
@@ -100,7 +101,7 @@ impl Host for PyHost {
         Batch::of(task.get()).map(|batch| &batch.get().cursor)
     }
 
-    fn accumulator<'t>(&self, task: &'t Py<Future>) -> Option<&'t Accumulator<Py<Future>>> {
+    fn accumulator<'t>(&self, task: &'t Py<Future>) -> Option<&'t Arc<Accumulator<Py<Future>>>> {
         BatchFunction::of(task.get()).map(|function| &function.get().accumulator)
     }
 

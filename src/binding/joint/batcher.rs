@@ -217,9 +217,13 @@ impl Batcher {
         let (function, by_key) = if let Some(common) = &functions.common {
             (common.clone_ref(py), None)
         } else {
-            let shared = batcher.functions.clone_ref(py);
-            let function_of: FunctionOf =
-                Box::new(move |item| Ok(shared.get().for_item(item)?.into_any()));
+            let function_of = FunctionOf {
+                owner: batcher.functions.clone_ref(py).into_any(),
+                find: |functions, item| {
+                    let function = functions.cast::<BatchFunctions>()?.get().for_item(item)?;
+                    Ok(function.into_any())
+                },
+            };
             (functions.make(py)?, Some(function_of))
         };
         let how = MapSettings { buffersize, ordered, return_exceptions: false };

@@ -7,6 +7,7 @@ use crate::binding::error;
 use crate::binding::future::Future;
 use crate::binding::host::guarded_call;
 use crate::engine::queue::accumulator::{Accumulator, JointSettings};
+use crate::sync::Arc;
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -15,7 +16,7 @@ use pyo3::types::PyList;
 #[pyclass(frozen, module = "tasker._tasker")]
 pub(in crate::binding) struct BatchFunction {
     pub(super) function: Py<PyAny>,
-    pub(in crate::binding) accumulator: Accumulator<Py<Future>>,
+    pub(in crate::binding) accumulator: Arc<Accumulator<Py<Future>>>,
     /// The settings of its batcher, for one of another runner.
     #[pyo3(get, name = "_batch_settings")]
     settings: Py<PyAny>,
@@ -28,7 +29,7 @@ impl BatchFunction {
         settings: Py<PyAny>,
         joint: JointSettings,
     ) -> PyResult<Py<Self>> {
-        Py::new(py, Self { function, accumulator: Accumulator::new(joint), settings })
+        Py::new(py, Self { function, accumulator: Arc::new(Accumulator::new(joint)), settings })
     }
 
     /// That of a task of a batcher, for the thread that owns its payload.

@@ -65,8 +65,11 @@ pub(super) struct Reader {
 }
 
 /// What gives the function for an item.
-pub(in crate::binding) type FunctionOf =
-    Box<dyn Fn(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>> + Send + Sync>;
+pub(in crate::binding) struct FunctionOf {
+    pub(in crate::binding) owner: Py<PyAny>,
+    /// Called with the owner and the item.
+    pub(in crate::binding) find: fn(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> PyResult<Py<PyAny>>,
+}
 
 /// Items that were read one after the other in one context, and are not queued yet.
 struct UnqueuedItems {
@@ -324,7 +327,8 @@ impl Reader {
             self.unqueued.pop_front();
         }
         let function = match (&self.by_key, items.first()) {
-            (Some(function_of), Some(item)) => match function_of(item.bind(py)) {
+            (Some(by_key), Some(item)) => match (by_key.find)(by_key.owner.bind(py), item.bind(py))
+            {
                 Ok(function) => function,
                 Err(error) => return self.refused(py, error),
             },
@@ -449,8 +453,9 @@ impl Reader {
     /// worker.
     pub(super) fn close(self, py: Python<'_>, pending: &PendingBatches) {
         pending.cancel(py);
-        let Self { front, inputs, unqueued, failure, function, .. } = self;
+        let Self { front, inputs, unqueued, failure, function, by_key, .. } = self;
         guarded_call::release_some(py, front);
+        guarded_call::release_some(py, by_key.map(|by_key| by_key.owner));
         let unqueued = unqueued.into_iter().flat_map(|group| group.items);
         for object in inputs.into_iter().chain(unqueued).chain(failure).chain([function]) {
             guarded_call::release(py, object);
@@ -466,6 +471,7 @@ impl Reader {
             visit.call(context.as_ref().and_then(Snapshot::peek))?;
         }
         visit.call(&self.failure)?;
+        visit.call(self.by_key.as_ref().map(|by_key| &by_key.owner))?;
         visit.call(&self.function)
     }
 }

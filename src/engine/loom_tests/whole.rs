@@ -134,8 +134,8 @@ impl PlainTask for LoomTask {
         }
     }
 
-    fn accumulator(&self) -> Option<&Accumulator<Arc<Self>>> {
-        self.accumulator.as_deref()
+    fn accumulator(&self) -> Option<&Arc<Accumulator<Arc<Self>>>> {
+        self.accumulator.as_ref()
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) trait PlainTask: Send + Sync + Sized + 'static {
     fn publish(&self);
 
     /// Where it waits for others to run in one call with it.
-    fn accumulator(&self) -> Option<&Accumulator<Arc<Self>>> {
+    fn accumulator(&self) -> Option<&Arc<Accumulator<Arc<Self>>>> {
         None
     }
 }
@@ -97,7 +97,7 @@ impl<J: PlainTask> Host for PlainHost<J> {
         drop(task);
     }
 
-    fn accumulator<'t>(&self, task: &'t Arc<J>) -> Option<&'t Accumulator<Arc<J>>> {
+    fn accumulator<'t>(&self, task: &'t Arc<J>) -> Option<&'t Arc<Accumulator<Arc<J>>>> {
         task.as_ref().accumulator()
     }
 
