@@ -30,8 +30,8 @@ impl Submitter {
     /// A call of a view's method: with its options, and the number of its key.
     pub(super) fn with_options<'py>(&self, call: TaskCall<'py>) -> PyResult<TaskCall<'py>> {
         let mut call = call.with(&self.options);
-        if self.options.key.is_some() {
-            self.handle().check_open(&call.function, Some(&self.options))?;
+        // A runner that is closing refuses the task, whatever its key.
+        if self.options.key.is_some() && !self.handle().engine.is_closing() {
             let args = call.args.as_ref().map(Bound::as_unbound);
             let kwargs = call.kwargs.as_ref().map(Bound::as_unbound);
             call.key = keys::number(call.function.py(), call.asked(), args, kwargs)?;

@@ -15,7 +15,7 @@ const HOME: Wakeable = Wakeable { number: 1, home: 1, ..SLEEPER };
 fn queue_with_key() -> (Arc<Queue<u32>>, KeyNumber) {
     let (queue, key) = (Arc::new(Queue::new(None, Tick::MAX)), KeyNumber::of_index(1));
     queue.key_homes.begin(key, HOME.home);
-    queue.key_homes.end(HOME.home);
+    queue.key_homes.stop_coming(HOME.home);
     (queue, key)
 }
 

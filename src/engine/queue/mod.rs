@@ -258,15 +258,10 @@ impl<T> Queue<T> {
         eligibility: impl Fn() -> Eligibility,
         is_mine: impl Fn(&T) -> bool,
     ) -> Option<Entry<T>> {
-        let entry = match self.expected() {
-            0 => self.lanes.pop(eligibility),
-            1 if wakeup == Wakeup::Expected => self.lanes.pop(eligibility),
-            expected if wakeup == Wakeup::Expected => {
-                let most = usize::try_from(expected).unwrap_or(usize::MAX);
-                self.lanes.pop_own(eligibility, most, is_mine)
-            }
-            _ if self.is_left_to_expected() => self.lanes.pop_retry(eligibility),
-            _ => self.lanes.pop(eligibility),
+        let entry = if self.expected() == 0 {
+            self.lanes.pop(eligibility)
+        } else {
+            self.pop_beside_expected(wakeup, &eligibility, is_mine)
         };
         if wakeup.is_owed() {
             // After the pop, so that a lone task wakes one worker and not two.
@@ -276,6 +271,23 @@ impl<T> Queue<T> {
             self.retry_left();
         }
         entry
+    }
+
+    #[cold]
+    fn pop_beside_expected(
+        &self,
+        wakeup: Wakeup,
+        eligibility: &impl Fn() -> Eligibility,
+        is_mine: impl Fn(&T) -> bool,
+    ) -> Option<Entry<T>> {
+        if wakeup == Wakeup::Expected {
+            let most = usize::try_from(self.expected()).unwrap_or(usize::MAX);
+            self.lanes.pop_own(eligibility, most.max(1), is_mine)
+        } else if self.is_left_to_expected() {
+            self.lanes.pop_retry(eligibility)
+        } else {
+            self.lanes.pop(eligibility)
+        }
     }
 
     /// Takes an entry to settle it or to hand it on, whichever worker it waits for.
@@ -559,7 +571,7 @@ mod tests {
         let (queue, key) = (Queue::new(None, Tick::MAX), KeyNumber::of_hash(1));
         for home in [0, 1, 2] {
             queue.key_homes.begin(key, home);
-            queue.key_homes.end(home);
+            queue.key_homes.stop_coming(home);
             thread::scope(|scope| {
                 let sleepers = [0, 1, 2].map(|number| {
                     let queue = &queue;
@@ -602,7 +614,7 @@ mod tests {
     fn a_closed_queue_leaves_nothing_to_a_worker_that_is_expected() {
         let (queue, key) = (Queue::new(None, Tick::MAX), KeyNumber::of_hash(1));
         queue.key_homes.begin(key, 0);
-        queue.key_homes.end(0);
+        queue.key_homes.stop_coming(0);
         let wakeable = Wakeable { number: 0, renews_from: u64::MAX, home: 0 };
         thread::scope(|scope| {
             let home = scope.spawn(|| queue.idle_workers.sleep(wakeable, None, || true));

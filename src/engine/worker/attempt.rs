@@ -211,17 +211,12 @@ impl<H: Attempts> WorkerSession<'_, H> {
             host.discard(scope, task);
             return None;
         }
-        let has_key = self.take_key(&task, claim == Claim::First);
-        let again = if host.cursor(&task).is_some() {
+        self.take_key(&task, claim == Claim::First);
+        if host.cursor(&task).is_some() {
             self.serve_batch(scope, task);
-            None
-        } else {
-            self.serve_claimed(scope, task, since, claim == Claim::First)
-        };
-        if has_key {
-            self.engine.main.key_homes.end(self.worker.home());
+            return None;
         }
-        again
+        self.serve_claimed(scope, task, since, claim == Claim::First)
     }
 
     /// [`serve`](Self::serve) for a new task that no other thread knows of.

@@ -80,15 +80,14 @@ impl<'w, H: Host> WorkerSession<'w, H> {
         }
     }
 
-    /// This worker is the home of the task's key from now on, and busy with it; false: the task has
-    /// none. `first`: it never began before.
+    /// This worker is the home of the task's key from now on, if it has one. `first`: it never began
+    /// before.
     #[inline]
-    pub(super) fn take_key(&self, task: &H::Task, first: bool) -> bool {
+    pub(super) fn take_key(&self, task: &H::Task, first: bool) {
         let key = self.engine.host.key(task);
         if key.is_some() {
             self.become_home(key, first);
         }
-        key.is_some()
     }
 
     #[cold]
