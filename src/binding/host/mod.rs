@@ -50,7 +50,9 @@ use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::item_cursor::ItemCursor;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::token::Token;
-use crate::engine::task::{CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord};
+use crate::engine::task::{
+    CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord, WAS_PAUSED,
+};
 use crate::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use crate::engine::worker::chunk::Chunk;
 use crate::engine::worker::session::WorkerSession;
@@ -120,8 +122,10 @@ impl Host for PyHost {
         let last_error = match future.take_last_error() {
             // It has run, and this is how its last attempt ended.
             Some(error) if why == AbandonReason::Killed => {
-                // It was told to give up, and its error is expected.
-                future.word.set(CANCEL_REQUESTED);
+                // One that its `Retry` knows is expected of a task that is told to give up.
+                if future.word.has(WAS_PAUSED) {
+                    future.word.set(CANCEL_REQUESTED);
+                }
                 settle::publish_failure(py, task, error);
                 return finish(py, future);
             }
