@@ -92,8 +92,8 @@ pub trait Attempts: Threads {
 
     /// Puts the payload of a judged task back; the engine moves the word after this, and queues the
     /// task, or has the keeper hold it by this `pause`: the thread that settles it then calls
-    /// [`Engine::forget_paused`]. Gives what [`retried`](Self::retried) is to tell: another thread
-    /// may change the task by then.
+    /// [`forget_paused`](crate::engine::Engine::forget_paused). Gives what
+    /// [`retried`](Self::retried) is to tell: another thread may change the task by then.
     fn prepare_retry(
         &self,
         scope: Self::Scope<'_>,
