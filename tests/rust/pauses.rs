@@ -20,6 +20,9 @@ const LONG: Duration = FOREVER;
 
 const SHORT: Duration = Duration::from_millis(1);
 
+/// Long enough to occupy the worker meanwhile, on a slow machine too.
+const WHILE: Duration = Duration::from_millis(500);
+
 /// Runs a task inside the one that has this seat; true when it is over.
 fn serve_within(seat: &Seat<'_>, task: &Arc<Task>) -> bool {
     seat.engine.accept_inside(0) && seat.serve_inside((), task, false)
@@ -79,7 +82,7 @@ fn a_task_that_comes_back_joins_the_end_of_its_priority() {
     };
     let came_back = note(3);
     runner.submit(Priority::Normal, move |seat, task| match task.attempts() {
-        1 => End::Later("later", Duration::from_millis(20)),
+        1 => End::Later("later", WHILE),
         _ => came_back(seat, task),
     });
     eventually("it is paused", || runner.stats().paused == 1);
@@ -177,7 +180,7 @@ fn what_is_paused_counts_against_the_bound_until_it_starts_again() {
     assert_eq!(free(), 1);
     assert!(runner.call_off(&first));
     assert_eq!(free(), 2);
-    let (go, second) = (Latch::new(), paused(&runner, Duration::from_millis(20)));
+    let (go, second) = (Latch::new(), paused(&runner, WHILE));
     runner.occupy(&go);
     eventually("it waits again", || runner.stats().queued == 1);
     assert_eq!(free(), 1, "its place is its own in the lane too");
