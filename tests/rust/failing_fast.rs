@@ -108,6 +108,32 @@ fn the_keeper_comes_in_time_where_attempts_take_long() {
 }
 
 #[test]
+fn a_task_whose_pause_ends_fails_while_an_attempt_hangs() {
+    let (begun, go) = (Latch::new(), Latch::new());
+    let (enter, until) = (Arc::clone(&begun), Arc::clone(&go));
+    let on_create = Box::new(move |id| match id {
+        0 => Ok(()),
+        1 => Err("away"),
+        _ => {
+            enter.open();
+            until.wait();
+            Ok(())
+        }
+    });
+    let settings = EngineSettings { fail_fast_after: Some(0), ..workers(1) };
+    let runner = Runner::new(settings, Orders { on_create, ..Orders::default() });
+    let long = Duration::from_secs(2);
+    let pauses = runner.submit(Priority::Normal, move |_, _| End::Later("later", long));
+    eventually("it is paused", || runner.stats().paused == 1);
+    spoil(&runner);
+    begun.wait();
+    assert_eq!(runner.stats().paused, 1, "the attempt hangs before the pause is over");
+    assert_eq!((pauses.outcome(), pauses.attempts()), (FAILED, 1));
+    go.open();
+    runner.finish();
+}
+
+#[test]
 fn items_of_batches_and_retries_fail_too() {
     let (runner, available) = runner(workers(1), SOON);
     let go = Latch::new();

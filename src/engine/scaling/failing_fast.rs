@@ -68,9 +68,11 @@ impl<H: Threads> Engine<H> {
         if failing == 0 || self.is_closing() {
             return;
         }
+        // It comes back for what is let in under the mark, too. Without one the worker whose next
+        // attempt fails does.
+        let has_keeper = self.has_keeper(scope);
         if failing < limit {
-            // Without a keeper the worker whose next attempt fails comes back.
-            if self.has_keeper(scope) {
+            if has_keeper {
                 self.deadlines.fail_fast_at(self.clock.now().saturating_add(limit - failing));
             }
             return;

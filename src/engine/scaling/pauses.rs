@@ -116,6 +116,9 @@ impl<H: Threads> Engine<H> {
             self.start_base_if_needed(scope);
             self.load_grew(now);
         }
+        if self.fails_fast() {
+            self.fail_waiting(scope);
+        }
         // The worker that left last in a closing runner may have swept the lanes before the push.
         let has_worker = || is_reserved || self.roster.counts().main > 0;
         if self.is_killed() || self.is_closing() && !has_worker() {
