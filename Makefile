@@ -18,7 +18,7 @@ say = @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check venv wheel lint rust loom types pytest docs pythons instructions bench clean
+.PHONY: help demo test check venv wheel lint rust loom types pytest docs site pythons instructions bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,7 +66,7 @@ $(VENV)/.group-%: $(VENV)/.made pyproject.toml uv.lock
 	@touch $@
 
 # Without them the tests that need them skip themselves and say so: these are not there for every Python.
-OPTIONAL := integration meetings recipes sight
+OPTIONAL := integration meetings recipes sight site
 $(OPTIONAL:%=$(VENV)/.group-%): $(VENV)/.group-%: $(VENV)/.made pyproject.toml uv.lock
 	$(say) "venv: dependency group '$*'"
 	@$(install-group) $* || true
@@ -144,12 +144,16 @@ pytest: wheel $(VENV)/.group-test $(OPTIONAL:%=$(VENV)/.group-%)  ## the Python 
 	@$(PY) -m pytest
 
 # Private items are documented always, so a link to one is no fault.
-docs: wheel $(VENV)/.group-test  ## the documentation: it builds and its examples run
+docs: wheel site $(VENV)/.group-test  ## the documentation: it builds and its examples run
 	$(say) "docs: cargo doc without warnings"
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
 		cargo doc --locked --quiet --no-deps --document-private-items
 	$(say) "docs: docstrings, native ones too: examples run, stub and reference say the same"
 	@$(PY) -m pytest tests/unit/test_docstrings.py
+
+site: $(VENV)/.group-site  ## the pages as a site, in target/site
+	$(say) "site: a strict build, and no link leads nowhere"
+	@$(PY) -m scripts.site
 
 pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on every other Python found
 	$(say) "pythons: native, lifecycle, asyncio, meetings and conformance tests on every other Python found"
@@ -166,4 +170,4 @@ bench: wheel  ## benchmarks of the engine and of the package
 	@$(PY) -m benches.python.compare
 
 clean:  ## remove everything that was built
-	rm -rf $(VENV) .venvs dist target .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .cache .venvs dist target .hypothesis .mypy_cache .pytest_cache .ruff_cache

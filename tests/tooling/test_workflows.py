@@ -33,10 +33,21 @@ def test_a_release_waits_for_the_checks_of_its_own_commit_and_for_every_other_jo
     assert "uses: $/.github/workflows/ci.yml\n" in jobs["checks"]
     assert "\n  workflow_call:\n" in text_of("ci.yml")
     # All others wait for the version.
-    assert needs_of(jobs["publish"]) == set(jobs) - {"publish", "version"}
+    assert needs_of(jobs["publish"]) == set(jobs) - {"publish", "publish-site", "version"}
     assert all(
         "    needs: version\n" in jobs[name] for name in ("checks", "sdist", "linux", "native")
     )
+
+
+def test_the_site_that_is_published_is_the_one_that_was_checked() -> None:
+    docs = jobs_of("ci.yml")["docs"]
+    assert docs.index("- run: make docs\n") < docs.index("- uses: actions/upload-pages-artifact@")
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]
+    assert f"\n          path: {settings['site_dir']}\n" in docs
+    published = jobs_of("release.yml")["publish-site"]
+    assert needs_of(published) == {"publish"}
+    assert f"\n      url: {settings['site_url']}\n" in published
+    assert "- uses: actions/deploy-pages@" in published
 
 
 def test_the_one_check_of_a_commit_waits_for_every_other_job() -> None:
@@ -44,11 +55,11 @@ def test_the_one_check_of_a_commit_waits_for_every_other_job() -> None:
     assert needs_of(jobs["all-green"]) == set(jobs) - {"all-green"}
 
 
-def test_only_the_job_that_publishes_may_sign_and_it_builds_nothing() -> None:
+def test_only_the_jobs_that_publish_may_write_and_they_build_nothing() -> None:
     jobs = jobs_of("release.yml")
-    assert [name for name, job in jobs.items() if ": write" in job] == ["publish"]
+    assert [name for name, job in jobs.items() if ": write" in job] == ["publish", "publish-site"]
     assert "attestations: true" in jobs["publish"]
-    assert "run:" not in jobs["publish"]
+    assert "run:" not in jobs["publish"] + jobs["publish-site"]
     assert [file.name for file in WORKFLOWS if ": write" in file.read_text("utf-8")] == [
         "release.yml"
     ]
