@@ -1,4 +1,4 @@
-"""Lists what `docs/reference.md` tells of, so that the pages of other projects can link to each name.
+"""Lists what `docs/reference.md` tells of, so that other projects' pages can link to each name.
 
 The list is in the format of Sphinx, `objects.inv`, which mkdocstrings reads, too.
 """
