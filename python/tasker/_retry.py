@@ -51,8 +51,9 @@ class Retry:
     Attributes:
         on: An exception class or a tuple of them; or a function of the error that gives `False`
             (the task ends with its error), `True` (the usual pause) or the pause in seconds, as a
-            server's `Retry-After` has it, longer than *max_wait* too. Called on the thread that ran
-            the task. An error it raises is logged, and ends the task with its own error.
+            server's `Retry-After` has it, longer than *max_wait* too, finite and at least 0. Called
+            on the thread that ran the task. An error it raises, or another answer, is logged, and
+            ends the task with its own error.
         attempts: How often a task is tried, the first time included. At least 1.
         wait: Bound of the first pause in seconds; it doubles with each failure. At least 0.
         max_wait: Bound of that bound, in seconds. At least 0. A pause is drawn evenly between 0 and

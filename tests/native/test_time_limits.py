@@ -279,11 +279,12 @@ def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogCapture) ->
         raise Broken
 
     runner = runners.start(on_create=create, check_health=is_healthy)
-    with pytest.raises(TaskTimeout):
-        runner.options(timeout=2 * LIMIT).queue_task(fail)
+    with pytest.raises(TaskTimeout) as raised:
+        runner.options(timeout=2 * LIMIT, name="begun").queue_task(fail)
     up.set()
     runner.queue_task(lambda _: None)
     assert attempts == [1]
+    assert str(raised.value).startswith("task begun did not finish within its time limit of ")
     log.take()
 
 

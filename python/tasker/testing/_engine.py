@@ -303,7 +303,7 @@ class InlineEngine(JointCalls[R]):
             if task.key:
                 self._counters.begun(task.key)
         if task.is_overdue:
-            self._time_out(task, "start", self._owned.fault)
+            self._time_out(task, self._owned.fault)
             return False
         # As it is now: the function may be given another name while it runs.
         name = task.name
@@ -335,7 +335,7 @@ class InlineEngine(JointCalls[R]):
             if task.future.done():
                 pass  # settled by hand, and counted then
             elif task.is_overdue:
-                self._time_out(task, "finish", None)
+                self._time_out(task, None)
             else:
                 self._settle("completed", task, value=value)
             return False
@@ -349,7 +349,7 @@ class InlineEngine(JointCalls[R]):
         """Decides on the error of an attempt: whether the task is to be tried again."""
         is_settled = task.future.done()  # by hand, and counted then
         if task.is_overdue and not is_settled:
-            self._time_out(task, "finish", None)
+            self._time_out(task, None)
             return False
         if not (self._state == "killed" or task.is_cancel_requested):
             task.last_error = error
@@ -470,7 +470,8 @@ class InlineEngine(JointCalls[R]):
             self._hooks.in_own_context(partial(future.set_exception, error))
         self._tell(kind, task, ended=ended, error=error)
 
-    def _time_out(self, task: InlineTask, verb: str, cause: BaseException | None) -> None:
+    def _time_out(self, task: InlineTask, cause: BaseException | None) -> None:
+        verb = "finish" if task.attempts else "start"
         message = f"task {task.name} did not {verb} within its time limit of {task.limit:g} s"
         error = TaskTimeout(message)
         error.__cause__ = cause
@@ -480,7 +481,7 @@ class InlineEngine(JointCalls[R]):
         if task.future.done():
             return
         if task.is_overdue:
-            self._time_out(task, "start", self._owned.fault)
+            self._time_out(task, self._owned.fault)
             return
         error = ResourceCreationError("no resource could be created for the task")
         error.__cause__ = self._owned.fault

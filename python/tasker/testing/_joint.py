@@ -125,7 +125,7 @@ class JointCalls(Generic[R]):
         def _tell_now(
             self, kind: str, task: InlineTask, error: BaseException | None = None
         ) -> None: ...
-        def _time_out(self, task: InlineTask, verb: str, cause: BaseException | None) -> None: ...
+        def _time_out(self, task: InlineTask, cause: BaseException | None) -> None: ...
 
     def _attempt_jointly(self, lead: InlineTask) -> list[InlineTask]:
         """Makes one call for an item and those that go with it: gives those to be tried again."""
@@ -170,7 +170,7 @@ class JointCalls(Generic[R]):
         if not task.attempts and not task.future.set_running_or_notify_cancel():
             return False
         if task.is_overdue:
-            self._time_out(task, "start", self._owned.fault)
+            self._time_out(task, self._owned.fault)
             return False
         return True
 
@@ -206,7 +206,7 @@ class JointCalls(Generic[R]):
                 if task.future.done():
                     continue  # settled by hand, and counted then
                 if task.is_overdue:
-                    self._time_out(task, "finish", None)
+                    self._time_out(task, None)
                 elif isinstance(result, Exception):
                     self._settle("failed", task, error=storable(result))
                 else:
@@ -224,7 +224,7 @@ class JointCalls(Generic[R]):
         """Decides on the error of a call: gives the items that are to be tried again."""
         for task in call.parts:
             if task.is_overdue and not task.future.done():
-                self._time_out(task, "finish", None)
+                self._time_out(task, None)
         is_ours = isinstance(error, (TaskCancelled, TaskTimeout))
         judged = not (is_ours or self._state == "killed" or call.is_cancel_requested)
         is_bad = judged and self._owned.has_health_hook and self._owned.is_bad_after(error)

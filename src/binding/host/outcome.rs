@@ -120,10 +120,12 @@ impl PyHost {
             return;
         };
         let limit = future.time_limit();
-        let (verb, cause) = match taken {
-            Taken::Running if how != Overdue::NotEntered => ("finish", None),
-            _ => ("start", self.fault(py)),
+        let cause = match taken {
+            Taken::Running if how != Overdue::NotEntered => None,
+            _ => self.fault(py),
         };
+        // What waits to be tried again has started.
+        let verb = if future.attempts() > 0 { "finish" } else { "start" };
         let text = format!("task {name} did not {verb} within its time limit of {limit} s");
         let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
         settle::publish(py, object, Outcome::Error(error), EventKind::TimedOut);
