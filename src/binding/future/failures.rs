@@ -9,6 +9,8 @@ use crate::engine::task::deadlines::DeadlineKey;
 pub(in crate::binding) struct Failures {
     /// How often it failed so.
     count: u32,
+    /// Which of its attempts was counted last.
+    attempt: Option<u32>,
     /// When it did first.
     first: Tick,
     /// The pause that it is at, or was at last.
@@ -18,12 +20,14 @@ pub(in crate::binding) struct Failures {
 }
 
 impl Failures {
-    /// Counts another one, and gives how many there are.
-    pub(in crate::binding) fn count(&mut self, now: Tick) -> u32 {
+    /// Counts that of this attempt, once, and gives how many there are.
+    pub(in crate::binding) fn count(&mut self, attempt: u32, now: Tick) -> u32 {
         if self.count == 0 {
             self.first = now;
         }
-        self.count += 1;
+        if self.attempt.replace(attempt) != Some(attempt) {
+            self.count += 1;
+        }
         self.count
     }
 

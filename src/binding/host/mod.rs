@@ -296,7 +296,7 @@ impl Attempts for PyHost {
     ) -> bool {
         let future = task.get();
         match pause {
-            Some(pause) => Self::may_follow(session, future, pause),
+            Some(pause) => Self::may_pause(session, future, pause),
             None => {
                 !future.word.has(ONCE | CANCEL_REQUESTED) && future.attempts() <= self.max_retries
             }

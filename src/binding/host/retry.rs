@@ -20,7 +20,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 impl PyHost {
-    /// After which pause a task is tried again that failed on a good resource; `None`: it is not.
+    /// After which pause a task is to be tried again that failed on a good resource; `None`: it is not.
+    /// Whether it [may](Self::may_pause) is another matter.
     pub(super) fn pause_after(
         &self,
         py: Python<'_>,
@@ -28,13 +29,11 @@ impl PyHost {
         future: &Future,
         error: &Py<PyAny>,
     ) -> Option<Tick> {
-        let may_retry = future.word.has(RETRIES) && !future.word.has(CANCEL_REQUESTED);
-        if !may_retry || !guarded_call::is_instance::<PyException>(py, error) {
+        if !retries(future) || !guarded_call::is_instance::<PyException>(py, error) {
             return None;
         }
         let retry = self.retry_of(py, future)?;
-        let now = session.now();
-        let count = future.with_extras(|extras| extras.failures.get_or_insert_default().count(now));
+        let count = count_failure(session, future);
         let answer = current::with(|this_thread| {
             this_thread.at_session(session, || {
                 this_thread.inside_hook(&retry, || ask(py, &retry, error, count))
@@ -42,32 +41,31 @@ impl PyHost {
         });
         forked_child::end_here(py, &answer);
         guarded_call::release(py, retry);
-        let pause = match answer {
-            Ok(pause) => pause?,
+        match answer {
+            Ok(pause) => pause.map(clock::ticks_of),
             Err(interrupt) if session.is_on_loan() && interruption::raised(py, &interrupt) => {
                 interrupt_task(py, future, interrupt);
-                return None;
+                None
             }
             Err(error) => {
                 let worker = Some(session.worker.name());
                 log::hook_failed(py, &self.logger, worker, "the function of a Retry", error);
-                return None;
+                None
             }
-        };
-        let ticks = clock::ticks_of(pause);
-        has_time_for(session, future, ticks).then_some(ticks)
+        }
     }
 
-    /// Whether a task of a joint call is tried again with another, whose `Retry` asks for this pause.
-    pub(super) fn may_follow(
+    /// Whether a task may pause for so long: that whose `Retry` asks for it, or another one of its
+    /// joint call.
+    pub(super) fn may_pause(
         session: &WorkerSession<'_, Self>,
         future: &Future,
         pause: Tick,
     ) -> bool {
-        if !future.word.has(RETRIES) || future.word.has(CANCEL_REQUESTED) {
+        if !retries(future) {
             return false;
         }
-        future.with_extras(|extras| extras.failures.get_or_insert_default().count(session.now()));
+        count_failure(session, future);
         has_time_for(session, future, pause)
     }
 
@@ -78,6 +76,17 @@ impl PyHost {
             _ => self.hooks.get_one(py, Hook::Retry),
         }
     }
+}
+
+/// Whether a task is one that may be tried again later.
+fn retries(future: &Future) -> bool {
+    future.word.has(RETRIES) && !future.word.has(CANCEL_REQUESTED)
+}
+
+/// Counts that this attempt of a task failed, and gives how many have.
+fn count_failure(session: &WorkerSession<'_, PyHost>, future: &Future) -> u32 {
+    let (attempt, now) = (future.attempts(), session.now());
+    future.with_extras(|extras| extras.failures.get_or_insert_default().count(attempt, now))
 }
 
 /// Whether the time limit of a task leaves room for a pause. It is noted if it does not.

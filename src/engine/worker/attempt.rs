@@ -68,9 +68,9 @@ pub trait Attempts: Threads {
         JointRan::Returned { completed: 0 }
     }
 
-    /// Whether a task may be entered again that failed on a bad resource, or, after this `pause`,
-    /// with the one whose error was judged. A host whose [`judge`](Self::judge) decides the former,
-    /// and that has no joint calls, has nothing to do here.
+    /// Whether a task may be entered again that failed on a bad resource, or after this `pause`. In a
+    /// joint call the error of one is judged for all. A host whose [`judge`](Self::judge) decides this
+    /// too, and that has no joint calls, has nothing to do here.
     fn may_retry(
         &self,
         scope: Self::Scope<'_>,
@@ -471,7 +471,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 Verdict::Healthy => self.usage().mark_good(latest),
                 Verdict::Later(pause) => {
                     self.usage().mark_good(latest);
-                    next = self.pause(scope, pause, may_retry);
+                    let may_pause = host.may_retry(scope, self, task, Some(pause));
+                    next = may_pause.then(|| self.pause(scope, pause, may_retry)).flatten();
                 }
                 Verdict::Bad { retry } => {
                     self.mark_bad();

@@ -42,6 +42,12 @@ impl<H: Attempts> WorkerSession<'_, H> {
             self.count_taken_away(host.word(&task));
             host.discard(scope, task);
         }
+        // Told to give up just when its retry was queued.
+        let is_called_off = |task: &mut H::Task| !first && host.word(task).has(CANCEL_REQUESTED);
+        for task in tasks.extract_if(.., is_called_off) {
+            self.end_with_error(scope, &task);
+            host.discard(scope, task);
+        }
         if tasks.is_empty() {
             self.last.set(self.now());
             return self.uncount_busy();
@@ -227,11 +233,9 @@ impl<H: Attempts> WorkerSession<'_, H> {
         let how = how.filter(|_| !engine.is_killed() && !self.worker.runs_within());
         let goes_on = |task: &H::Task| match how {
             None => false,
-            Some(How::OneByOne) => !host.word(task).is_done(),
+            Some(How::OneByOne) => !is_given_up(task),
             Some(How::Together) => host.may_retry(scope, self, task, None),
-            Some(How::Later(pause)) => {
-                std::ptr::eq(task, asked) || host.may_retry(scope, self, task, Some(pause))
-            }
+            Some(How::Later(pause)) => host.may_retry(scope, self, task, Some(pause)),
         };
         let (goes_on, ends): (Vec<_>, Vec<_>) = tasks.iter().partition(|task| goes_on(task));
         if how.is_some_and(|how| how != How::OneByOne)
@@ -242,11 +246,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
             accumulator.add_retries(call.map(|task| host.share(scope, task)).collect());
         }
         for task in ends {
-            if self.take_joint_outcome(host.word(task), false) {
-                host.fail(scope, self, task);
-            } else {
-                host.forget(scope, task);
-            }
+            self.end_with_error(scope, task);
         }
         let due = match how {
             Some(How::Later(pause)) => Some(self.now().saturating_add(pause)),
@@ -258,11 +258,23 @@ impl<H: Attempts> WorkerSession<'_, H> {
             if let Some(told) = self.requeue(scope, task, key.is_some(), key) {
                 again.push((host.share(scope, task), key, told));
             } else {
-                self.count_taken_away(host.word(task));
-                host.forget(scope, task);
+                // Settled meanwhile, or asked to give up.
+                self.end_with_error(scope, task);
             }
         }
         how.filter(|_| !again.is_empty()).map(|how| (how, again))
+    }
+
+    /// Gives a task of a call the error that it holds, unless another thread has decided its outcome.
+    fn end_with_error(&self, scope: H::Scope<'_>, task: &H::Task) {
+        let host = &self.engine.host;
+        let taken = self.take_joint_outcome(host.word(task), false);
+        self.engine.leave_accumulator(scope, task);
+        if taken {
+            host.fail(scope, self, task);
+        } else {
+            host.forget(scope, task);
+        }
     }
 
     /// Queues tasks of a call that failed, to be tried again, or has the keeper hold them before, and
