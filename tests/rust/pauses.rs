@@ -435,3 +435,25 @@ fn stops_and_kills_race_with_pauses_and_lose_nothing() {
         runner.finish();
     }
 }
+
+#[test]
+fn a_pause_is_over_when_the_keeper_it_counted_on_gets_no_thread() {
+    let (starting, go) = (Latch::new(), Latch::new());
+    let (begun, until) = (Arc::clone(&starting), Arc::clone(&go));
+    let on_spawn = move |name: &str| match name {
+        "keeper" => {
+            begun.open();
+            until.wait();
+            Err("no thread")
+        }
+        _ => Ok(()),
+    };
+    let orders = Orders { on_spawn: Box::new(on_spawn), ..Orders::default() };
+    let runner = Runner::new(workers(2), orders);
+    let first = runner.submit(Priority::Normal, later_for(1, LONG));
+    starting.wait();
+    let second = paused(&runner, LONG);
+    go.open();
+    assert_eq!((first.outcome(), second.outcome()), (Outcome::Error("later"), Outcome::Value(2)));
+    runner.finish();
+}

@@ -46,7 +46,7 @@ impl ThreadRole for Keeper {
 
     fn fail(self: Box<Self>, py: Python<'_>, fault: Py<PyAny>) {
         guarded_call::release(py, fault);
-        self.0.lost_keeper();
+        self.0.lost_keeper(py);
     }
 }
 

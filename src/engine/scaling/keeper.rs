@@ -9,12 +9,6 @@ use crate::engine::task::deadlines::DeadlineKey;
 use crate::sync::Arc;
 
 impl<H: Host> Engine<H> {
-    /// The keeper's thread ended before it came up: the next caller of `need_keeper` starts
-    /// another.
-    pub fn lost_keeper(&self) {
-        self.deadlines.disclaim_keeper();
-    }
-
     /// Has the keeper watch a task's time limit.
     pub fn watch_deadline(&self, due: Tick, task: H::Task) -> DeadlineKey {
         self.deadlines.add(due, task)
@@ -42,11 +36,19 @@ impl<H: Threads> Engine<H> {
     /// The keeper's thread could not be started.
     pub fn need_keeper(self: &Arc<Self>, scope: H::Scope<'_>) -> Result<(), H::Fault> {
         if self.deadlines.claim_keeper() {
-            self.host
-                .spawn_keeper(scope, self)
-                .inspect_err(|_| self.deadlines.disclaim_keeper())?;
+            self.host.spawn_keeper(scope, self).inspect_err(|_| self.lost_keeper(scope))?;
         }
         Ok(())
+    }
+
+    /// The keeper's thread could not be started, or ended before it came up: the next caller of
+    /// `need_keeper` starts another. A pause that a worker began meanwhile, as it took the keeper for
+    /// alive, is over.
+    pub fn lost_keeper(self: &Arc<Self>, scope: H::Scope<'_>) {
+        self.deadlines.disclaim_keeper();
+        for task in self.deadlines.take_paused() {
+            self.resume(scope, task);
+        }
     }
 
     /// Whether the keeper lives, which is started if it does not. The user is told that it cannot be.

@@ -101,7 +101,7 @@ impl<H: Threads> Engine<H> {
         }
     }
 
-    fn resume(self: &Arc<Self>, scope: H::Scope<'_>, task: H::Task) {
+    pub(super) fn resume(self: &Arc<Self>, scope: H::Scope<'_>, task: H::Task) {
         let word = self.host.word(&task);
         if !word.resume() {
             return self.host.discard(scope, task);

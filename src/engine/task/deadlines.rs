@@ -89,10 +89,11 @@ impl<T> Deadlines<T> {
         (due, state.next - 1)
     }
 
-    /// Keeps a task until its pause is over. The error: it comes back, as all pauses are over.
+    /// Keeps a task until its pause is over. The error: it comes back, as all pauses are over, or there
+    /// is no keeper after all.
     pub(in crate::engine) fn pause(&self, key: DeadlineKey, task: T) -> Result<(), T> {
         let mut state = self.state.lock();
-        if state.pauses_are_cut {
+        if state.pauses_are_cut || !state.has_keeper {
             return Err(task);
         }
         let earliest = state.paused.first_key_value().is_none_or(|(first, _)| key < *first);
@@ -262,6 +263,8 @@ mod tests {
     fn pauses_end_in_order_or_all_at_once() {
         let deadlines = Deadlines::new();
         let keys = [30, 10, 20].map(|due| deadlines.reserve(due));
+        assert_eq!(deadlines.pause(keys[1], 'a'), Err('a'), "nobody would end it");
+        assert!(deadlines.claim_keeper());
         for (key, task) in keys.into_iter().zip(['c', 'a', 'b']) {
             assert_eq!(deadlines.pause(key, task), Ok(()));
         }
