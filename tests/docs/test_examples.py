@@ -17,8 +17,10 @@ from tests.docs.pages import COMPILE, ROOT, RUN, check, code_in, name_of, run
 from tests.recipes.conftest import need_modules
 
 README, RECIPES = ROOT / "README.md", ROOT / "docs" / "recipes"
-"""These are run in `tests/recipes`, with the servers that they need."""
+OF_A_SERVER = [README, ROOT / "docs" / "coming-from-psycopg-pool.md"]
+"""These and the recipes are run in `tests/recipes`, with the servers that they need."""
 LIBRARIES = {
+    "docs/coming-from-joblib.md": ["joblib"],
     "docs/how-to/opentelemetry.md": ["opentelemetry", "opentelemetry.sdk"],
     "docs/how-to/prometheus.md": ["prometheus_client"],
     "docs/how-to/reading-the-figures.md": ["matplotlib"],
@@ -35,7 +37,7 @@ def pages_with(fence: str) -> list[Path]:
 
 
 def without_servers(pages: list[Path]) -> list[Path]:
-    return [page for page in pages if page != README and RECIPES not in page.parents]
+    return [page for page in pages if page not in OF_A_SERVER and RECIPES not in page.parents]
 
 
 @pytest.mark.parametrize("page", without_servers(pages_with(RUN)), ids=name_of)

@@ -51,6 +51,14 @@ def test_recipe_prints_what_it_says(
 
 
 @pytest.mark.timeout(150)
+def test_coming_from_another_pool_prints_what_it_says(
+    tmp_path: Path, postgresql: dict[str, str]
+) -> None:
+    need_modules("psycopg_pool")
+    check(ROOT / "docs" / "coming-from-psycopg-pool.md", tmp_path, postgresql)
+
+
+@pytest.mark.timeout(150)
 def test_notebook_runs_cell_by_cell_and_again(tmp_path: Path) -> None:
     need_modules("nbclient", "ipykernel")
     # Without their types: the checkers run without them.
