@@ -8,7 +8,7 @@ use super::queue::permits::{Permit, Permits};
 use super::queue::{Admitted, Rejected};
 use super::scaling::threads::Threads;
 use super::task::priority::Priority;
-use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, RESERVED, TaskWord};
+use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, Phase, RESERVED, TaskWord};
 use super::worker::serve_loan::{LoanOf, LoanWaiter};
 use crate::sync::Arc;
 
@@ -170,12 +170,11 @@ impl<H: Host> Engine<H> {
             main.release(full);
         }
         self.deadlines.release_at(due);
-        if word.is_taken() {
-            // It ended before it was in the accumulator.
-            let dead = accumulator.note_gone(|task| host.word(task));
-            for task in dead {
-                host.discard(scope, task);
-            }
+        // Started or ended before it was in the accumulator, it would stay there until the next call.
+        if word.phase() != Phase::Waiting
+            && let Some(gone) = accumulator.remove(word, |task| host.word(task))
+        {
+            self.discard_gone(scope, gone);
         }
         host.discard(scope, task);
         Admitted::Lingers

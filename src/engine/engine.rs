@@ -11,6 +11,7 @@ use super::metrics::ledger::Ledger;
 use super::metrics::looks::Looks;
 use super::metrics::window::Window;
 use super::queue::Queue;
+use super::queue::accumulator::Gone;
 use super::resource::backoff::Backoff;
 use super::resource::epochs::{Eligibility, FailureEpoch, FailureEpochs};
 use super::roster::Roster;
@@ -272,16 +273,14 @@ impl<H: Host> Engine<H> {
     /// A task was settled where it stood: one that waited leaves a tombstone, if it was in a lane.
     fn count_left(&self, scope: H::Scope<'_>, task: &H::Task, taken: Taken) {
         let word = self.host.word(task);
-        if taken != Taken::Running {
-            self.leave_accumulator(scope, task);
-        }
         match taken {
-            Taken::Running => {}
+            Taken::Running => return,
             Taken::Paused => self.pause_called_off(word),
             Taken::Fresh | Taken::Retrying => {
                 self.leave_tombstone(scope, word, taken == Taken::Fresh);
             }
         }
+        self.leave_accumulator(scope, task);
     }
 
     /// Lets an accumulator know that a task ended without a joint call. The caller has taken its
@@ -291,11 +290,20 @@ impl<H: Host> Engine<H> {
         if host.word(task).has(ACCUMULATED)
             && let Some(accumulator) = host.accumulator(task)
         {
-            let dead = accumulator.note_gone(|task| host.word(task));
-            for task in dead {
-                host.discard(scope, task);
+            for gone in accumulator.note_gone(|task| host.word(task)) {
+                self.discard_gone(scope, gone);
             }
         }
+    }
+
+    /// Lets go of what an accumulator held of a task, and of its place if it lingers still, which was
+    /// counted as a tombstone.
+    pub(super) fn discard_gone(&self, scope: H::Scope<'_>, gone: Gone<H::Task>) {
+        if let Some(handle) = gone.linger.and_then(|key| self.main.lingering.take(key)) {
+            self.main.uncount_tombstones(1);
+            self.host.discard(scope, handle);
+        }
+        self.host.discard(scope, gone.task);
     }
 
     // ---- joint calls

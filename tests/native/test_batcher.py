@@ -7,6 +7,7 @@ import contextvars
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import wait
 from typing import Any
@@ -1087,6 +1088,24 @@ def test_cancelled_items_are_let_go(held: Runner[Resource], gate: Gate, calls: C
     eventually(lambda: Item.alive == 0)
     gate.open()
     assert batcher.queue_task(Item()) == 0
+
+
+def test_what_ends_while_it_waits_for_more_is_let_go(runners: Runners) -> None:
+    class Result:
+        pass
+
+    def make(_resource: Resource, items: list[int]) -> list[Result]:
+        return [Result() for _ in items]
+
+    batcher = runners.start().batcher(make, max_size=1_000, max_wait=LONG_WAIT)
+    futures = [batcher.submit(item) for item in range(100)]
+    things: list[weakref.ref[Any]] = [weakref.ref(future) for future in futures]
+    assert all(future.cancel() for future in futures)
+    del futures
+    # A worker that waits for an item runs it itself.
+    things.append(batcher.runner.queue_task(lambda _: weakref.ref(batcher.queue_task(0))))
+    eventually(lambda: not any(thing() for thing in things))
+    assert batcher.runner.stats().queued_tasks == 0
 
 
 def test_a_batcher_that_is_dropped_leaves_its_items_to_the_runner(

@@ -56,6 +56,22 @@ def test_every_blocking_call_ends(runners: Runners, gate: Gate, call: str) -> No
     gate.open()
 
 
+def test_a_call_of_a_batcher_that_runs_is_told_and_not_made_again(runners: Runners) -> None:
+    calls: list[list[int]] = []
+
+    def work(_resource: Resource, items: list[int]) -> list[int]:
+        calls.append(items)
+        current_context().wait(LONG_TIMEOUT)
+        raise LookupError
+
+    runner = runners.start()
+    results = runner.batcher(work, max_size=2, split_failed=True).map(range(2))
+    with interrupted():
+        next(results)
+    runner.stop(timeout=LONG_TIMEOUT)
+    assert calls == [[0, 1]]
+
+
 @pytest.mark.parametrize("verb", ["queue_task", "run_task"])
 def test_a_task_that_runs_is_told(runners: Runners, verb: str) -> None:
     reasons: list[str | None] = []

@@ -18,6 +18,7 @@ from tasker import (
     Future,
     QueueFull,
     ResourceCreationError,
+    Results,
     Retry,
     Runner,
     TaskEvent,
@@ -441,6 +442,34 @@ def test_closing_a_map_ends_the_pauses_of_its_items(runners: Runners) -> None:
     results.close()
     assert runner.stats().paused_tasks == 0
     assert runner.metrics().total_tasks_failed == 4
+
+
+@pytest.mark.parametrize("how", ["items", "calls", "tasks"])
+def test_an_item_that_runs_while_its_map_is_closed_is_not_paused(
+    runners: Runners, gate: Gate, how: str
+) -> None:
+    entered: list[object] = []
+
+    def fail(_resource: object, items: object) -> list[int]:
+        entered.append(items)
+        gate.hold()
+        raise Busy
+
+    runner = runners.start(retry=FOR_EVER)
+    results: Results[Any]
+    if how == "items":
+        results = runner.map(fail, "ab")
+    else:
+        # With a key they are tasks by themselves.
+        key = len if how == "tasks" else None
+        results = runner.batcher(fail, max_size=2, max_wait=3600, key=key).map("ab")
+    gate.wait_for()
+    results.close()
+    gate.open()
+    eventually(lambda: runner.stats().running_tasks == 0)
+    runner.stop(timeout=LONG_TIMEOUT)
+    assert entered == ["a" if how == "items" else ["a", "b"]]
+    assert runner.metrics().total_tasks_retried == 0
 
 
 def test_closing_an_amap_ends_the_pauses_of_its_items(runners: Runners) -> None:

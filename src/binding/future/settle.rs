@@ -25,8 +25,8 @@ use crate::binding::wakes;
 use crate::engine::Engine;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::{
-    CANCEL_REQUESTED, HAS_CONDITION, JOINT, NOT_ADMITTED, OBSERVED, Phase, RESERVED, TIMED, TOLD,
-    Taken, WAS_PAUSED,
+    CANCEL_REQUESTED, HAS_CONDITION, JOINT, NOT_ADMITTED, OBSERVED, Phase, RESERVED, RETRIES,
+    TIMED, TOLD, Taken, WAS_PAUSED,
 };
 use crate::sync::Arc;
 use pyo3::exceptions::PyRuntimeError;
@@ -162,8 +162,10 @@ pub(in crate::binding) fn cancel(slf: &Bound<'_, Future>) -> bool {
     true
 }
 
-/// Cancels a task that has not started, and ends one that waits for a retry. What runs goes on.
+/// Cancels a task that has not started, and ends one that waits for a retry. What runs goes on, and is
+/// not paused when it fails.
 pub(in crate::binding) fn abandon(slf: &Bound<'_, Future>) {
+    slf.get().word.clear(RETRIES);
     if !cancel(slf) {
         call_off_retry(slf.py(), slf.as_unbound());
     }

@@ -16,6 +16,7 @@ use crate::binding::note;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::AbandonReason;
 use crate::engine::metrics::events::EventKind;
+use crate::engine::task::CANCEL_REQUESTED;
 use crate::engine::worker::chunk::Chunk;
 use crate::engine::worker::session::WorkerSession;
 use pyo3::prelude::*;
@@ -234,21 +235,38 @@ impl ChunkRun<'_, '_> {
     fn fail_together(&self, indices: &[usize], error: Py<PyAny>, attempt: &AttemptFacts) {
         let Self { py, session, .. } = *self;
         let error = storable(py, error);
+        let told = self.batch.get().shared.token.cancelled_flag();
         let mut tasks = Vec::with_capacity(indices.len());
         for &index in indices {
-            let made = Batch::make_task(self.batch.bind(py), index, self.call, attempt.clone());
             // Without memory for a task the error is delivered as it is.
-            let Ok(future) = made else {
-                self.put_error(index, error.clone_ref(py), attempt.clone());
-                continue;
-            };
-            future.get().word.claim_fresh();
-            future.get().set_attempts(1);
-            future.get().with_extras(|extras| extras.last_error = Some(error.clone_ref(py)));
-            tasks.push(future);
+            match (!told).then(|| self.started_task(index, &error, attempt)) {
+                Some(Ok(future)) => tasks.push(future),
+                _ => self.put_error(index, error.clone_ref(py), attempt.clone()),
+            }
         }
         guarded_call::release(py, error);
         session.items_failed(py, tasks);
+    }
+
+    /// Makes a task of an item whose call failed with this error.
+    fn started_task(
+        &self,
+        index: usize,
+        error: &Py<PyAny>,
+        attempt: &AttemptFacts,
+    ) -> PyResult<Py<Future>> {
+        let (py, batch) = (self.py, self.batch);
+        let task = Batch::make_task(batch.bind(py), index, self.call, attempt.clone())?;
+        let future = task.get();
+        future.word.claim_fresh();
+        future.set_attempts(1);
+        future.with_extras(|extras| extras.last_error = Some(error.clone_ref(py)));
+        if batch.get().shared.is_closed() {
+            // The reader, who wants no outcome any more, ends what waits to be tried again. It may have
+            // done that before.
+            future.word.set(CANCEL_REQUESTED);
+        }
+        Ok(task)
     }
 
     /// Decides on an error that an item ended with.
@@ -260,12 +278,9 @@ impl ChunkRun<'_, '_> {
         // Without memory for a task the error is delivered as it is.
         let retries = TaskOptions::retries(self.asked.options, batch.handle.get().retries());
         if host.judges(py, session, &error, batch.shared.token.cancelled_flag(), retries)
-            && let Ok(future) =
-                Batch::make_task(self.batch.bind(py), index, self.call, attempt.clone())
+            && let Ok(future) = self.started_task(index, &error, &attempt)
         {
-            future.get().word.claim_fresh();
-            future.get().set_attempts(1);
-            future.get().extras.lock().get_or_insert_default().last_error = Some(error);
+            guarded_call::release(py, error);
             session.item_failed(py, future);
             return;
         }

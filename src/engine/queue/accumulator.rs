@@ -40,6 +40,20 @@ pub(in crate::engine) struct Member<T> {
     pub(in crate::engine) linger: Option<LingerKey>,
 }
 
+/// A task that is not waiting here any more, for the caller to let go of.
+#[derive(Debug)]
+pub(in crate::engine) struct Gone<T> {
+    pub(in crate::engine) task: T,
+    /// Where it may linger still.
+    pub(in crate::engine) linger: Option<LingerKey>,
+}
+
+impl<T> Member<T> {
+    pub(in crate::engine) fn into_gone(self) -> Gone<T> {
+        Gone { task: self.task, linger: self.linger }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting<T> {
     /// Never started, by priority, the oldest first.
@@ -69,21 +83,21 @@ impl<T> Waiting<T> {
     }
 
     /// Takes out what has ended.
-    fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<T> {
+    fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<Gone<T>> {
         self.gone = 0;
         let mut dead = Vec::new();
         for lane in &mut self.fresh {
             for member in std::mem::take(lane) {
                 if word(&member.task).is_taken() {
                     self.entries -= usize::from(member.linger.is_none());
-                    dead.push(member.task);
+                    dead.push(member.into_gone());
                 } else {
                     lane.push_back(member);
                 }
             }
         }
         let ended = self.retries.extract_if(.., |(_, task)| word(task).is_taken());
-        dead.extend(ended.map(|(_, task)| task));
+        dead.extend(ended.map(|(_, task)| Gone { task, linger: None }));
         dead
     }
 }
@@ -132,19 +146,19 @@ impl<T> Accumulator<T> {
         released
     }
 
-    /// Takes out the task that a worker came by.
+    /// Takes out a task that a thread has come by otherwise.
     pub(in crate::engine) fn remove(
         &self,
         lead: &TaskWord,
         word: impl Fn(&T) -> &TaskWord,
-    ) -> Option<T> {
+    ) -> Option<Gone<T>> {
         let mut state = self.state.lock();
         let lane = &mut state.fresh[lead.priority() as usize];
         // The first, mostly.
         let place = lane.iter().position(|member| std::ptr::eq(word(&member.task), lead))?;
         let member = lane.remove(place)?;
         state.entries -= usize::from(member.linger.is_none());
-        Some(member.task)
+        Some(member.into_gone())
     }
 
     /// Takes out up to `most` tasks for a worker to claim, the most urgent first.
@@ -193,7 +207,7 @@ impl<T> Accumulator<T> {
 
     /// Notes that a task which waits here has ended. Gives what the caller is to drop, when much of
     /// what is here has.
-    pub fn note_gone(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<T> {
+    pub(in crate::engine) fn note_gone(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<Gone<T>> {
         let mut state = self.state.lock();
         state.gone += 1;
         if state.gone * 2 >= state.len() { state.sweep(word) } else { Vec::new() }
@@ -240,7 +254,7 @@ mod tests {
         {
             add(&accumulator, &task(number, priority), None);
         }
-        assert_eq!(accumulator.remove(&lead.1, word).map(|task| task.0), Some(0));
+        assert_eq!(accumulator.remove(&lead.1, word).map(|gone| gone.task.0), Some(0));
         assert!(accumulator.remove(&lead.1, word).is_none());
         assert_eq!(numbers(&accumulator.take(2, word)), [3, 2]);
         assert_eq!(numbers(&accumulator.take(9, word)), [4, 1]);
@@ -270,7 +284,9 @@ mod tests {
             add(&accumulator, task, Some(task.0.into()));
         }
         assert!(tasks[0].1.cancel(|_| true).is_some());
-        assert_eq!(accumulator.note_gone(word).len(), 1);
+        let gone: Vec<_> =
+            accumulator.note_gone(word).into_iter().map(|gone| gone.linger).collect();
+        assert_eq!(gone, [Some((1, 1))]);
         assert_eq!(add(&accumulator, &tasks[2], Some(3)), None);
         assert_eq!(add(&accumulator, &task(4, Priority::Normal), Some(4)), Some((2, 2)));
     }

@@ -278,11 +278,11 @@ impl<H: Attempts> WorkerSession<'_, H> {
         self.take_key(task, true);
         let queue = self.engine.queue_of(word);
         queue.count_taken(word, true);
-        if word.has(ACCUMULATED) {
-            self.leave_accumulator(scope, task);
-        }
         if queued {
             self.engine.compact_if_due(scope, queue);
+        }
+        if word.has(ACCUMULATED) {
+            self.leave_accumulator(scope, task);
         }
         self.recorder.count(WorkerCounter::Started);
         let mut again = self.attempt(scope, host.share(scope, task), true, None);

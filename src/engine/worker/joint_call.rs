@@ -16,7 +16,7 @@ use crate::engine::roster::shared::Running;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
-use crate::engine::task::{ACCUMULATED, CANCEL_REQUESTED, Claim, TaskWord};
+use crate::engine::task::{ACCUMULATED, CANCEL_REQUESTED, Claim, RETRIES, TaskWord};
 use crate::sync::Arc;
 
 impl<H: Attempts> WorkerSession<'_, H> {
@@ -125,12 +125,13 @@ impl<H: Attempts> WorkerSession<'_, H> {
             if found.is_empty() {
                 break;
             }
-            for Member { task, since, linger } in found {
-                let word = host.word(&task);
-                if !word.claim_fresh() {
-                    host.discard(scope, task);
+            for member in found {
+                if !host.word(&member.task).claim_fresh() {
+                    engine.discard_gone(scope, member.into_gone());
                     continue;
                 }
+                let Member { task, since, linger } = member;
+                let word = host.word(&task);
                 word.clear(ACCUMULATED);
                 engine.main.count_taken(word, true);
                 self.recorder.count(WorkerCounter::Started);
@@ -143,7 +144,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
             }
         }
         if let Some(own) = own {
-            host.discard(scope, own);
+            host.discard(scope, own.task);
         }
         self.leave_tombstones(scope, entries);
         tasks.extend(others);
@@ -206,8 +207,10 @@ impl<H: Attempts> WorkerSession<'_, H> {
         let (engine, host) = (self.engine, &self.engine.host);
         let is_given_up =
             |task: &H::Task| host.word(task).has(CANCEL_REQUESTED) || host.word(task).is_taken();
+        let live = || tasks.iter().filter(|task| !is_given_up(task));
         // What is asked of one holds for all.
-        let asked = tasks.iter().find(|task| !is_given_up(task)).or(tasks.first())?;
+        let asked = live().find(|task| host.word(task).has(RETRIES));
+        let asked = asked.or_else(|| live().next()).or(tasks.first())?;
         let verdict = if is_suspect && !engine.is_killed() {
             host.judge(scope, self, asked)
         } else {
@@ -315,14 +318,15 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
     }
 
-    /// Takes a task out of its accumulator that this thread has claimed by itself.
+    /// Takes a task out of its accumulator that this thread has claimed by itself, and that is counted as
+    /// a tombstone.
     pub(super) fn leave_accumulator(&self, scope: H::Scope<'_>, task: &H::Task) {
         let host = &self.engine.host;
         let word = host.word(task);
         word.clear(ACCUMULATED);
         let own = host.accumulator(task).and_then(|it| it.remove(word, |task| host.word(task)));
         if let Some(own) = own {
-            host.discard(scope, own);
+            self.engine.discard_gone(scope, own);
         }
     }
 
