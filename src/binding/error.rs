@@ -2,6 +2,7 @@
 
 use super::host::guarded_call;
 use pyo3::PyTypeInfo;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -106,4 +107,16 @@ pub(super) fn is_refusal(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<RunnerStopped>(py)
         || error.is_instance_of::<QueueFull>(py)
         || error.is_instance_of::<RunnerBroken>(py)
+}
+
+/// An error that `what` raised, and that may go through a generator: `StopIteration` would end that in
+/// silence, so it becomes the cause of a `RuntimeError`, as PEP 479 has it.
+pub(super) fn not_stopping(py: Python<'_>, error: Py<PyAny>, what: &str) -> Py<PyAny> {
+    if !guarded_call::is_instance::<PyStopIteration>(py, &error) {
+        return error;
+    }
+    let text = format!("{what} raised StopIteration");
+    let wrapped = make::<PyRuntimeError>(py, &text, Some(&error));
+    guarded_call::release(py, error);
+    wrapped
 }

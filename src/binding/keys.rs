@@ -52,17 +52,22 @@ fn ask(
 ) -> PyResult<KeyNumber> {
     let key = guarded_call::call(py, function, None, args, kwargs).map_err(|error| {
         note::calling_key(py, &error);
-        error::raise(py, error)
+        raised(py, error)
     })?;
     let hash = guarded_call::hash(py, &key).map_err(|cause| not_hashable(py, asked, &key, cause));
     guarded_call::release(py, key);
     Ok(KeyNumber::of_hash(hash?.cast_unsigned() as u64))
 }
 
+/// What asking for a key raised: in a `map` it must not look like the end of the input.
+pub(super) fn raised(py: Python<'_>, error: Py<PyAny>) -> PyErr {
+    error::raise(py, error::not_stopping(py, error, "key"))
+}
+
 #[cold]
 fn not_hashable(py: Python<'_>, asked: Asked<'_>, key: &Py<PyAny>, cause: Py<PyAny>) -> PyErr {
     if !guarded_call::is_instance::<PyTypeError>(py, &cause) {
-        return error::raise(py, cause);
+        return raised(py, cause);
     }
     let class = key.bind(py).get_type().name();
     let class = class.map_or_else(|_| "object".to_owned(), |name| name.to_string());

@@ -191,6 +191,39 @@ def test_map_and_amap_give_the_results_in_order(bench: Bench, calls: Calls) -> N
     assert caught.value.__notes__ == ["tasker: raised for the item at index 1"]
 
 
+@pytest.mark.parametrize("error", [KeyError, StopIteration])
+def test_a_key_that_raises_fails_its_item_and_ends_a_map_at_its_place(
+    bench: Bench, calls: Calls, error: type[Exception]
+) -> None:
+    def key(item: int) -> int:
+        if item:
+            raise error
+        return 0
+
+    batcher = bench.start().batcher(calls.double, max_size=4, key=key)
+    # In silence it would end the iteration that it passes.
+    expected = RuntimeError if error is StopIteration else error
+
+    async def ask() -> None:
+        with pytest.raises(expected):
+            await batcher.asubmit(1)
+        results = batcher.amap([0, 1, 2])
+        assert await anext(results) == 0
+        with pytest.raises(expected):
+            await anext(results)
+
+    failed = batcher.submit(1).exception(0)
+    assert isinstance(failed, expected)
+    assert isinstance(failed.__cause__, StopIteration) == (error is StopIteration)
+    with pytest.raises(expected):
+        batcher.queue_task(1)
+    results = batcher.map([0, 1, 2])
+    assert next(results) == 0
+    with pytest.raises(expected):
+        next(results)
+    asyncio.run(ask())
+
+
 def test_settings_and_refusals(bench: Bench, calls: Calls) -> None:
     runner = bench.start()
     with pytest.raises(ConfigError, match="max_size"):

@@ -157,6 +157,16 @@ def test_an_error_of_the_key_ends_a_map_at_its_place(bench: Bench, return_except
     assert list(results) == []
 
 
+@pytest.mark.parametrize("verb", FOR_ITEMS.values(), ids=FOR_ITEMS)
+def test_a_key_that_raises_stop_iteration_does_not_look_like_the_end_of_the_input(
+    bench: Bench, verb: Callable[..., Any]
+) -> None:
+    numbers = iter([0])
+    with pytest.raises(RuntimeError) as raised:
+        verb(bench.start().options(key=lambda _: next(numbers)), [1, 2, 3])
+    assert isinstance(raised.value.__cause__, StopIteration)
+
+
 def test_run_task_takes_no_key(bench: Bench) -> None:
     runner = bench.start()
     with pytest.raises(ConfigError, match=r"^run_task\(\) takes no key, .*: call queue_task\(\)"):

@@ -13,6 +13,7 @@ from tasker._priority import Priority
 from tasker._public import publish, publish_methods
 from tasker.testing._joint import InlineFunctions
 from tasker.testing._map import InlineResults
+from tasker.testing._task import InlineFuture
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tasker._asyncio import Promise
     from tasker._results import Results
     from tasker.testing._engine import InlineEngine
-    from tasker.testing._task import InlineFuture
 
 R = TypeVar("R")
 X = TypeVar("X")
@@ -88,13 +88,11 @@ class InlineBatcher(Generic[X, T]):
         try:
             function = self._functions.for_item(item)
         except Exception as error:  # that of `key`
-            # As in `Runner.astop`.
-            import asyncio  # noqa: PLC0415
-
-            failed: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            failed: InlineFuture[T] = InlineFuture()
+            promise: asyncio.Future[T] = _tasker._promise(failed)
             failed.set_exception(error)
-            return failed
-        promise: asyncio.Future[T] = self._submitter().asubmit(function, item)
+            return promise
+        promise = self._submitter().asubmit(function, item)
         return promise
 
     def queue_task(self, item: X, /) -> T:

@@ -72,7 +72,11 @@ class InlineFunctions:
         Args:
             item: What `key` is asked of.
         """
-        key = None if self.settings.key is None else self.settings.key(item)
+        try:
+            key = None if self.settings.key is None else self.settings.key(item)
+        except StopIteration as error:
+            message = "key raised StopIteration"
+            raise RuntimeError(message) from error
         function = self._by_key.get(key)
         if function is None:
             function = self._by_key[key] = InlineBatchFunction(self.settings)

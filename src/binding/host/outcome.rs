@@ -23,7 +23,7 @@ use crate::engine::task::{
 };
 use crate::engine::worker::attempt::Ran;
 use crate::engine::worker::session::WorkerSession;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 /// How long a task that was told of its time limit may take to leave before a *substitute* is
@@ -330,16 +330,9 @@ pub(super) fn interrupt_task(py: Python<'_>, future: &Future, interrupt: Py<PyAn
     guarded_call::release(py, interrupt);
 }
 
-/// An error as a future may hold it: `StopIteration` raised out of `result()` inside a generator
-/// would end the generator in silence, so it becomes the cause of a `RuntimeError`, as PEP 479 has
-/// it.
+/// An error of a task as its future may hold it.
 pub(in crate::binding) fn storable(py: Python<'_>, error: Py<PyAny>) -> Py<PyAny> {
-    if !guarded_call::is_instance::<PyStopIteration>(py, &error) {
-        return error;
-    }
-    let wrapped = error::make::<PyRuntimeError>(py, "task raised StopIteration", Some(&error));
-    guarded_call::release(py, error);
-    wrapped
+    error::not_stopping(py, error, "task")
 }
 
 /// Whether an error says nothing of the resource: a task that heeded its cancelled context.

@@ -5,7 +5,8 @@ use crate::binding::context::clock;
 use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::error;
 use crate::binding::future::draft::TaskCall;
-use crate::binding::future::{Future, Outcome};
+use crate::binding::future::{Future, Outcome, loop_notifier};
+use crate::binding::keys;
 use crate::binding::map::reader::FunctionOf;
 use crate::binding::map::results::{MapSettings, Results};
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
@@ -17,6 +18,7 @@ use crate::engine::task::key::KeyNumber;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::PyException;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -80,9 +82,14 @@ impl BatchFunctions {
             let make = || self.make(py);
             return self.common.as_ref().map_or_else(make, |common| Ok(common.clone_ref(py)));
         };
-        let key = ask.bind(py).call1((item,))?;
+        let found = ask.bind(py).call1((item,)).and_then(|key| self.for_key(&key));
+        found.map_err(|error| keys::raised(py, error.into_value(py).into_any()))
+    }
+
+    fn for_key(&self, key: &Bound<'_, PyAny>) -> PyResult<Py<BatchFunction>> {
+        let py = key.py();
         let by_key = self.by_key.bind(py);
-        if let Some(found) = by_key.get_item(&key)? {
+        if let Some(found) = by_key.get_item(key)? {
             return Ok(found.cast_into::<BatchFunction>()?.unbind());
         }
         if by_key.len() >= self.forget_at.load(Ordering::Relaxed) {
@@ -186,10 +193,12 @@ impl Batcher {
         match self.call(item)? {
             Ok(call) => self.handle().asubmit_checked(call, JOINT),
             Err(error) => {
-                let event_loop = py.import("asyncio")?.call_method0("get_running_loop")?;
-                let promise = event_loop.call_method0("create_future")?;
-                promise.call_method1("set_exception", (error.into_value(py),))?;
-                Ok(promise.unbind())
+                let (event_loop, notifier) = loop_notifier::here(py, "asubmit works")?;
+                let error = error.into_value(py).into_any();
+                let future = Future::settled_with(py, Outcome::Error(error.clone_ref(py)))?;
+                let (promise, _) = loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
+                promise.bind(py).call_method1(intern!(py, "set_exception"), (error,))?;
+                Ok(promise)
             }
         }
     }
