@@ -112,7 +112,8 @@ pub(super) fn workers<'py>(
         fields.set_item("task", task)?;
         fields.set_item("tasks_done", worker.total(WorkerCounter::Ended))?;
         fields.set_item("busy_seconds", seconds(worker.total(WorkerCounter::ExecutionTime)))?;
-        fields.set_item("busy_share", busy::share(worker.busy(engine.clock.now())))?;
+        fields
+            .set_item("busy_share", busy::share(engine.loans.busy(&worker, engine.clock.now())))?;
         fields.set_item("resource_generation", worker.resources())?;
         fields.set_item("resource_age", age)?;
         found.push(PyImports::get(py)?.worker_info.call(py, (), Some(&fields))?);

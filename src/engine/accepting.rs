@@ -6,6 +6,7 @@ use super::host::Host;
 use super::queue::accumulator::Member;
 use super::queue::permits::{Permit, Permits};
 use super::queue::{Admitted, Rejected};
+use super::roster::loans::Loan;
 use super::scaling::threads::Threads;
 use super::task::priority::Priority;
 use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, Phase, RESERVED, TaskWord};
@@ -40,6 +41,20 @@ impl<H: Host> Engine<H> {
     pub fn accept_on_loan(&self, since: Tick) -> Option<LoanOf<H>> {
         self.advance_window(since);
         self.loans.accept(|| self.is_closing())
+    }
+
+    /// Accepts a `run_task` that the caller is going to run itself, in the task that is kept with
+    /// the loan, if the longest idle loan keeps one and is as good as any, and the runner is open.
+    /// It is running from here on.
+    pub fn accept_at_once(&self, since: Tick) -> Option<LoanOf<H>> {
+        self.advance_window(since);
+        let generation = self.generations.current();
+        let fits = |loan: &Loan<_, _>| {
+            loan.lent.as_ref().is_some_and(|(owned_resource, _)| {
+                !owned_resource.usage().is_worn(|| since, generation)
+            })
+        };
+        self.loans.accept_kept(since, || self.is_closing(), fits)
     }
 
     /// Accepts a `run_task` for which [`accept_on_loan`](Self::accept_on_loan) found no loan, and

@@ -32,6 +32,13 @@ pub(in crate::binding) fn copy(
     copy.map(Bound::unbind).map_err(|error| error.into_value(py).into_any())
 }
 
+/// Copies the context of this thread.
+pub(in crate::binding) fn copy_current(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: attached; gives an owned reference, or null with an exception.
+    let copy = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) };
+    copy.map(Bound::unbind)
+}
+
 /// Calls `run` in a context that no thread is in, with a decimal context of its own if it
 /// `has_variables`.
 #[inline]

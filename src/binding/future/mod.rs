@@ -8,6 +8,7 @@
 pub(super) mod draft;
 pub(super) mod failures;
 pub(super) mod freelist;
+mod kept;
 pub(super) mod loop_notifier;
 mod methods;
 pub(super) mod settle;

@@ -21,10 +21,8 @@ pub(super) mod task_record;
 pub(super) mod thread;
 mod worker_threads;
 
-use self::hooks::Hook;
-use self::outcome::{
-    Overdue, drop_context, end_attempt, finish, interrupt_task, is_our_own, is_overdue,
-};
+use self::hooks::{GivenHooks, Hook};
+use self::outcome::{Overdue, drop_context, finish, interrupt_task, is_our_own, is_overdue};
 use self::resources::truth;
 use self::state::PyHost;
 use self::task_record::AttemptFacts;
@@ -50,9 +48,7 @@ use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::item_cursor::ItemCursor;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::token::Token;
-use crate::engine::task::{
-    CANCEL_REQUESTED, EXPIRED, HAS_CLEANUP, ONCE, TOLD, TaskWord, WAS_PAUSED,
-};
+use crate::engine::task::{CANCEL_REQUESTED, EXPIRED, ONCE, TOLD, TaskWord, WAS_PAUSED};
 use crate::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use crate::engine::worker::chunk::Chunk;
 use crate::engine::worker::session::WorkerSession;
@@ -247,15 +243,18 @@ impl Attempts for PyHost {
                 if session.engine.is_left_by_fork() {
                     forked_child::end_here(py, &result);
                 }
-                let asked = future.word.has(HAS_CLEANUP);
-                let under_way = asked.then(|| end_attempt(py, session, future));
-                let ran = self.deliver(py, session, task, result);
-                if let Some(under_way) = under_way {
-                    under_way.wait(py);
-                }
-                ran
+                self.conclude(py, session, task, result)
             })
         })
+    }
+
+    fn spare_task(&self, py: Python<'_>) -> Option<Py<Future>> {
+        let GivenHooks { judges, interrupts, tells, retries } = self.given;
+        let is_plain = !(judges || interrupts || tells || retries || self.standard);
+        // Whether a thread has a handle cannot be told without an interpreter's lock.
+        let is_kept = is_plain && !cfg!(Py_GIL_DISABLED);
+        // Without memory for it, each call asks for its own.
+        is_kept.then(|| Future::spare(py).ok()).flatten()
     }
 
     fn run_items(

@@ -146,6 +146,25 @@ impl PyHost {
         }
     }
 
+    /// Ends an attempt whose function has ended, and gives the task what came of it, unless that is
+    /// to be judged first.
+    pub(in crate::binding) fn conclude(
+        &self,
+        py: Python<'_>,
+        session: &WorkerSession<'_, Self>,
+        object: &Py<Future>,
+        result: Result<Py<PyAny>, Py<PyAny>>,
+    ) -> Ran {
+        let future = object.get();
+        let asked = future.word.has(HAS_CLEANUP);
+        let under_way = asked.then(|| end_attempt(py, session, future));
+        let ran = self.deliver(py, session, object, result);
+        if let Some(under_way) = under_way {
+            under_way.wait(py);
+        }
+        ran
+    }
+
     /// Gives a task what came of its function, unless that is to be judged first.
     pub(super) fn deliver(
         &self,

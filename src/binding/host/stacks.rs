@@ -74,8 +74,9 @@ pub(in crate::binding) fn note_caller(py: Python<'_>, loan: &Loan<Py<Future>, Py
     loan.note_caller_thread(Some(this_thread(py)));
 }
 
+/// The mark of this thread.
 #[inline]
-fn this_thread(py: Python<'_>) -> ThreadMark {
+pub(in crate::binding) fn this_thread(py: Python<'_>) -> ThreadMark {
     // The system is asked once: that costs more than all else that is done for a call.
     thread_local! {
         static NATIVE_ID: Cell<(u64, u64)> = const { Cell::new((u64::MAX, 0)) };

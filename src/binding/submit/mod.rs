@@ -8,6 +8,7 @@
 pub(super) mod accept;
 pub(super) mod executor;
 mod patched_submit;
+mod run_at_once;
 mod run_task;
 pub(super) mod submitter;
 mod verbs;

@@ -28,9 +28,15 @@ impl EngineHandleRef<'_> {
     pub(in crate::binding) fn run_task(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
         self.check_open(&call.function, call.options.as_deref())?;
-        let due = self.due_from_now(py, call.options.as_deref())?;
         let inside = current::session_of(py, &self.engine, |_| ()).is_some();
         let here = inside || !self.engine.settings.thread_bound;
+        if here
+            && !inside
+            && let Some(accepted) = self.accept_at_once(&call)?
+        {
+            return self.run_at_once(call, accepted);
+        }
+        let due = self.due_from_now(py, call.options.as_deref())?;
         let future = self.new_task(call, due, RESERVED)?;
         if inside {
             if let Err(refusal) = self.run_inside(py, &future) {

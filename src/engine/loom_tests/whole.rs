@@ -1,6 +1,7 @@
 //! The races of whole engines: what is reported to be over is over, and nothing accepted is left
 //! behind.
 
+mod at_once;
 mod failing_fast;
 mod joint;
 mod pausing;

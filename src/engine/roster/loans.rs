@@ -24,14 +24,22 @@ use std::time::Duration;
 pub struct Loan<T, R> {
     /// Taken by `drop` alone.
     pub(in crate::engine) lent: Option<(OwnedResource<R>, Recorder)>,
+    /// The task of the calls that find the loan idle, one after the other; `None`: each brings its
+    /// own. Goes home with the resource.
+    pub(in crate::engine) kept: Option<T>,
+    /// When the call of that task ended.
+    pub(in crate::engine) ended: Tick,
     pub(in crate::engine) worker: Arc<WorkerShared<T>>,
-    return_to: Sender<OwnedResource<R>>,
+    return_to: Sender<LoanReturn<T, R>>,
     /// Until when it is left alone while idle, outdated as it was when it was lent.
     rests_until: Tick,
     /// A call that waits passed it over, for it would not do. Written and read by the caller that
     /// holds the loan, or under the lock of the idle ones.
     passed_over: Cell<bool>,
 }
+
+/// What comes home: the resource, and the task that was kept with the loan.
+pub(in crate::engine) type LoanReturn<T, R> = (OwnedResource<R>, Option<T>);
 
 /// The idle loans of one engine.
 #[derive(Debug)]
@@ -185,14 +193,49 @@ impl<T, R> Loans<T, R> {
         is_closing: impl FnOnce() -> bool,
     ) -> Option<Box<Loan<T, R>>> {
         let mut idle = self.idle.lock();
-        if is_closing() {
+        if is_closing() { None } else { self.take_front(&mut idle) }
+    }
+
+    /// [`accept`](Self::accept) for a call that runs the task which is kept with the loan: from here
+    /// on that is seen to run. `None` too if the longest idle loan keeps none, or does not `fit`.
+    ///
+    /// A kill sets the mode first and then calls the idle loans back. So the thread that kills, and
+    /// goes on to look at what runs, sees a task that was accepted before.
+    pub(in crate::engine) fn accept_kept(
+        &self,
+        since: Tick,
+        is_closing: impl FnOnce() -> bool,
+        fits: impl FnOnce(&Loan<T, R>) -> bool,
+    ) -> Option<Box<Loan<T, R>>> {
+        let mut idle = self.idle.lock();
+        let loan = idle.front()?;
+        if is_closing() || loan.kept.is_none() || !fits(loan) {
             return None;
         }
+        loan.worker.lent.show(since);
+        self.take_front(&mut idle)
+    }
+
+    fn take_front(&self, idle: &mut VecDeque<Box<Loan<T, R>>>) -> Option<Box<Loan<T, R>>> {
         let loan = idle.pop_front()?;
         // Not an addition in one step: no other thread writes it while this one has the lock.
         let accepted = self.accepted.load(Ordering::Relaxed) + 1;
         self.accepted.store(accepted, Ordering::Release);
         Some(loan)
+    }
+
+    /// The call of the loan's own task is over, and the loan is not idle yet.
+    pub(in crate::engine) fn end_call(&self, loan: &Loan<T, R>) {
+        let _idle = self.idle.lock();
+        loan.end_call();
+    }
+
+    /// For how many nanoseconds of how many a worker was busy, as
+    /// [`WorkerShared::busy`] tells it. A call of a loan's own task ends under this lock: a reader
+    /// finds it either among what runs or in the total.
+    pub fn busy(&self, worker: &WorkerShared<T>, now: Tick) -> (u64, u64) {
+        let _idle = self.idle.lock();
+        worker.busy(now)
     }
 
     /// Waits for a loan that will do for this task, but no longer than `limit`.
@@ -236,6 +279,7 @@ impl<T, R> Loans<T, R> {
         // Before the next caller can have it.
         loan.note_caller_thread(None);
         let mut idle = self.idle.lock();
+        loan.end_call();
         // Looked at under the lock: the thread that dismisses marks the worker first and then
         // recalls the idle loans.
         if is_dismissed(&loan.worker) {
@@ -288,11 +332,19 @@ impl<T, R> Loan<T, R> {
         worker: Arc<WorkerShared<T>>,
         owned_resource: OwnedResource<R>,
         recorder: Recorder,
-        return_to: Sender<OwnedResource<R>>,
+        kept: Option<T>,
+        return_to: Sender<LoanReturn<T, R>>,
         rests_until: Tick,
     ) -> Box<Self> {
         let (lent, passed_over) = (Some((owned_resource, recorder)), Cell::new(false));
-        Box::new(Self { lent, worker, return_to, rests_until, passed_over })
+        Box::new(Self { lent, kept, ended: 0, worker, return_to, rests_until, passed_over })
+    }
+
+    /// The call of its own task is over, if it was one: it is no longer seen to run.
+    fn end_call(&self) {
+        if let (Some(began), Some((_, recorder))) = (self.worker.lent.hide(), &self.lent) {
+            recorder.was_busy(began, self.ended);
+        }
     }
 
     /// Whether a call with a retry of this failure may have it.
@@ -321,7 +373,7 @@ impl<T, R> Drop for Loan<T, R> {
     fn drop(&mut self) {
         self.worker.note_caller_thread(None);
         if let Some((owned_resource, _recorder)) = self.lent.take() {
-            let sent = self.return_to.send(owned_resource);
+            let sent = self.return_to.send((owned_resource, self.kept.take()));
             debug_assert!(sent.is_ok(), "its worker waits at the other end");
         }
     }

@@ -5,6 +5,7 @@
 //! overrun, and an empty roster means that nothing of ours is left.
 
 pub mod generations;
+mod lent_task;
 pub mod limits;
 pub mod loans;
 pub mod renewal_turn;

@@ -1,5 +1,6 @@
 //! The part of a worker that other threads see: its name, its kind, and what it runs.
 
+use super::lent_task::LentTask;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::counters::{WorkerCounter, WorkerCounters};
 use crate::engine::settings::EngineSettings;
@@ -68,6 +69,8 @@ pub struct WorkerShared<T> {
     /// What it runs, outermost first. The thread that does its work pushes and pops; other threads
     /// look.
     running: Mutex<Vec<Running<T>>>,
+    /// What runs on its resource, on loan, around all of these.
+    pub(in crate::engine) lent: LentTask<T>,
     /// Flags above. Its own thread writes `BEGUN` and `HAS_RESOURCE`. `OVERDUE` is set by the
     /// keeper under the lock of `running`; its own thread clears it, and sets `RETIRED`, under
     /// the roster's lock. `SUCCESSOR` is there from the beginning, and cleared by the worker
@@ -146,6 +149,7 @@ impl<T> WorkerShared<T> {
             name,
             kind,
             running: Mutex::new(Vec::new()),
+            lent: LentTask::new(),
             state,
             worn_at_once: AtomicU32::new(0),
             own_thread: ThreadNote::new(),
@@ -188,6 +192,7 @@ impl<T> WorkerShared<T> {
 
     /// Shows each task it runs, outermost first, to `look`, under a lock: `look` only copies.
     pub fn for_each_running(&self, mut look: impl FnMut(&T, Tick)) {
+        self.lent.look(&mut look);
         for running in self.running.lock().iter() {
             look(&running.task, running.since);
         }
@@ -209,10 +214,12 @@ impl<T> WorkerShared<T> {
         self.caller_thread.get().or_else(|| self.own_thread.get())
     }
 
-    /// For how many nanoseconds of how many it was busy, over the last minute or its life.
+    /// For how many nanoseconds of how many it was busy, over the last minute or its life. Of one
+    /// that lends its resource [`Loans::busy`](super::loans::Loans::busy) tells it.
     pub fn busy(&self, now: Tick) -> (u64, u64) {
         let running = self.running.lock();
-        self.counters.busy().share(now, running.first().map(|running| running.since))
+        let outermost = || running.first().map(|running| running.since);
+        self.counters.busy().share(now, self.lent.since().or_else(outermost))
     }
 
     /// Its counters, for its recorder.
@@ -250,12 +257,12 @@ impl<T> WorkerShared<T> {
 
     /// Whether it runs a task.
     pub(in crate::engine) fn is_running(&self) -> bool {
-        !self.running.lock().is_empty()
+        self.lent.since().is_some() || !self.running.lock().is_empty()
     }
 
     /// Whether what it runs is inside another task.
     pub(in crate::engine) fn runs_within(&self) -> bool {
-        self.running.lock().len() > 1
+        self.running.lock().len() > usize::from(self.lent.since().is_none())
     }
 
     pub(in crate::engine) fn push_running(&self, running: Running<T>) {

@@ -211,6 +211,18 @@ impl TaskWord {
         self.word.store((word & !PHASE) | RUNNING, Ordering::Release);
     }
 
+    /// A task of the default priority that runs, with these flags.
+    pub fn running(flags: u32) -> Self {
+        let word = Self::new(Priority::Normal, flags);
+        word.start_unshared();
+        word
+    }
+
+    /// Whether it runs, and no thread has set a flag since [`running`](Self::running) made it.
+    pub fn is_as_made(&self, flags: u32) -> bool {
+        self.flags() == Self::running(flags).flags()
+    }
+
     /// Starts it only if it was never started: a worker that would wait for it runs it instead.
     pub fn claim_fresh(&self) -> bool {
         self.advance(|p| p == WAITING, RUNNING).is_some()

@@ -28,6 +28,14 @@ pub trait Attempts: Threads {
         task: &Self::Task,
     ) -> Ran;
 
+    /// A task that is none yet, to be kept with a loan: the host makes it each call's that finds the
+    /// loan idle. `None`: each call brings its own. A host without such tasks has nothing to do
+    /// here.
+    fn spare_task(&self, scope: Self::Scope<'_>) -> Option<Self::Task> {
+        let _ = scope;
+        None
+    }
+
     /// Runs a chunk of items of a batch, each from [`WorkerSession::start_item`] to its outcome,
     /// until that starts no more. It may end earlier, and does so after an item that failed by itself.
     /// Gives how many failed. A host without batches has nothing to do here.

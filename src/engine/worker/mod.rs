@@ -7,6 +7,7 @@
 pub mod attempt;
 pub mod chunk;
 pub mod joint_call;
+pub mod serve_at_once;
 pub mod serve_batch;
 pub mod serve_loan;
 pub mod session;

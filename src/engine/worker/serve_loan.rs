@@ -162,8 +162,10 @@ impl<H: Attempts> Engine<H> {
         let is_outdated = usage.is_outdated(generation);
         let rests_until = if is_outdated { usage.rests_until(generation, worn_at_once) } else { 0 };
         let rest = rests_until.saturating_sub(now);
+        let kept = self.spare_task(scope);
+        worker.lent.keep(kept.as_ref().map(|task| self.host.share(scope, task)));
         let (worker_of, recorder) = (Arc::clone(worker), recorder.lend());
-        let loan = Loan::new(worker_of, owned_resource, recorder, return_to, rests_until);
+        let loan = Loan::new(worker_of, owned_resource, recorder, kept, return_to, rests_until);
         self.give_back_loan(loan);
         let back = self.host.park(scope, || {
             let rested = || {
@@ -175,8 +177,11 @@ impl<H: Attempts> Engine<H> {
                 _ => returned.recv_timeout(Duration::from_nanos(rest)).or_else(|_| rested()),
             }
         });
-        let owned_resource =
+        let (owned_resource, kept) =
             back.expect("a loan goes home before its end of the channel is dropped");
+        for task in [kept, worker.lent.keep(None)].into_iter().flatten() {
+            self.host.discard(scope, task);
+        }
         // One whose resource was bad before its first task stays for the call that it was started
         // for.
         let is_done = worker.kind() == WorkerKind::Temporary && !owned_resource.never_served();

@@ -13,7 +13,6 @@ use super::engine::task::token::Token;
 use super::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use super::engine::worker::session::WorkerSession;
 use super::{Arc, engine, spawn};
-use std::marker::PhantomData;
 
 /// What a task of the plain host is.
 pub(super) trait PlainTask: Send + Sync + Sized + 'static {
@@ -46,7 +45,8 @@ pub(super) struct PlainHost<J> {
     pub(super) comes_up: Box<dyn Fn() -> bool + Send + Sync>,
     /// Whether there is a thread that watches: most tests need none.
     pub(super) has_keeper: bool,
-    tasks: PhantomData<fn() -> J>,
+    /// The tasks that are kept with loans: most tests need none.
+    pub(super) spare_task: Box<dyn Fn() -> Option<Arc<J>> + Send + Sync>,
 }
 
 impl<J> PlainHost<J> {
@@ -57,7 +57,7 @@ impl<J> PlainHost<J> {
             can_create: Box::new(|| true),
             comes_up: Box::new(|| true),
             has_keeper: false,
-            tasks: PhantomData,
+            spare_task: Box::new(|| None),
         }
     }
 }
@@ -138,6 +138,10 @@ impl<J: PlainTask> Threads for PlainHost<J> {
 }
 
 impl<J: PlainTask> Attempts for PlainHost<J> {
+    fn spare_task(&self, (): ()) -> Option<Arc<J>> {
+        (self.spare_task)()
+    }
+
     fn run(&self, (): (), session: &WorkerSession<'_, Self>, task: &Arc<J>) -> Ran {
         if !task.work(session) {
             return Ran::Suspect;
