@@ -26,7 +26,7 @@ impl<H: Host> Engine<H> {
         let now = self.clock.now();
         // All of it is taken out first: `settle` may have something new submitted.
         let calls = self.loans.waiting_calls(|task| self.host.share(scope, task), now);
-        let paused = self.deadlines.take_paused();
+        let paused = self.deadlines.take_paused().into_iter().chain(self.deadlines.take_sat_out());
         let queues = [&self.main, &self.reserved];
         let lingering = self.main.lingering.take_since(now);
         let taken_out = queues.map(|queue| (queue, self.take_out(queue, now)));

@@ -101,7 +101,7 @@ impl<H: Host> Engine<H> {
 
     /// Settles everything that waits, without running it.
     pub(super) fn abandon_waiting(&self, scope: H::Scope<'_>) {
-        for task in self.deadlines.take_paused() {
+        for task in self.deadlines.take_paused().into_iter().chain(self.deadlines.take_sat_out()) {
             self.abandon_unless_taken(scope, task);
         }
         for queue in [&self.main, &self.reserved] {

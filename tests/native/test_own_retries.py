@@ -444,6 +444,28 @@ def test_closing_a_map_ends_the_pauses_of_its_items(runners: Runners) -> None:
     assert runner.metrics().total_tasks_failed == 4
 
 
+@pytest.mark.parametrize("verb", ["submit", "map", "batcher"])
+def test_cancel_queued_ends_the_pause_that_a_task_sits_out_for_another(
+    runners: Runners, verb: str
+) -> None:
+    def fail(_resource: object, _item: object) -> list[int]:
+        raise Busy
+
+    def outer(_resource: object) -> object:
+        view = runner.options(retry=FOR_EVER)
+        if verb == "submit":
+            return view.submit(fail, 1).result()
+        if verb == "map":
+            return next(view.map(fail, [1]))
+        return view.batcher(fail, max_size=2).queue_task(1)
+
+    runner = runners.start()
+    future = runner.submit(outer)
+    paused(runner, 1)
+    assert runner.cancel_queued() == []
+    assert isinstance(future.exception(LONG_TIMEOUT), Busy)
+
+
 @pytest.mark.parametrize("how", ["items", "calls", "tasks"])
 def test_an_item_that_runs_while_its_map_is_closed_is_not_paused(
     runners: Runners, gate: Gate, how: str

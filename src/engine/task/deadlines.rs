@@ -22,6 +22,8 @@ struct Schedule<T> {
     due: BTreeMap<DeadlineKey, T>,
     /// Tasks that are paused, by the end of their pauses.
     paused: BTreeMap<DeadlineKey, T>,
+    /// Paused tasks whose threads sit their pauses out: for those who end all pauses.
+    sat_out: BTreeMap<u64, T>,
     /// Every pause is over, and none begins any more.
     pauses_are_cut: bool,
     next: u64,
@@ -45,6 +47,7 @@ impl<T> Deadlines<T> {
         let state = Schedule {
             due: BTreeMap::new(),
             paused: BTreeMap::new(),
+            sat_out: BTreeMap::new(),
             pauses_are_cut: false,
             next: 0,
             stop: None,
@@ -124,7 +127,27 @@ impl<T> Deadlines<T> {
         self.state.lock().paused.remove(&key)
     }
 
-    /// Takes all paused tasks.
+    /// Notes a paused task whose thread sits its pause out. Gives what to call
+    /// [`end_sitting_out`](Self::end_sitting_out) with.
+    pub(in crate::engine) fn sit_out(&self, task: T) -> u64 {
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
+        state.sat_out.insert(number, task);
+        number
+    }
+
+    /// The thread sits it out no more: gives the task, if it is still noted.
+    pub(in crate::engine) fn end_sitting_out(&self, number: u64) -> Option<T> {
+        self.state.lock().sat_out.remove(&number)
+    }
+
+    /// Takes all paused tasks whose threads sit their pauses out. The threads notice what is ended.
+    pub(in crate::engine) fn take_sat_out(&self) -> Vec<T> {
+        std::mem::take(&mut self.state.lock().sat_out).into_values().collect()
+    }
+
+    /// Takes all other paused tasks.
     pub(in crate::engine) fn take_paused(&self) -> Vec<T> {
         std::mem::take(&mut self.state.lock().paused).into_values().collect()
     }

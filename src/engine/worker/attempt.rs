@@ -309,9 +309,13 @@ impl<H: Attempts> WorkerSession<'_, H> {
         let word = host.word(&task);
         let pause = Duration::from_nanos(self.resumes.take().saturating_sub(self.now()));
         let ends = || !word.is_paused() || engine.is_closing();
+        let noted = engine.deadlines.sit_out(host.share(scope, &task));
         let was_left = host.sit_out(scope, &task, pause, ends);
         if engine.is_left_by_fork() {
             return None;
+        }
+        if let Some(shown) = engine.deadlines.end_sitting_out(noted) {
+            host.discard(scope, shown);
         }
         if engine.is_killed() {
             engine.abandon_unless_taken(scope, task);
