@@ -18,7 +18,7 @@ say = @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check venv wheel lint rust loom types pytest docs site pythons instructions bench clean
+.PHONY: help demo test check venv wheel lint rust loom types pytest docs site pythons instructions verify ray bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,8 @@ demo:  ## build and install the wheel, crawl a server that breaks, three ways
 
 test: lint rust loom types pytest docs pythons instructions  ## every check there is
 	@printf '\ntest: passed\n'
+
+verify: test ray  ## every check, those that need a cluster too
 
 check:
 	@command -v "$(PYTHON)" >/dev/null || \
@@ -162,6 +164,14 @@ pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on e
 instructions: wheel  ## what a task costs in instructions, against its limits; needs valgrind
 	$(say) "instructions: what a task costs"
 	@$(PY) -m benches.python.instructions
+
+ray: wheel $(VENV)/.group-test  ## the tests of tasker.ray, on a cluster of this machine
+	$(say) "ray: dependency group 'ray'"
+	@$(install-group) ray || \
+		$(PY) -c 'import sys; sys.exit(sys.version_info[:2] == (3, 11))' || \
+		{ echo "make: ray could not be installed, and there is a wheel for Python 3.11" >&2; exit 1; }
+	$(say) "ray: tests/ray on the installed wheel; skipped where ray has no wheel for this Python"
+	@$(PY) -m pytest tests/ray
 
 bench: wheel  ## benchmarks of the engine and of the package
 	$(say) "bench: the engine"

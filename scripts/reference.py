@@ -32,6 +32,7 @@ MODULES = (
     "tasker.opentelemetry",
     "tasker.live",
     "tasker.dashboard",
+    "tasker.ray",
 )
 """Those that users import from."""
 LISTS = {"Args": "Arguments", "Attributes": "Attributes", "Raises": "Errors"}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tasker._asyncio import Promise
     from tasker._observer import Observer
+    from tasker._results import LookAhead
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -206,7 +207,7 @@ class AsyncMapMixin(Generic[R]):
         # Not at the top: it needs asyncio.
         from tasker._stream import stream  # noqa: PLC0415
 
-        look_ahead = _tasker._LookAhead(buffersize, self._most_workers())
+        look_ahead = self._look_ahead(buffersize)
 
         def asubmit(item: tuple[Any, ...]) -> Promise[Any]:
             look_ahead.follow(self._most_workers())
@@ -222,6 +223,9 @@ class AsyncMapMixin(Generic[R]):
             return begin(asubmit)
         observer, name = observed
         return observer.amap(name, asubmit, begin)
+
+    def _look_ahead(self, buffersize: int | None) -> LookAhead:
+        return _tasker._LookAhead(buffersize, self._most_workers())
 
 
 publish_methods("Runner", AsyncMapMixin)

@@ -331,3 +331,7 @@ class _EnteredManagers(threading.local):
 
     def __init__(self) -> None:
         self.managers: list[ExitStack] = []
+
+    def __reduce__(self) -> tuple[type["_EnteredManagers"], tuple[()]]:
+        """In another process nothing is entered yet."""
+        return _EnteredManagers, ()

@@ -9,7 +9,12 @@
         ├── QueueFull               also a queue.Full
         ├── TaskTimeout             also a TimeoutError
         ├── StopTimeout             also a TimeoutError
-        └── TaskCancelled           also a concurrent.futures.CancelledError
+        ├── TaskCancelled           also a concurrent.futures.CancelledError
+        ├── TaskNotPicklable        also a TypeError
+        ├── ResultNotPicklable      also a TypeError
+        └── ResourceLost            also a RuntimeError
+
+The last three come where tasks run in other processes: from `tasker.ray`.
 
 Each can be caught as the standard error beside it, and each can be pickled. The exception a task
 raises is not among them: it reaches the caller as itself.
@@ -88,6 +93,33 @@ class TaskCancelled(TaskerError, concurrent.futures.CancelledError):
 
     `Context.check` raises it. It is set as an exception, so a coroutine that awaits the task fails
     instead of looking as if it had been cancelled itself.
+    """
+
+
+@_once
+class TaskNotPicklable(TaskerError, TypeError):
+    """A task, or a config, cannot be sent to another process.
+
+    The text names the task, and the object inside of it that is at fault; `__cause__` is what
+    pickling raised. Raised where the task is submitted. Where it can be sent and cannot be made
+    again there, as a module is missing, it is the outcome of the task.
+    """
+
+
+@_once
+class ResultNotPicklable(TaskerError, TypeError):
+    """The task ran, and what it returned or raised cannot be sent back.
+
+    The text names the task and the object at fault; `__cause__` is what pickling raised.
+    """
+
+
+@_once
+class ResourceLost(TaskerError, RuntimeError):
+    """The process that ran the task is gone, and the task may have begun there.
+
+    The outcome of a task with `once`, which must not begin twice, and of one whose process was lost
+    at each of its `max_retries` repetitions. `__cause__` tells how the process was lost.
     """
 
 

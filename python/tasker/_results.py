@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from tasker._tasker import _once
 
@@ -12,6 +12,23 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 T = TypeVar("T")
+
+
+class LookAhead(Protocol):
+    """How many items of an input may be read beyond the results handed out."""
+
+    def follow(self, workers: int) -> None:
+        """Goes by a number of workers that may have changed."""
+
+    def room(self, ahead: int) -> int:
+        """How many items may be read when so many are ahead."""
+        ...
+
+    def note_wait(self) -> None:
+        """Takes note that the consumer has to wait for a result."""
+
+    def note_taken(self) -> None:
+        """Takes note of a result that was handed out."""
 
 
 @_once

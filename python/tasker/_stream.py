@@ -21,6 +21,7 @@ from tasker._errors import QueueFull
 
 if TYPE_CHECKING:
     from tasker._asyncio import Promise
+    from tasker._results import LookAhead
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ Inputs = Sequence[Iterable[Any] | AsyncIterable[Any]]
 async def stream(
     asubmit: Callable[[Item], Promise[T]],
     inputs: Inputs,
-    look_ahead: _tasker._LookAhead,
+    look_ahead: LookAhead,
     ordered: bool,
     return_exceptions: bool,
 ) -> AsyncGenerator[T | Exception, None]:

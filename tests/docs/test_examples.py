@@ -17,8 +17,8 @@ from tests.docs.pages import COMPILE, ROOT, RUN, check, code_in, name_of, run
 from tests.recipes.conftest import need_modules
 
 README, RECIPES = ROOT / "README.md", ROOT / "docs" / "recipes"
-OF_A_SERVER = [README, ROOT / "docs" / "coming-from-psycopg-pool.md"]
-"""These and the recipes are run in `tests/recipes`, with the servers that they need."""
+OF_A_SERVER = [README, ROOT / "docs" / "coming-from-psycopg-pool.md", ROOT / "docs" / "ray.md"]
+"""These and the recipes are run in `tests/recipes` and `tests/ray`, with what they need."""
 LIBRARIES = {
     "docs/coming-from-joblib.md": ["joblib"],
     "docs/how-to/opentelemetry.md": ["opentelemetry", "opentelemetry.sdk"],

@@ -34,6 +34,8 @@ from tasker import (
     Priority,
     QueueFull,
     ResourceCreationError,
+    ResourceLost,
+    ResultNotPicklable,
     Results,
     Runner,
     RunnerBroken,
@@ -50,6 +52,7 @@ from tasker import (
     TaskerError,
     TaskEvent,
     TaskMetrics,
+    TaskNotPicklable,
     TaskRunner,
     TaskTimeout,
     ThreadPoolExecutor,
@@ -62,6 +65,7 @@ from tasker.dashboard import Serving, asgi_app, serve
 from tasker.live import Live
 from tasker.opentelemetry import Instrumentation, exporting, instrument
 from tasker.prometheus import RUN_BUCKETS, RunnerCollector
+from tasker.ray import ActorInfo, RayRunner, RaySubmitter
 from tasker.testing import InlineBatcher, InlineRunner, InlineSubmitter
 from tasker.testing.plugin import InlineRunnerFactory
 
@@ -613,14 +617,23 @@ as_tasker: list[type[TaskerError]] = [
     ConfigError,
     QueueFull,
     ResourceCreationError,
+    ResourceLost,
+    ResultNotPicklable,
     RunnerBroken,
     RunnerStopped,
     StopTimeout,
     TaskCancelled,
+    TaskNotPicklable,
     TaskTimeout,
 ]
 as_value: type[ValueError] = ConfigError
-as_runtime: list[type[RuntimeError]] = [ResourceCreationError, RunnerStopped, RunnerBroken]
+as_runtime: list[type[RuntimeError]] = [
+    ResourceCreationError,
+    ResourceLost,
+    RunnerStopped,
+    RunnerBroken,
+]
+as_type: list[type[TypeError]] = [TaskNotPicklable, ResultNotPicklable]
 as_full: type[queue.Full] = QueueFull
 as_timeout: list[type[TimeoutError]] = [TaskTimeout, StopTimeout]
 as_cancelled: type[concurrent.futures.CancelledError] = TaskCancelled
@@ -796,3 +809,19 @@ instrument(
     as_connection_pool=True,
 )
 assert_type(exporting(ConsoleMetricExporter(), runner), MetricExporter)
+
+
+# --- tasker.ray: the verbs of a runner, on actors ---
+
+
+def on_ray(runner: RayRunner[Client]) -> None:
+    taking: TaskRunner[Client] = runner
+    also: TaskRunner[Client] = runner.options(timeout=1)
+    del taking, also
+    assert_type(runner.options(once=True), RaySubmitter[Client])
+    assert_type(runner.submit(lambda client: 1), Future[int])
+    assert_type(runner.queue_task(lambda client: "a"), str)
+    assert_type(runner.actors(), tuple[ActorInfo, ...])
+    assert_type(runner.stats(), Stats)
+    assert_type(runner.kill(), list[DroppedTask])
+    assert_type(runner.renew(), Future[int])

@@ -11,6 +11,7 @@ EXTRAS = {
     "tasker.prometheus": "prometheus_client",
     "tasker.live": "rich",
     "tasker.dashboard": "metaflow_extensions",
+    "tasker.ray": "ray",
     # Of its modules one needs the SDK.
     "tasker.opentelemetry": "opentelemetry.sdk",
 }

@@ -16,12 +16,15 @@ from tasker import (
     Priority,
     QueueFull,
     ResourceCreationError,
+    ResourceLost,
+    ResultNotPicklable,
     RunnerBroken,
     RunnerStopped,
     RunningTask,
     StopTimeout,
     TaskCancelled,
     TaskerError,
+    TaskNotPicklable,
     TaskTimeout,
     _errors,
 )
@@ -37,6 +40,9 @@ STANDARD: dict[type[TaskerError], type[Exception]] = {
     TaskTimeout: TimeoutError,
     StopTimeout: TimeoutError,
     TaskCancelled: concurrent.futures.CancelledError,
+    TaskNotPicklable: TypeError,
+    ResultNotPicklable: TypeError,
+    ResourceLost: RuntimeError,
 }
 
 

@@ -1,0 +1,369 @@
+"""What works in an actor: a `Runner`, fed by pushes and emptied by pulls."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tasker._config import Config
+from tasker._errors import ResultNotPicklable, RunnerStopped, TaskCancelled, TaskNotPicklable
+from tasker._runner import Runner
+from tasker._tasker import TaskContext, current_context
+from tasker.ray._carried import Carrier
+from tasker.ray._cluster import place
+from tasker.ray._pickling import PackedError, loads, pack_error, pack_result
+from tasker.ray._remote_log import forwarding_logger
+from tasker.ray._wire import Attempt, KindItem, Note, Opened, Outcome, Reply, Settings, TaskItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tasker._future import Future
+    from tasker._priority import Priority
+    from tasker._retry import Retry, Unset
+    from tasker._runner import Submitter
+    from tasker._stats import Histograms, Metrics, Stats
+    from tasker._workers import WorkerInfo
+
+T = TypeVar("T")
+
+START_DELAY = 0.005
+"""Seconds for which the news of a start waits for that of the end, which is more often near."""
+_MOST_BYTES = 64 * 2**20
+"""Of results in one reply, from which on the rest waits for the next."""
+_LARGE = 2**20
+"""Bytes of a result that is blamed where a reply could not be stored."""
+_NET_TIMEOUT = 10.0
+"""Seconds for running tasks when the driver is gone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kind:
+    """A function with its options, as the driver knows them by a number."""
+
+    fn: Callable[..., Any]
+    name: str
+    priority: Priority
+    once: bool
+    retry: Retry | Unset | None
+    view: Submitter[Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """A task that the driver has sent."""
+
+    number: int
+    kind: _Kind
+    payload: bytes
+    accepted: float = field(default_factory=time.monotonic)
+    """When it began to wait: for its first attempt, or for the next."""
+    future: Future[Any] | None = None
+    """`None` of one that goes past the queue."""
+    context: TaskContext | None = None
+    """While it runs."""
+    begun: float = 0.0
+    attempts: list[Attempt] = field(default_factory=list)
+    is_recalled: bool = False
+
+
+class Desk:
+    """Runs the tasks of a driver on a `Runner` of its own, in an actor.
+
+    Ray calls each group of methods on a thread of that group, and none of what users write there:
+    the workers of the runner do, as everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._runner: Runner[Any] | None = None
+        self._carrier = Carrier(())
+        self._workers = 1
+        self._kinds: dict[int, _Kind] = {}
+        self._tasks: dict[int, _Task] = {}
+        self._news: SimpleQueue[_Task | Outcome | Note] = SimpleQueue()
+        """Tasks that have begun, outcomes and notes, for the next pull."""
+        self._running: dict[int, _Task] = {}
+        self._direct: set[threading.Thread] = set()
+        """Threads that wait for tasks which go past the queue."""
+        self._last_pull = time.monotonic()
+        self._last_reply: list[Outcome] = []
+
+    # ---- control: the life of the runner, and what must not wait behind tasks
+
+    def open(self, settings: Settings) -> Opened:
+        """Starts the runner. Here and not in `__init__`, of which an error would arrive as text."""
+        _, node = place()
+        try:
+            self._carrier = Carrier(settings.contextvars)
+            fields = loads(settings.config)
+            logger = None
+            if settings.log_level is not None:
+                logger = forwarding_logger(settings.log_level, partial(self._note, "log"))
+            config: Config[Any] = Config(**fields, logger=logger)
+            self._workers = config.worker_count
+            self._runner = Runner(config)
+        except BaseException as error:
+            return Opened(os.getpid(), node, pack_error("on_create", error))
+        return Opened(os.getpid(), node, None)
+
+    def cancel(self, number: int, reason: str | None) -> None:
+        """Cancels a task as `Future.request_cancel` does."""
+        task = self._tasks.get(number)
+        if task is None:
+            return
+        if task.future is not None:
+            task.future.request_cancel(reason)
+        elif (context := task.context) is not None:
+            context.cancel(reason)
+
+    def recall(self, most: int) -> list[int]:
+        """Gives back tasks that have not begun, those that came last first."""
+        numbers: list[int] = []
+        for task in reversed(list(self._tasks.values())):
+            if len(numbers) == most:
+                break
+            if task.future is not None and not task.attempts and not task.future.running():
+                task.is_recalled = True
+                if task.future.cancel():
+                    self._tasks.pop(task.number, None)
+                    numbers.append(task.number)
+                else:
+                    task.is_recalled = False
+        return numbers
+
+    def figures(
+        self, wait_edges: Sequence[float], run_edges: Sequence[float], stacks: bool
+    ) -> tuple[Metrics, Histograms, Stats, tuple[WorkerInfo, ...]]:
+        """Reads the figures of the runner."""
+        runner = self._opened()
+        metrics, histograms = runner._histograms(wait_edges, run_edges)
+        return metrics, histograms, runner.stats(), runner.workers(stacks=stacks)
+
+    def renew(self, token: int) -> None:
+        """Renews the resources; a note tells when that is done."""
+        try:
+            renewal = self._opened().renew()
+        except RunnerStopped:
+            self._note("renewed", (token, None))
+            return
+        renewal.add_done_callback(
+            lambda done: self._note("renewed", (token, None if done.exception() else done.result()))
+        )
+
+    def shut_down(self) -> None:
+        """The net: where the driver is gone, or has let go of the actor."""
+        if self._runner is not None:
+            self._runner.kill(_NET_TIMEOUT)
+
+    def _close(self, how: Callable[[], object]) -> None:
+        def close() -> None:
+            how()
+            for thread in list(self._direct):
+                thread.join()
+            self._note("closed", None)
+
+        threading.Thread(target=close, name="tasker-ray-close", daemon=True).start()
+
+    def _opened(self) -> Runner[Any]:
+        if self._runner is None:
+            message = "this actor has no runner"
+            raise RuntimeError(message)
+        return self._runner
+
+    # ---- push: tasks come in, and the end after them
+
+    def stop(self) -> None:
+        """Begins a graceful stop; the last reply says that it is over."""
+        self._close(self._opened().stop)
+
+    def kill(self) -> None:
+        """Begins to stop now."""
+        self._close(self._opened().kill)
+
+    def push(self, kinds: list[KindItem], tasks: list[TaskItem]) -> None:
+        """Takes tasks. What goes wrong with one is its outcome, and never an error of the call."""
+        unkept: list[int] = []
+        faults: dict[int, PackedError] = {}
+        for number, packed, is_kept in kinds:
+            if not is_kept:
+                unkept.append(number)
+            try:
+                self._kinds[number] = self._make_kind(packed)
+            except BaseException as error:
+                self._kinds.pop(number, None)
+                message = f"the function of a task cannot be made in the actor: {error!r}"
+                fault = TaskNotPicklable(message)
+                fault.__cause__ = error
+                faults[number] = pack_error("task", fault)
+        for number, kind, left, payload, carried, is_direct in tasks:
+            if kind in faults:
+                self._news.put((number, "error", faults[kind], []))
+                continue
+            task = _Task(number, self._kinds[kind], payload)
+            self._tasks[number] = task
+            try:
+                accept = self._run_now if is_direct else self._accept
+                if carried is None:
+                    accept(task, left)
+                else:
+                    contextvars.Context().run(self._accept_in, carried, accept, task, left)
+            except BaseException as error:
+                self._settle(task, "error", pack_error(task.kind.name, error))
+        for number in unkept:
+            self._kinds.pop(number, None)
+
+    def _make_kind(self, packed: bytes) -> _Kind:
+        fn, name, priority, once, retry = loads(packed)
+        view = self._opened().options(priority=priority, once=once, name=name, retry=retry)
+        return _Kind(loads(fn), name, priority, once, retry, view)
+
+    def _accept_in(
+        self,
+        carried: bytes,
+        accept: Callable[[_Task, float | None], None],
+        task: _Task,
+        left: float | None,
+    ) -> None:
+        self._carrier.unpack(carried)
+        accept(task, left)
+
+    def _view(self, kind: _Kind, left: float | None) -> Submitter[Any]:
+        if left is None:
+            return kind.view
+        return self._opened().options(
+            priority=kind.priority, once=kind.once, name=kind.name, retry=kind.retry, timeout=left
+        )
+
+    def _accept(self, task: _Task, left: float | None) -> None:
+        task.future = self._view(task.kind, left).submit(self._call, task)
+        task.future.add_done_callback(partial(self._done, task))
+
+    def _run_now(self, task: _Task, left: float | None) -> None:
+        """Runs a task past the queue, on a thread that waits for it."""
+        view = self._view(task.kind, left)
+
+        def run() -> None:
+            try:
+                value = view.run_task(self._call, task)
+            except BaseException as error:
+                self._settle_error(task, error)
+            else:
+                self._settle_value(task, value)
+            self._direct.discard(threading.current_thread())
+
+        context = contextvars.copy_context()
+        name = "tasker-ray-run-task"
+        thread = threading.Thread(target=context.run, args=(run,), name=name, daemon=True)
+        self._direct.add(thread)
+        thread.start()
+
+    def _call(self, resource: object, task: _Task) -> Any:
+        """What a worker calls: it keeps the books, and calls the user's function."""
+        task.context = current_context()
+        task.begun = time.monotonic()
+        self._running[task.number] = task
+        self._news.put(task)
+        try:
+            args, kwargs = _unpack_arguments(task)
+            return task.kind.fn(resource, *args, **kwargs)
+        finally:
+            now = time.monotonic()
+            task.context = None
+            task.attempts.append((task.begun - task.accepted, now - task.begun))
+            task.accepted = now
+            self._running.pop(task.number, None)
+
+    def _done(self, task: _Task, future: Future[Any]) -> None:
+        if task.is_recalled:
+            return
+        if future.cancelled():
+            self._settle(task, "cancelled", None)
+        elif (error := future.exception()) is not None:
+            self._settle_error(task, error)
+        else:
+            self._settle_value(task, future.result())
+
+    def _settle_value(self, task: _Task, value: object) -> None:
+        payload, error = pack_result(task.kind.name, value)
+        if error is None:
+            self._settle(task, "value", payload)
+        else:
+            self._settle(task, "error", error)
+
+    def _settle_error(self, task: _Task, error: BaseException) -> None:
+        if isinstance(error, TaskCancelled) and not task.attempts:
+            self._settle(task, "dropped", None)
+        else:
+            self._settle(task, "error", pack_error(task.kind.name, error))
+
+    def _settle(self, task: _Task, what: str, payload: Any) -> None:
+        self._tasks.pop(task.number, None)
+        self._news.put((task.number, what, payload, task.attempts))
+
+    def _note(self, what: str, told: Any) -> None:
+        self._news.put((what, told))
+
+    # ---- pull: outcomes go out
+
+    def pull(self, is_stored: bool) -> Reply:
+        """Waits until there is news, and gives all of it.
+
+        Args:
+            is_stored: Whether the driver has got the last reply. It has not where a result was too
+                large to be stored: then that task fails, and the others' outcomes are given again.
+        """
+        if not is_stored:
+            return Reply([], [_without_large(each) for each in self._last_reply], 0.0, [])
+        started: dict[int, None] = {}
+        outcomes: list[Outcome] = []
+        notes: list[Note] = []
+        size, wait = 0, None
+        while size < _MOST_BYTES:
+            try:
+                news = self._news.get(timeout=wait)
+            except Empty:
+                break
+            if isinstance(news, _Task):
+                started[news.number] = None
+            elif len(news) == 2:
+                notes.append(news)
+            else:
+                outcomes.append(news)
+                size += len(news[2]) if isinstance(news[2], bytes) else 0
+            wait = 0.0 if outcomes or notes else START_DELAY
+        for number, *_ in outcomes:
+            started.pop(number, None)
+        self._last_reply = outcomes
+        return Reply(list(started), outcomes, self._idle_share(outcomes), notes)
+
+    def _idle_share(self, outcomes: list[Outcome]) -> float:
+        """The share of the time since the last pull in which workers ran nothing."""
+        since, now = self._last_pull, time.monotonic()
+        self._last_pull = now
+        length = max(now - since, 1e-6)
+        busy = sum(min(attempts[-1][1], length) for *_, attempts in outcomes if attempts)
+        busy += sum(now - max(task.begun, since) for task in list(self._running.values()))
+        return max(0.0, 1.0 - busy / (length * self._workers))
+
+
+def _unpack_arguments(task: _Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        args, kwargs = loads(task.payload)
+    except Exception as error:
+        message = f"the arguments of {task.kind.name} cannot be made in the actor: {error!r}"
+        raise TaskNotPicklable(message) from error
+    return args, kwargs
+
+
+def _without_large(outcome: Outcome) -> Outcome:
+    number, what, payload, attempts = outcome
+    if what != "value" or len(payload) < _LARGE:
+        return outcome
+    message = f"a result of {len(payload)} bytes cannot be stored in Ray's object store"
+    return number, "error", pack_error("task", ResultNotPicklable(message)), attempts

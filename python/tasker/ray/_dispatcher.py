@@ -1,0 +1,583 @@
+"""The driver's thread: it sends tasks ahead, takes replies, and settles futures."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasker import _tasker
+from tasker._errors import (
+    QueueFull,
+    ResourceCreationError,
+    RunnerBroken,
+    RunnerStopped,
+    TaskCancelled,
+)
+from tasker._future import Future
+from tasker.ray import _cluster, _remote_log
+from tasker.ray._fleet import Fleet
+from tasker.ray._outcomes import Outcomes
+from tasker.ray._pickling import loads
+from tasker.ray._renewals import Renewals
+from tasker.ray._waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tasker._dropped import DroppedTask
+    from tasker.ray._link import Link
+    from tasker.ray._task import Task
+    from tasker.ray._wire import Outcome, Reply
+
+State = Literal["running", "stopping", "killed", "stopped"]
+
+WATCH = 1.0
+"""Seconds between two looks, while tasks are under way, for what Ray tells nobody of."""
+FORKED = "this process was forked from the one that made the runner: make another one here"
+SHUT_DOWN = "Ray was shut down under the runner, or connected anew: make another one"
+
+
+class Dispatcher:
+    """Has the tasks of a runner run by its actors.
+
+    Its thread alone touches the actors. Callers leave tasks and wishes, and are told by futures.
+
+    Args:
+        name: Of the runner.
+        logger: Of its config.
+        bound: Its `max_queue_size`.
+        most_losses: How many actors a task may be lost with, and still be sent to another.
+        fail_fast_after: Of its config.
+        fleet: The actors, which are open.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        logger: logging.Logger | None,
+        bound: int | None,
+        most_losses: int,
+        fail_fast_after: float | None,
+        fleet: Fleet,
+    ) -> None:
+        self.name = name
+        self.logger = logger
+        self.waiting = Waiting(bound)
+        self.outcomes = Outcomes(self.waiting, most_losses, self._wake)
+        self.fleet = fleet
+        self.state: State = "running"
+        self.over = threading.Event()
+        """The runner has stopped, or is broken."""
+        self.fault: BaseException | None = None
+        """Why it is broken."""
+        self._fail_fast_after = fail_fast_after
+        self._events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._is_woken = False
+        self._renewals = Renewals()
+        self._process = os.getpid()
+        self._session = _cluster.session()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-driver", daemon=True)
+        fleet.assign(self.post, self._opened, self._log)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+        self.post(self._begin)
+
+    # ---- what callers do
+
+    def check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise RunnerBroken(FORKED)
+
+    def is_here(self) -> bool:
+        return threading.get_ident() == self._thread.ident
+
+    def post(self, what: Callable[[], object]) -> None:
+        """Has the thread do something. May be called from any thread, Ray's too."""
+        self._events.put(what)
+
+    def check_open(self) -> None:
+        """Raises where no task is accepted."""
+        self.check_process()
+        if self.fault is not None:
+            raise RunnerBroken(str(self.fault)) from self.fault
+        if self.state != "running":
+            with self.waiting.lock:
+                self.outcomes.counters.refused(1, is_full=False)
+            raise RunnerStopped(_tasker._STOPPED)
+
+    def accept(self, task: Task, *, may_wait: bool) -> None:
+        """Takes a task.
+
+        Raises:
+            QueueFull: There is no room for it, and the call may not wait.
+            RunnerStopped: The runner does not accept tasks.
+        """
+        waiting = self.waiting
+        with waiting.lock:
+            self.check_open()
+            if waiting.is_full:
+                self._wait_for_room(task, may_wait=may_wait)
+            waiting.add(task)
+            self.outcomes.counters.arrived(1)
+        self._wake()
+
+    def accept_each(self, tasks: list[Task], *, may_wait: bool) -> list[tuple[Task, Exception]]:
+        """Takes tasks together; gives those that are refused, and why."""
+        if self.waiting.bound is None:
+            with self.waiting.lock:
+                self.check_open()
+                for task in tasks:
+                    self.waiting.add(task)
+                self.outcomes.counters.arrived(len(tasks))
+            self._wake()
+            return []
+        refused: list[tuple[Task, Exception]] = []
+        for task in tasks:
+            try:
+                self.accept(task, may_wait=may_wait)
+            except (QueueFull, RunnerStopped, RunnerBroken) as error:
+                refused.append((task, error))
+        return refused
+
+    def accept_now(self, task: Task) -> None:
+        """Takes a task that goes past the queue."""
+        with self.waiting.lock:
+            self.check_open()
+            self.waiting.add_direct(task)
+            self.outcomes.counters.arrived(1)
+        self._wake()
+
+    def accept_later(self, task: Task) -> None:
+        """Takes a task of a coroutine, which waits for room without a thread."""
+        waiting = self.waiting
+        with waiting.lock:
+            self.check_open()
+            if waiting.is_full:
+                waiting.add_for_room(task)
+            else:
+                waiting.add(task)
+                self.outcomes.counters.arrived(1)
+        self._wake()
+
+    def _wait_for_room(self, task: Task, *, may_wait: bool) -> None:
+        waiting, due = self.waiting, task.due
+        while waiting.is_full:
+            left = math.inf if due is None else due - time.monotonic()
+            if not may_wait or left <= 0 or self.is_here():
+                self.outcomes.counters.refused(1, is_full=True)
+                message = f"the queue holds max_queue_size={waiting.bound} tasks"
+                raise QueueFull(message)
+            waiting.has_room.wait(None if left == math.inf else left)
+            self.check_open()
+
+    def cancelled(self, task: Task) -> None:
+        with self.waiting.lock:
+            self.outcomes.begun(task)
+            self.outcomes.counters.ended(
+                "cancelled", task.name, task.options.priority, 0.0, (), None
+            )
+        task.future.forget_task()
+        self._wake()
+
+    def request_cancel(self, task: Task, reason: str | None) -> None:
+        task.is_cancel_requested, task.reason = True, reason
+        self.post(partial(self._cancel, task))
+
+    def cancel_queued(self, reason: str | None) -> list[DroppedTask]:
+        """Drops what has not begun; see `Runner.cancel_queued`."""
+        self.check_open()
+        with self.waiting.lock:
+            tasks = self.waiting.take_all()
+        text = "the task was dropped from the queue before it started"
+        return self.outcomes.drop(tasks, text if reason is None else f"{text}: {reason}")
+
+    def begin_end(self, state: Literal["stopping", "killed"]) -> None:
+        """Takes no more tasks: ends when all are done, or now."""
+        with self.waiting.lock:
+            if self.state == "stopped" or self.state == state == "stopping":
+                return
+            if self.state != "killed":
+                self.state = state
+            for task in self.waiting.take_for_room():
+                self._events.put(partial(self.outcomes.refuse, task))
+            self.waiting.has_room.notify_all()
+        if state == "killed":
+            with self.waiting.lock:
+                tasks = self.waiting.take_all()
+            self.outcomes.drop_for_kill(tasks)
+            self.post(self._kill)
+        self._wake()
+
+    def renew(self) -> Future[int]:
+        """Has all resources renewed."""
+        self.check_open()
+        future: Future[int] = Future()
+        self.post(partial(self._renew, future))
+        return future
+
+    def resize(self, actors: int) -> None:
+        """Has more actors, or fewer."""
+        self.post(partial(self._resize, actors))
+
+    def _wake(self) -> None:
+        # Of two callers at once both may wake it, and none does so in vain.
+        if not self._is_woken:
+            self._is_woken = True
+            self._events.put(None)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self.over.is_set():
+                self._take_turn()
+        except BaseException as error:
+            self._log(logging.ERROR, "the driver of %r failed inside", self.name, error=error)
+            self._break(error)
+
+    def _take_turn(self) -> None:
+        try:
+            event = self._events.get(timeout=self._patience())
+            # First: what comes from here on wakes it again.
+            self._is_woken = False
+            while True:
+                if event is not None:
+                    event()
+                event = self._events.get_nowait()
+        except Empty:
+            self._is_woken = False
+        except Exception:
+            # Any call may fail then.
+            if not self._is_cut_off():
+                raise
+        if self.over.is_set():
+            return
+        self._watch()
+        self._expire()
+        self._fail_fast()
+        self._send()
+        self._balance()
+        self._end_if_due()
+
+    def _patience(self) -> float | None:
+        """For how long there is nothing to do, unless somebody says so."""
+        with self.waiting.lock:
+            limit = self.waiting.next_limit()
+            is_idle = self.waiting.is_empty and self.state == "running"
+        moments = [] if limit is None else [limit]
+        if (wish := self.fleet.next_wish()) is not None:
+            moments.append(wish)
+        now = time.monotonic()
+        if not is_idle or any(link.out for link in self.fleet.links) or self.fleet.is_opening:
+            moments.append(now + WATCH)
+        return max(min(moments) - now, 0.0) if moments else None
+
+    def _watch(self) -> None:
+        """Looks for what Ray tells nobody of: that it was shut down, or has lost a push."""
+        now = time.monotonic()
+        if now < self._next_watch:
+            return
+        self._next_watch = now + WATCH
+        if self._is_cut_off():
+            return
+        for link in list(self.fleet.links):
+            if link.out and (error := link.failed_push()) is not None:
+                self._lost(link, error)
+        self.fleet.give_up_late()
+
+    _next_watch = 0.0
+
+    def _is_cut_off(self) -> bool:
+        """Whether Ray was shut down; then all is given up."""
+        if _cluster.session() == self._session:
+            return False
+        if self.fault is None:
+            self._break(RunnerBroken(SHUT_DOWN))
+        return True
+
+    def _begin(self) -> None:
+        for link in self.fleet.links:
+            link.pull(self._pulled)
+
+    def _opened(self, link: Link) -> None:
+        link.pull(self._pulled)
+        if self.state == "killed":
+            link.close(now=True)
+
+    # ---- sending
+
+    def _send(self) -> None:
+        links = [link for link in self.fleet.links if link.is_open and not link.is_closing]
+        batches: dict[Link, list[Task]] = {}
+        waiting = self.waiting
+        with waiting.lock:
+            for link in links:
+                if not link.out and (suspect := waiting.take_suspect()) is not None:
+                    link.suspect = suspect
+                    batches[link] = [suspect]
+            ready = [link for link in links if link.suspect is None]
+            while waiting.direct and (ready or links):
+                least = min(ready or links, key=lambda link: len(link.out))
+                batches.setdefault(least, []).append(waiting.direct.popleft())
+            ready.sort(key=lambda link: len(link.out))
+            for place, link in enumerate(ready):
+                share = -(-len(waiting) // (len(ready) - place))
+                if (most := min(link.room, share)) > 0 and (tasks := waiting.take(most)):
+                    batches.setdefault(link, []).extend(tasks)
+        for link, tasks in batches.items():
+            self._send_to(link, [task for task in tasks if self._may_be_sent(task)])
+
+    def _may_be_sent(self, task: Task) -> bool:
+        future = task.future
+        if future.running():
+            return True  # sent before
+        try:
+            return future.set_running_or_notify_cancel()
+        except RuntimeError:
+            return False  # settled by hand, by a holder of the future
+
+    def _send_to(self, link: Link, tasks: list[Task]) -> None:
+        if link.suspect is not None and link.suspect not in tasks:
+            link.suspect = None
+        if not tasks:
+            return
+        try:
+            link.send(tasks)
+        except Exception as error:
+            if self._is_cut_off():
+                pass
+            elif isinstance(error, _cluster.Lost):
+                with self.waiting.lock:
+                    self.waiting.put_back(tasks)
+                self._lost(link, error)
+            elif len(tasks) > 1:
+                for task in tasks:
+                    self._send_to(link, [task])
+            else:
+                self.outcomes.settle(tasks[0], "failed", error=error)
+
+    def _balance(self) -> None:
+        """Takes back from the fullest what an actor that has nothing could do."""
+        links = [link for link in self.fleet.links if link.is_open]
+        if not links or not self.waiting.is_empty:
+            return
+        fullest = max(links, key=lambda link: len(link.out))
+        surplus = len(fullest.out) - fullest.workers
+        is_dry = any(not (link.out or link.is_closing) for link in links)
+        if is_dry and surplus > 0 and not fullest.is_recalling:
+            fullest.recall(-(-surplus // 2), self._recalled)
+
+    def _recalled(self, link: Link, future: Any) -> None:
+        link.is_recalling = False
+        try:
+            numbers = future.result()
+        except Exception:
+            return  # the pull says so too
+        tasks = [task for number in numbers if (task := link.out.pop(number, None)) is not None]
+        with self.waiting.lock:
+            self.waiting.put_back(tasks)
+        for task in tasks:
+            if task.is_cancel_requested:
+                self._cancel(task)
+        if self.state == "killed":
+            self._kill()
+
+    # ---- receiving
+
+    def _pulled(self, link: Link, future: Any) -> None:
+        if link not in self.fleet.links:
+            return
+        try:
+            reply: Reply = loads(future.result())
+        except Exception as error:
+            if isinstance(error, _cluster.Lost) or not link.pull(self._pulled, is_stored=False):
+                self._lost(link, error)
+            return
+        is_closed = any(what == "closed" for what, _ in reply.notes)
+        if not is_closed:
+            link.pull(self._pulled)
+        if reply.started:
+            self._note_starts(link, reply.started)
+        for outcome in reply.outcomes:
+            task = link.out.pop(outcome[0], None)
+            if task is not None:
+                self._take_outcome(link, task, outcome)
+        link.adapt(reply.idle, has_waiting=len(self.waiting) > 0)
+        for what, told in reply.notes:
+            if what == "log":
+                _remote_log.write(self.logger, link.name, told)
+            elif what == "renewed":
+                self._renewals.told(link, *told)
+        if is_closed:
+            self._closed(link)
+
+    def _take_outcome(self, link: Link, task: Task, outcome: Outcome) -> None:
+        _, what, payload, attempts = outcome
+        if link.suspect is task:
+            link.suspect = None
+        if what == "value":
+            self.outcomes.succeed(task, payload, attempts)
+        elif what == "error":
+            self.outcomes.fail(task, payload, attempts)
+        elif self.state == "killed" and not task.is_cancel_requested:
+            self.outcomes.drop_for_kill([task])
+        else:
+            self._cancel(task)
+
+    def _note_starts(self, link: Link, numbers: Iterable[int]) -> None:
+        with self.waiting.lock:
+            for number in numbers:
+                if (task := link.out.get(number)) is not None:
+                    task.has_begun = True
+                    self.outcomes.begun(task)
+
+    # ---- outcomes
+
+    def _cancel(self, task: Task) -> None:
+        """Cancels a task that was sent, and may be back."""
+        link = next((link for link in self.fleet.links if task.number in link.out), None)
+        if link is not None:
+            link.cancel(task)
+        elif not task.future.done():
+            reason = task.reason or "the task was cancelled"
+            self.outcomes.settle(task, "cancelled", error=TaskCancelled(reason))
+
+    def _expire(self) -> None:
+        """Fails tasks whose limit passes before an actor has them; afterwards it rules on them."""
+        with self.waiting.lock:
+            tasks = self.waiting.overdue()
+        for task in tasks:
+            if not any(task.number in link.out for link in self.fleet.links):
+                self.outcomes.settle(task, "timed_out", error=task.timed_out("start"))
+
+    def _fail_fast(self) -> None:
+        """Fails what waits where no actor can be made, for as long as the config says."""
+        failing = self.fleet.failing_for
+        is_over = self._fail_fast_after is not None and failing >= self._fail_fast_after > 0
+        is_closing = self.state == "stopping" and failing > 0
+        if not (is_over or is_closing) or self.fleet.has_open:
+            return
+        with self.waiting.lock:
+            tasks = self.waiting.take_all()
+        for task in tasks:
+            error = ResourceCreationError("no actor could be made for the task")
+            error.__cause__ = self.fleet.fault
+            self.outcomes.settle(task, "failed" if task.has_begun else "dropped", error=error)
+
+    # ---- actors that are lost, and the end
+
+    def _lost(self, link: Link, error: Exception) -> None:
+        """Sends what an actor had to others, in order, except for what must not begin twice."""
+        # First: a call to Ray that finds no connection makes one, to a cluster of its own.
+        if self._is_cut_off() or link not in self.fleet.links:
+            return
+        tasks = list(link.out.values())
+        link.out.clear()
+        is_missed = self.state == "running" and not link.is_closing
+        self.fleet.remove(link, replaces=is_missed)
+        again: list[Task] = []
+        for task in tasks:
+            task.losses += 1
+            if task.is_cancel_requested:
+                self._cancel(task)
+            elif self.state == "killed" or not self.outcomes.may_be_sent_again(task):
+                self.outcomes.lose(task, error)
+            else:
+                task.has_begun = True
+                again.append(task)
+        with self.waiting.lock:
+            for task in again:
+                self.outcomes.begun(task)
+                self.outcomes.counters.retried(task.name)
+            self.waiting.suspects.extendleft(reversed(again))
+        self._log(
+            logging.WARNING,
+            "the actor %s of %r was lost, %d tasks are sent again: %s",
+            link.name,
+            self.name,
+            len(again),
+            str(error).strip().partition("\n")[0],
+        )
+        self._renewals.lost(link)
+
+    def _resize(self, actors: int) -> None:
+        for link in self.fleet.resize(actors):
+            link.is_closing = True
+            link.recall(len(link.out), self._recalled)
+            link.close(now=False)
+
+    def _renew(self, future: Future[int]) -> None:
+        links = [link for link in self.fleet.links if link.is_open and not link.is_closing]
+        self._renewals.begin(future, links)
+
+    def _kill(self) -> None:
+        with self.waiting.lock:
+            tasks = self.waiting.take_all()
+        self.outcomes.drop_for_kill(tasks)
+        for link in list(self.fleet.links):
+            if not link.is_open:
+                self.fleet.remove(link, replaces=False)
+            elif not link.is_killed:
+                link.close(now=True)
+
+    def _end_if_due(self) -> None:
+        if self.state == "running":
+            return
+        with self.waiting.lock:
+            is_empty = self.waiting.is_empty
+        if is_empty:
+            self.fleet.cancel_wishes()
+            for link in list(self.fleet.links):
+                if not link.is_open:
+                    self.fleet.remove(link, replaces=False)
+                elif not link.is_closing:
+                    link.close(now=self.state == "killed")
+        elif not self.fleet.links and self.fleet.next_wish() is None:
+            self.fleet.add()
+        if is_empty and not self.fleet.links:
+            self._end()
+
+    def _closed(self, link: Link) -> None:
+        if link.out:
+            # It stopped with tasks: what it was told to do is no reason to lose them.
+            self._lost(link, RunnerStopped("the runner in the actor has stopped"))
+            return
+        self.fleet.retire(link)
+
+    def _end(self) -> None:
+        self._renewals.fail(RunnerStopped(_tasker._STOPPED))
+        self.state = "stopped"
+        self.over.set()
+
+    def _break(self, error: BaseException) -> None:
+        """Gives up: fails all there is, so that nobody waits for what will not come."""
+        self.fault = error
+        with self.waiting.lock:
+            tasks = self.waiting.take_all()
+            self.waiting.has_room.notify_all()
+        for link in self.fleet.links:
+            tasks += link.out.values()
+            link.out.clear()
+        self.fleet.forget()
+        for task in tasks:
+            if not task.future.done():
+                fault = RunnerBroken(str(error))
+                fault.__cause__ = error
+                self.outcomes.settle(task, "failed", error=fault)
+        self._renewals.fail(RunnerBroken(str(error)))
+        self.state = "stopped"
+        self.over.set()
+
+    def _log(
+        self, level: int, text: str, *values: object, error: BaseException | None = None
+    ) -> None:
+        if self.logger is not None:
+            self.logger.log(level, text, *values, exc_info=error)

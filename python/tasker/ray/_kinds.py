@@ -1,0 +1,72 @@
+"""Kinds of tasks: functions with their options, pickled once and known to actors by a number."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from tasker import _tasker
+from tasker._texts import plain
+from tasker.ray._pickling import dumps, pack_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasker._options import Options
+
+MOST_KINDS = 1024
+"""How many are kept, those that were used last; others are pickled again."""
+
+
+@dataclass(slots=True, eq=False)
+class Kind:
+    """A function with the options that an actor has to know."""
+
+    number: int
+    fn: Callable[..., Any]
+    name: str
+    packed: bytes
+    is_kept: bool
+    """Whether actors are to remember it. When it is forgotten here it is sent anew each time."""
+
+
+class Kinds:
+    """Those of one runner. For any thread."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._known: OrderedDict[Any, Kind] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, fn: Callable[..., Any], options: Options) -> Kind:
+        """Finds or makes the kind of a task.
+
+        Raises:
+            TypeError: *fn* can be no task.
+            TaskNotPicklable: *fn* cannot be sent to an actor.
+        """
+        key = (fn, options.priority, options.once, options.name, options.retry)
+        try:
+            # One step of the dictionary each, so it needs no lock.
+            kind = self._known.get(key)
+        except TypeError:
+            return self._make(fn, options, is_kept=False)
+        if kind is not None:
+            return kind
+        kind = self._make(fn, options, is_kept=True)
+        with self._lock:
+            self._known[key] = kind
+            if len(self._known) > MOST_KINDS:
+                _, oldest = self._known.popitem(last=False)
+                oldest.is_kept = False
+        return kind
+
+    def _make(self, fn: Callable[..., Any], options: Options, *, is_kept: bool) -> Kind:
+        _tasker._check_task(fn)
+        name = plain(options.name) if options.name is not None else _tasker._task_name(fn)
+        packed = pack_function(name, fn)
+        what = dumps((packed, name, options.priority, options.once, options.retry))
+        return Kind(next(self._numbers), fn, name, what, is_kept)

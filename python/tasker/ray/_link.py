@@ -1,0 +1,183 @@
+"""One actor as the driver sees it: what is with it, and how much it may have."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tasker.ray import _cluster
+from tasker.ray._pickling import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tasker._stats import Histograms, Metrics
+    from tasker.ray._task import Task
+    from tasker.ray._wire import KindItem, Settings, TaskItem
+
+IDLE_SHARE = 0.05
+"""Workers that are idle for more of their time get more tasks sent ahead."""
+BUSY_SHARE = 0.01
+"""Workers that are idle for less get a few less."""
+GROWTH = 1.5
+DECAY = 0.99
+
+
+class Link:
+    """The driver's end of the calls to one actor. For the driver's thread alone.
+
+    Args:
+        name: Of the runner in the actor.
+        handle: Of the actor.
+        workers: How many it has.
+        most: How many tasks may be with it.
+        post: Puts something to do on the driver's list. May be called from any thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Any,
+        workers: int,
+        most: int,
+        post: Callable[[Callable[[], object]], object],
+    ) -> None:
+        self.name = name
+        self.handle = handle
+        self.workers = workers
+        self.out: dict[int, Task] = {}
+        """Tasks that are with the actor, by number, in the order of their sending."""
+        self.suspect: Task | None = None
+        """The one task that is with it, where that may have brought down another actor."""
+        self.created = time.monotonic()
+        self.process = 0
+        self.node = ""
+        self.is_open = False
+        self.is_closing = False
+        """It gets no more tasks, and ends when those that it has are done."""
+        self.is_killed = False
+        self.is_recalling = False
+        self.last_figures: tuple[Metrics, Histograms] | None = None
+        """What it told last, for when it is gone."""
+        self._most = most
+        self._least = min(2 * workers, most)
+        self.target: float = self._least
+        """How many tasks may be with it now."""
+        self._known: set[int] = set()
+        self._pushes: list[Any] = []
+        self._post = post
+        self._is_resent = False
+
+    @property
+    def room(self) -> int:
+        """How many tasks it takes now."""
+        return int(self.target) - len(self.out)
+
+    def open(self, settings: Settings) -> Any:
+        """Has the actor make its runner; gives what is waited for."""
+        return self.handle.open.remote(settings)
+
+    def send(self, tasks: list[Task]) -> None:
+        """Sends tasks.
+
+        Raises:
+            Exception: Ray takes none of them: they are too large for its store, say.
+        """
+        now = time.monotonic()
+        kinds: dict[int, KindItem] = {}
+        items: list[TaskItem] = []
+        for task in tasks:
+            kind = task.kind
+            if kind.number not in self._known:
+                kinds[kind.number] = (kind.number, kind.packed, kind.is_kept)
+            items.append(
+                (
+                    task.number,
+                    kind.number,
+                    task.left(now),
+                    task.payload,
+                    task.carried,
+                    task.is_direct,
+                )
+            )
+        self._pushes.append(self.handle.push.remote(dumps((list(kinds.values()), items))))
+        self._known |= {number for number, _, is_kept in kinds.values() if is_kept}
+        for task in tasks:
+            task.sent = now
+            self.out[task.number] = task
+
+    def pull(self, pulled: Callable[[Link, Any], object], *, is_stored: bool = True) -> bool:
+        """Asks for what is new.
+
+        Args:
+            pulled: Called by the driver's thread with the future of the reply.
+            is_stored: Whether the last reply has come; `False` twice in a row is refused.
+
+        Returns:
+            Whether it was asked.
+        """
+        if self._is_resent and not is_stored:
+            return False
+        self._is_resent = not is_stored
+        self._when_done(self.handle.pull.remote(is_stored), partial(pulled, self))
+        return True
+
+    def adapt(self, idle: float, *, has_waiting: bool) -> None:
+        """Has more tasks sent ahead while workers wait for some, and less while none does.
+
+        Args:
+            idle: The share of their time in which workers ran nothing.
+            has_waiting: Whether there was more to be sent.
+        """
+        if idle > IDLE_SHARE and has_waiting:
+            self.target = min(self.target * GROWTH, self._most)
+        elif idle < BUSY_SHARE:
+            self.target = max(self.target * DECAY, self._least)
+
+    def recall(self, most: int, recalled: Callable[[Link, Any], object]) -> None:
+        """Asks for tasks back that have not begun.
+
+        Args:
+            most: How many.
+            recalled: Called by the driver's thread with the future of their numbers.
+        """
+        self.is_recalling = True
+        self._when_done(self.handle.recall.remote(most), partial(recalled, self))
+
+    def cancel(self, task: Task) -> None:
+        """Has a task cancelled that it has."""
+        self.handle.cancel.remote(task.number, task.reason)
+
+    def renew(self, token: int) -> None:
+        """Has the resources renewed."""
+        self.handle.renew.remote(token)
+
+    def close(self, *, now: bool) -> None:
+        """Has the runner stopped, or killed where it is to end *now*."""
+        self.is_closing = True
+        if now:
+            self.is_killed = True
+            self.handle.kill.remote()
+        else:
+            self.handle.stop.remote()
+
+    def figures(
+        self, wait_edges: Sequence[float], run_edges: Sequence[float], *, stacks: bool
+    ) -> Any:
+        """Asks for the figures; gives what is waited for. For any thread."""
+        return self.handle.figures.remote(wait_edges, run_edges, stacks)
+
+    def failed_push(self) -> Exception | None:
+        """Finds a push that did not arrive, whose tasks no pull would bring back."""
+        done = set(_cluster.done_of(self._pushes))
+        self._pushes = [each for each in self._pushes if each not in done]
+        for reference in done:
+            try:
+                _cluster.answer(reference)
+            except Exception as error:
+                return error
+        return None
+
+    def _when_done(self, reference: Any, call: Callable[[Any], object]) -> None:
+        _cluster.when_done(reference, lambda future: self._post(partial(call, future)))

@@ -1,0 +1,142 @@
+"""A task of a `RayRunner` as the driver knows it, and its future."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tasker import _tasker
+from tasker._checks import standard_deadline
+from tasker._dropped import DroppedTask
+from tasker._errors import TaskTimeout
+from tasker._future import Future
+from tasker._options import Options
+
+if TYPE_CHECKING:
+    from tasker.ray._kinds import Kind
+
+T = TypeVar("T")
+
+
+class TaskOwner(Protocol):
+    """What is told when a holder of a future gives its task up."""
+
+    def cancelled(self, task: Task) -> None:
+        """Takes note of a task that was cancelled before it was sent."""
+
+    def request_cancel(self, task: Task, reason: str | None) -> None:
+        """Has a task cancelled that was sent."""
+
+    def is_here(self) -> bool:
+        """Whether this is the thread that would bring the outcome."""
+        ...
+
+    def check_process(self) -> None:
+        """Raises `RunnerBroken` in a child process, where no outcome arrives."""
+
+
+class RayFuture(Future[T]):
+    """A future of a task that waits in the driver, or is with an actor."""
+
+    _owner: TaskOwner | None = None
+    _task: Task | None = None
+
+    def assign(self, owner: TaskOwner, task: Task) -> None:
+        """Notes whose task this is the future of; forgotten with `forget_task`."""
+        self._owner, self._task = owner, task
+
+    def forget_task(self) -> None:
+        """Forgets its task, which is done."""
+        self._owner = self._task = None
+
+    def cancel(self) -> bool:
+        owner, task = self._owner, self._task
+        if not super().cancel():
+            return False
+        if owner is not None and task is not None:
+            owner.cancelled(task)
+        return True
+
+    def request_cancel(self, reason: str | None = None) -> bool:
+        if self.cancel():
+            return True
+        owner, task = self._owner, self._task
+        if self.done() or owner is None or task is None:
+            return False
+        owner.request_cancel(task, reason)
+        return True
+
+    def _abandon(self) -> None:
+        self.cancel()
+
+    def result(self, timeout: float | None = None) -> T:
+        self._check_wait(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._check_wait(timeout)
+        return super().exception(timeout)
+
+    def _check_wait(self, timeout: float | None) -> None:
+        """Raises where only this thread could bring what is waited for."""
+        owner = self._owner
+        if owner is None or self.done():
+            return
+        owner.check_process()
+        if standard_deadline(timeout) is None and owner.is_here():
+            raise RuntimeError(_tasker._WOULD_DEADLOCK)
+
+
+# Compared by identity, like what was submitted.
+@dataclass(slots=True, eq=False)
+class Task:
+    """A task under way."""
+
+    number: int
+    kind: Kind
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    payload: bytes
+    """The arguments as they were at the submit."""
+    carried: bytes | None
+    options: Options
+    limit: float | None
+    future: RayFuture[Any]
+    is_direct: bool = False
+    """It goes past the queue."""
+    submitted: float = field(default_factory=time.monotonic)
+    sent: float = 0.0
+    has_begun: bool = False
+    """An actor has said so, or was lost when it may have."""
+    is_counted: bool = False
+    """It takes a place of `max_queue_size`."""
+    is_cancel_requested: bool = False
+    reason: str | None = None
+    losses: int = 0
+    """How many actors were lost that had it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for people."""
+        return self.kind.name
+
+    @property
+    def due(self) -> float | None:
+        """When its time limit passes."""
+        return None if self.limit is None else self.submitted + self.limit
+
+    def left(self, now: float) -> float | None:
+        """The seconds that an actor may give it."""
+        return None if self.limit is None else max(self.submitted + self.limit - now, 0.0)
+
+    def timed_out(self, verb: str, cause: BaseException | None = None) -> TaskTimeout:
+        """Makes the error for a limit that has passed."""
+        message = f"task {self.name} did not {verb} within its time limit of {self.limit:g} s"
+        error = TaskTimeout(message)
+        error.__cause__ = cause
+        return error
+
+    def dropped(self) -> DroppedTask:
+        """Makes what `kill` hands back."""
+        return DroppedTask(self.kind.fn, self.args, self.kwargs, *self.options)
