@@ -6,6 +6,7 @@ import contextvars
 import sys
 import threading
 import traceback
+import weakref
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +60,19 @@ def start(
         ended()
 
     # The first thing that the new thread calls, which `start` looks up in the object.
-    first_call = _ThreadBootstrap(thread._bootstrap, over)
-    thread._bootstrap = first_call
-    references = sys.getrefcount(first_call)
+    thread._bootstrap = _ThreadBootstrap(thread._bootstrap, over)
+    first_call = weakref.ref(thread._bootstrap)
     try:
-        contextvars.Context().run(thread.start)
+        try:
+            contextvars.Context().run(thread.start)
+        finally:
+            del thread._bootstrap
     except BaseException:
         # An interrupt before the OS thread was started leaves the name in the list of those that
-        # come up. A thread that was started has a reference to what it calls, or has an ident.
-        if thread.ident is None and sys.getrefcount(first_call) <= references:
+        # come up. A thread that was started holds what it calls, or has an ident by now.
+        if thread.ident is None and first_call() is None:
             _forget(thread)
         raise
-    finally:
-        del thread._bootstrap
     return thread  # type: ignore[no-any-return]
 
 

@@ -134,7 +134,9 @@ impl ThreadTarget {
 ///
 /// The interpreter's own thread start lets no exception of `Thread.run` out, so this is where it
 /// shows that the target was never called.
-#[pyclass(frozen, module = "tasker._tasker")]
+///
+/// A weak reference tells who starts a thread whether the system has taken it up: then it holds this.
+#[pyclass(frozen, weakref, module = "tasker._tasker")]
 pub(in crate::binding) struct _ThreadBootstrap {
     parts: Mutex<Option<(Py<PyAny>, Py<PyAny>)>>,
 }
