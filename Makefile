@@ -18,7 +18,7 @@ say = @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check venv wheel lint rust loom types pytest docs site pythons instructions verify ray bench clean
+.PHONY: help demo test check venv wheel lint rust loom types pytest docs site pythons interpreters instructions verify ray bench clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -159,7 +159,11 @@ site: $(VENV)/.group-site  ## the pages as a site, in target/site
 
 pythons: $(VENV)/.group-build  ## the tests that depend on the interpreter, on every other Python found
 	$(say) "pythons: native, lifecycle, asyncio, meetings and conformance tests on every other Python found"
-	@$(PY) scripts/other_pythons.py
+	@$(PY) -m scripts.other_pythons
+
+interpreters: | check  ## get CPython 3.14 and 3.15, with the GIL and without, for `pythons`; on Debian
+	$(say) "interpreters: from Debian's archive"
+	@"$(PYTHON)" scripts/interpreters.py
 
 instructions: wheel  ## what a task costs in instructions, against its limits; needs valgrind
 	$(say) "instructions: what a task costs"

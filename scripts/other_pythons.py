@@ -1,9 +1,9 @@
 """Runs the tests that depend on the interpreter on every other CPython >= 3.11 of this machine.
 
-Interpreters are looked for on PATH (`python3.11` to `python3.15`, free-threaded ones too) and under
-`~/.pyenv/versions`. The first one of each version and build gets its own wheel and its own virtual
-environment under `.venvs/`. The interpreter that runs this script is left out: it has the whole
-suite already.
+Interpreters are looked for on PATH (`python3.11` to `python3.15`, free-threaded ones too), under
+`~/.pyenv/versions` and where `scripts/interpreters.py` puts those that it gets. The first one of
+each version and build gets its own wheel and its own virtual environment under `.venvs/`. The
+interpreter that runs this script is left out: it has the whole suite already.
 """
 
 import json
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from scripts import interpreters
 
 ROOT = Path(__file__).parent.parent
 TESTS = ("tests/native", "tests/lifecycle", "tests/asyncio", "tests/meetings", "tests/conformance")
@@ -68,6 +70,8 @@ def candidates() -> Iterator[str]:
             if program:
                 yield program
     for path in sorted(Path.home().glob(".pyenv/versions/*/bin/python")):
+        yield str(path)
+    for path in interpreters.programs():
         yield str(path)
 
 
