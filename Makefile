@@ -169,7 +169,7 @@ instructions: wheel  ## what a task costs in instructions, against its limits; n
 	$(say) "instructions: what a task costs"
 	@$(PY) -m benches.python.instructions
 
-ray: wheel $(VENV)/.group-test  ## the tests of tasker.ray, on a cluster of this machine
+ray: wheel $(VENV)/.group-test $(VENV)/.group-sight  ## the tests of tasker.ray, on a cluster of this machine
 	$(say) "ray: dependency group 'ray'"
 	@$(install-group) ray || \
 		$(PY) -c 'import sys; sys.exit(sys.version_info[:2] == (3, 11))' || \

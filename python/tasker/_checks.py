@@ -99,9 +99,19 @@ def check_type(name: str, value: object, kind: type, *, optional: bool = False) 
 
 
 def check_runners(runners: Iterable[object]) -> None:
-    """Raises `ConfigError` unless all of *runners*, as a viewer is given them, are some."""
+    """Raises `ConfigError` unless all of *runners* are some."""
     for place, runner in enumerate(runners):
         check_type(f"runners[{place}]", runner, Runner)
+
+
+def check_watchable(runners: Iterable[object]) -> None:
+    """Raises `ConfigError` unless all of *runners*, as a viewer is given them, are some.
+
+    Such as run their tasks elsewhere tell of themselves in the same way.
+    """
+    for place, runner in enumerate(runners):
+        if not hasattr(type(runner), "_histograms"):
+            check_type(f"runners[{place}]", runner, Runner)
 
 
 def check_logger(name: str, value: object) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tasker._sight.quantiles import EDGES
 
 if TYPE_CHECKING:
     from tasker._finding import Finding
-    from tasker._runner import Runner
     from tasker._stats import Histograms, Metrics, Stats
+    from tasker._watchable import Watchable
     from tasker._workers import WorkerInfo
 
 
@@ -36,7 +36,7 @@ class Reading:
     findings: tuple[Finding, ...]
 
 
-def read(runner: Runner[Any]) -> Reading:
+def read(runner: Watchable) -> Reading:
     """Asks a runner; it takes about a millisecond, five with 1,000 workers.
 
     Raises:

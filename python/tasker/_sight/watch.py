@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tasker._errors import RunnerBroken
 from tasker._runner import runners
@@ -13,8 +13,8 @@ from tasker._sight.history import History
 from tasker._sight.reading import read
 
 if TYPE_CHECKING:
-    from tasker._runner import Runner
     from tasker._sight.view import View
+    from tasker._watchable import Watchable
 
 MOST_RUNNERS = 50
 """Runners that are watched at a time, where nobody said which."""
@@ -32,7 +32,7 @@ class Watch:
             last 5 that have stopped.
     """
 
-    def __init__(self, *runners: Runner[Any]) -> None:
+    def __init__(self, *runners: Watchable) -> None:
         self._given = bool(runners)
         self._numbers = count()
         self._watched: list[_Watched] = []
@@ -51,7 +51,7 @@ class Watch:
             watched.look()
         return tuple(one.view for one in self._watched if one.view is not None)
 
-    def _meet(self, runner: Runner[Any]) -> None:
+    def _meet(self, runner: Watchable) -> None:
         self._watched.append(_Watched(runner, next(self._numbers)))
 
     def _meet_all(self) -> None:
@@ -69,7 +69,7 @@ class Watch:
 class _Watched:
     """A runner that is watched."""
 
-    def __init__(self, runner: Runner[Any], number: int) -> None:
+    def __init__(self, runner: Watchable, number: int) -> None:
         self.number = number
         self.runner = weakref.ref(runner)
         self.view: View | None = None

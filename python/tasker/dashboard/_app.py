@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from tasker._checks import check_runners, wrong
+from tasker._checks import check_watchable, wrong
 from tasker.dashboard._chart_files import chart_files
 from tasker.dashboard._events import Events
 from tasker.dashboard._guard import Guard, host_name
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from tasker._runner import Runner
+    from tasker._watchable import Watchable
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -33,7 +33,7 @@ _CHARTS = ("uPlot.iife.min.js", "uPlot.min.css")
 
 
 def asgi_app(
-    *runners: Runner[Any],
+    *runners: Watchable,
     allowed_hosts: Iterable[str] = ("localhost", "127.0.0.1", "[::1]"),
 ) -> ASGIApp:
     """Makes an application that shows runners, to be mounted in one of yours or served by itself.
@@ -64,7 +64,7 @@ def asgi_app(
         >>> from tasker.dashboard import asgi_app
         >>> app = Starlette(routes=[Mount("/tasker", asgi_app(allowed_hosts=["example.org"]))])
     """
-    check_runners(runners)
+    check_watchable(runners)
     return application(Streams(Events(*runners)), check_hosts(allowed_hosts))
 
 

@@ -6,13 +6,13 @@ import json
 import os
 import threading
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tasker._sight.watch import Watch
 
 if TYPE_CHECKING:
-    from tasker import Runner
     from tasker._sight.view import Point, Quantiles, View
+    from tasker._watchable import Watchable
 
 
 class Event(NamedTuple):
@@ -36,7 +36,7 @@ class Events:
         runners: As for `Watch`.
     """
 
-    def __init__(self, *runners: Runner[Any]) -> None:
+    def __init__(self, *runners: Watchable) -> None:
         self._watch = Watch(*runners)
         self._lock = threading.Lock()
         self._process = os.getpid()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
-    from tasker._runner import Runner
+    from tasker._watchable import Watchable
 
 HOSTS = frozenset({"localhost", "127.0.0.1"})
 """The names under which browsers reach it."""
@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
         runners: As for `asgi_app`.
     """
 
-    def __init__(self, runners: tuple[Runner[Any], ...]) -> None:
+    def __init__(self, runners: tuple[Watchable, ...]) -> None:
         self._streams = Streams(Events(*runners), drop=self._cut_off)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()

@@ -7,21 +7,21 @@ import os
 import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from tasker._checks import check_count, check_runners, wrong
+from tasker._checks import check_count, check_watchable, wrong
 from tasker._extra import need
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tasker._runner import Runner
+    from tasker._watchable import Watchable
 
 ADDRESS = "127.0.0.1"
 MOST_PORT = 65535
 
 
-def serve(*runners: Runner[Any], port: int = 0) -> Serving:
+def serve(*runners: Watchable, port: int = 0) -> Serving:
     """Serves the page of `asgi_app` on this machine, for this machine alone.
 
     Experimental. It serves from the call on, on 127.0.0.1, in a thread of its own that wakes up for
@@ -46,7 +46,7 @@ def serve(*runners: Runner[Any], port: int = 0) -> Serving:
         ...     page.url.startswith("http://127.0.0.1:")
         True
     """
-    check_runners(runners)
+    check_watchable(runners)
     number = check_count("port", port, least=0)
     if number > MOST_PORT:
         raise wrong("port", f"at most {MOST_PORT}", port)
@@ -59,7 +59,7 @@ class Serving:
     url: str
     """The address of the page."""
 
-    def __init__(self, runners: tuple[Runner[Any], ...], port: int) -> None:
+    def __init__(self, runners: tuple[Watchable, ...], port: int) -> None:
         # Only here: an application that mounts the page brings its own server.
         need("dashboard", "uvicorn")
         from tasker.dashboard._server import Server  # noqa: PLC0415

@@ -6,11 +6,11 @@ import atexit
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich import get_console
 
-from tasker._checks import check_runners, wrong
+from tasker._checks import check_watchable, wrong
 from tasker._sight.watch import Watch
 from tasker.live._screens import screen_for
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from tasker._runner import Runner
+    from tasker._watchable import Watchable
     from tasker.live._screens import Screen
 
 PATIENCE = 5.0
@@ -69,11 +69,11 @@ class Live:
 
     def __init__(
         self,
-        *runners: Runner[Any],
+        *runners: Watchable,
         refresh_per_second: float = 2,
         console: Console | None = None,
     ) -> None:
-        check_runners(runners)
+        check_watchable(runners)
         self._every = 1.0 / _check_rate(refresh_per_second)
         self._console = console
         self._watch = Watch(*runners)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tasker._checks import check_count, check_runners
+from tasker._checks import check_count, check_watchable
 from tasker._errors import ConfigError
-from tasker._runner import Runner, runners
+from tasker._runner import runners
 from tasker._texts import quoted
+from tasker._watchable import Watchable
 from tasker.prometheus._buckets import RUN_BUCKETS, WAIT_BUCKETS, Buckets
 from tasker.prometheus._families import Families
 from tasker.prometheus._labels import Places
@@ -62,12 +62,12 @@ class RunnerCollector(Collector):
 
     def __init__(
         self,
-        *runners: Runner[Any],
+        *runners: Watchable,
         by_task: int = 0,
         wait_buckets: Sequence[float] = WAIT_BUCKETS,
         run_buckets: Sequence[float] = RUN_BUCKETS,
     ) -> None:
-        check_runners(runners)
+        check_watchable(runners)
         for name, times in Counter(runner.name for runner in runners).items():
             if times > 1:
                 raise ConfigError(f"runners must have names of their own, got {quoted(name)} twice")
@@ -76,8 +76,8 @@ class RunnerCollector(Collector):
         self._wait = Buckets("wait_buckets", wait_buckets)
         self._run = Buckets("run_buckets", run_buckets)
         # Of runners, and not of their names: another one that takes a name begins anew.
-        self._tasks: weakref.WeakKeyDictionary[Runner[Any], Places] = weakref.WeakKeyDictionary()
-        self._types: weakref.WeakKeyDictionary[Runner[Any], Places] = weakref.WeakKeyDictionary()
+        self._tasks: weakref.WeakKeyDictionary[Watchable, Places] = weakref.WeakKeyDictionary()
+        self._types: weakref.WeakKeyDictionary[Watchable, Places] = weakref.WeakKeyDictionary()
 
     def describe(self) -> list[Metric]:
         """Names the metrics without looking at a runner: registering does not collect.
@@ -110,7 +110,7 @@ class RunnerCollector(Collector):
                 families.add_outcomes(runner, reading)
         return (family for family in families if family.samples)
 
-    def _shown(self) -> list[Runner[Any]]:
+    def _shown(self) -> list[Watchable]:
         if not self._given:
             return list(runners())
         return [runner for reference in self._given if (runner := reference()) is not None]

@@ -21,7 +21,7 @@ from tasker._tasker import __version__
 from tasker.prometheus._labels import OTHER, Places, label
 
 if TYPE_CHECKING:
-    from tasker._runner import Runner
+    from tasker._watchable import Watchable
     from tasker.prometheus._buckets import Buckets
     from tasker.prometheus._reading import Reading
 
@@ -174,7 +174,7 @@ class Families:
     def __iter__(self) -> Iterator[Metric]:
         return iter(vars(self).values())
 
-    def add(self, runner: Runner[Any], read: Reading, wait: Buckets, run: Buckets) -> None:
+    def add(self, runner: Watchable, read: Reading, wait: Buckets, run: Buckets) -> None:
         """Adds what is told of every runner but its tasks' outcomes.
 
         Args:
@@ -235,7 +235,7 @@ class Families:
             self.replaced.add_metric([name, reason], times)
         self.failing.add_metric([name], stats.creation_failing_for)
 
-    def add_outcomes(self, runner: Runner[Any], read: Reading) -> None:
+    def add_outcomes(self, runner: Watchable, read: Reading) -> None:
         """Adds how many tasks had which outcome.
 
         Args:
@@ -245,7 +245,7 @@ class Families:
         for outcome, times in _outcomes(read).items():
             self.settled.add_metric([label(runner.name), outcome], times)
 
-    def add_by_task(self, runner: Runner[Any], read: Reading, tasks: Places, types: Places) -> None:
+    def add_by_task(self, runner: Watchable, read: Reading, tasks: Places, types: Places) -> None:
         """Adds the outcomes, times and errors of tasks by name.
 
         Args:

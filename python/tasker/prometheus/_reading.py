@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasker._errors import RunnerBroken
 
 if TYPE_CHECKING:
     from tasker._finding import Finding
-    from tasker._runner import Runner
     from tasker._stats import Histograms, Metrics, Stats
+    from tasker._watchable import Watchable
     from tasker._workers import WorkerInfo
 
 
@@ -27,7 +27,7 @@ class Reading:
 
 
 def read(
-    runner: Runner[Any], wait_edges: Sequence[float], run_edges: Sequence[float]
+    runner: Watchable, wait_edges: Sequence[float], run_edges: Sequence[float]
 ) -> Reading | None:
     """Reads a runner; `None` for one that has nothing to show.
 

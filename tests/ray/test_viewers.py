@@ -1,0 +1,60 @@
+"""What shows runners shows one on Ray, too."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.request
+
+import pytest
+
+from tests.ray.conftest import Make
+from tests.ray.functions import square
+
+
+def test_prometheus_scrapes_a_runner_on_ray(make: Make) -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
+    from prometheus_client import CollectorRegistry
+
+    from tasker.prometheus import RunnerCollector
+
+    runner = make(actors=2, name="far")
+    for each in runner.submit_many(square, range(50)):
+        each.result(timeout=60)
+    registry = CollectorRegistry()
+    registry.register(RunnerCollector(runner, by_task=5))
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"runner": "far", **labels})
+
+    assert value("tasker_workers_base") == 2
+    assert value("tasker_task_run_seconds_count") == 50
+    assert value("tasker_resource_create_seconds_count") == 2
+    name = "square"
+    assert value("tasker_tasks_total", task=name, outcome="completed") == 50
+
+
+def test_the_terminal_shows_a_runner_on_ray(make: Make) -> None:
+    pytest.importorskip("rich", reason="rich is not installed")
+    from rich.console import Console
+
+    from tasker.live import Live
+
+    text = io.StringIO()
+    console = Console(file=text, width=120, height=50)
+    with Live(make(name="far"), console=console):
+        pass
+    assert "far" in text.getvalue()
+
+
+def test_the_browser_shows_a_runner_on_ray(make: Make) -> None:
+    pytest.importorskip("metaflow_extensions", reason="the dashboard is not installed")
+    from tasker.dashboard import serve
+
+    runner = make(name="far")
+    runner.queue_task(square, 2)
+    with serve(runner) as page:
+        events = urllib.request.urlopen(f"{page.url}events", timeout=60)  # noqa: S310 - http alone
+        with events as answer:
+            line = next(each for each in answer if each.startswith(b"data:"))
+    assert "far" in json.dumps(json.loads(line.removeprefix(b"data:")))
