@@ -1,6 +1,7 @@
 //! Blocking calls: detached, in slices, with a look at signals in between.
 
 use super::error;
+use super::wakes;
 use crate::sync::Mutex;
 use crate::sync::thread;
 use pyo3::prelude::*;
@@ -60,7 +61,7 @@ pub(super) fn until<R>(
             return Ok(false);
         }
         py.detach(|| {
-            super::wakes::wake_now();
+            wakes::wake_now();
             while limit.left() != Some(Duration::ZERO) {
                 block(limit.left().map_or(SIGNAL_POLL, |left| left.min(SIGNAL_POLL)));
                 // On the main thread a signal may have ended the wait.
@@ -88,7 +89,7 @@ pub(super) fn offer(py: Python<'_>, limit: Limit, ready: impl Fn() -> bool + Syn
         return false;
     }
     let came = py.detach(|| {
-        super::wakes::wake_now();
+        wakes::wake_now();
         for _ in 0..YIELDS_BEFORE_PARK {
             if ready() {
                 return true;
@@ -108,7 +109,8 @@ pub(super) fn parked_until(
     ready: impl Fn() -> bool + Sync,
 ) -> PyResult<bool> {
     let begun = Instant::now();
-    let waited = until(py, limit, ready, thread::park_timeout);
+    let waited = until(py, limit, ready, wakes::park);
+    wakes::pass_on();
     EXPECTS_SHORT_WAIT.set(begun.elapsed() < SHORT_WAIT);
     waited
 }

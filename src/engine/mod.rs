@@ -18,6 +18,7 @@ mod engine;
 pub mod host;
 pub mod metrics;
 pub mod queue;
+pub mod relay;
 pub mod resource;
 pub mod roster;
 pub mod scaling;

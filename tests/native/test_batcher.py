@@ -37,6 +37,7 @@ from tests.native.support import (
     Resource,
     Runners,
     at_once,
+    endless,
     eventually,
     is_healthy,
 )
@@ -1069,6 +1070,47 @@ def test_many_threads_get_each_its_own_result(runners: Runners, calls: Calls) ->
     assert all(call.result() for call in at_once(8, client))
     assert sum(map(len, calls.batches)) == 400
     assert max(map(len, calls.batches)) <= 16
+
+
+def test_threads_that_stop_waiting_keep_no_other_from_its_result(
+    runners: Runners, calls: Calls
+) -> None:
+    runner = runners.start(worker_count=1)
+    batcher = runner.batcher(calls.double, max_size=24, max_wait=0.002)
+
+    def client() -> int:
+        missed = 0
+        for item in range(60):
+            future = batcher.submit(item)
+            try:
+                # About as long as a call takes to be made.
+                result = future.result(timeout=0.0001 * (item % 40))
+            except TimeoutError:
+                missed += 1
+                result = future.result()
+            assert result == 2 * item
+        return missed
+
+    assert sum(call.result() for call in at_once(24, client)) > 0
+    assert sum(map(len, calls.batches)) == 24 * 60
+
+
+def test_a_thread_that_computes_keeps_no_other_from_its_result(
+    runners: Runners, calls: Calls
+) -> None:
+    runner = runners.start(worker_count=1)
+    batcher = runner.batcher(calls.double, max_size=16, max_wait=LONG_WAIT)
+    back: list[int] = []
+
+    def client() -> int:
+        result = batcher.queue_task(1)
+        back.append(result)
+        for _ in endless():
+            if len(back) == 16:
+                break
+        return result
+
+    assert [call.result() for call in at_once(16, client)] == [2] * 16
 
 
 def test_cancelled_items_are_let_go(held: Runner[Resource], gate: Gate, calls: Calls) -> None:

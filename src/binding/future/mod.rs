@@ -29,13 +29,13 @@ use super::options::{Asked, TaskOptions};
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::queue::permits::PermitWaiter;
+use crate::engine::relay::Waiter;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
 use crate::engine::task::{BATCH, JOINT, Phase, TOLD, TaskWord};
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::thread::Thread;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -97,7 +97,7 @@ pub(super) enum Outcome {
 /// the interpreter inside.
 #[derive(Default)]
 pub(super) struct FutureExtras {
-    pub(super) result_waiters: Vec<Thread>,
+    pub(super) result_waiters: Vec<Arc<Waiter>>,
     pub(super) callbacks: Vec<Callback>,
     pub(super) standard: Option<StandardParts>,
     /// What `current_context()` gave the task, and the token in it.

@@ -7,9 +7,10 @@ use crate::binding::error;
 use crate::binding::host::guarded_call;
 use crate::binding::limit;
 use crate::binding::wait::{self, Limit};
+use crate::binding::wakes;
 use crate::engine::task::{NOT_ADMITTED, OBSERVED, Phase};
 use crate::engine::worker::session::WorkerSession;
-use crate::sync::thread;
+use crate::sync::Arc;
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 
@@ -41,7 +42,7 @@ pub(super) fn wait_for(
     if wait::offer(py, limit, || future.word.is_done()) {
         return Ok(());
     }
-    settle::add_observer(future, |extras| extras.result_waiters.push(thread::current()));
+    settle::add_observer(future, |extras| extras.result_waiters.push(wakes::this_thread()));
     let waited = wait::parked_until(py, limit, || future.word.is_done() || future.is_forked());
     if waited.is_ok() && future.word.is_done() {
         return Ok(());
@@ -81,10 +82,11 @@ pub(in crate::binding) fn run_instead(slf: &Bound<'_, Future>) -> bool {
 }
 
 fn stop_waiting(future: &Future) {
-    let me = thread::current().id();
+    let me = wakes::this_thread();
     let mut extras = future.extras.lock();
     if let Some(extras) = extras.as_deref_mut()
-        && let Some(place) = extras.result_waiters.iter().position(|waiter| waiter.id() == me)
+        && let Some(place) =
+            extras.result_waiters.iter().position(|waiter| Arc::ptr_eq(waiter, &me))
     {
         extras.result_waiters.swap_remove(place);
     }

@@ -4,12 +4,12 @@
 use crate::binding::current;
 use crate::binding::options::TaskOptions;
 use crate::binding::wakes;
+use crate::engine::relay::Waiter;
 use crate::engine::task::item_cursor::ItemCost;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::channel::{Receiver, Sender, unbounded};
-use crate::sync::thread::{self, Thread};
 use crate::sync::{Arc, Mutex};
 
 /// No outcome is waited for.
@@ -35,7 +35,7 @@ pub(super) struct MapShared {
     /// looks at this.
     wanted: AtomicU64,
     /// The thread that waits. It and the mark are set and taken together under this lock.
-    reader: Mutex<Option<Thread>>,
+    reader: Mutex<Option<Arc<Waiter>>>,
     /// Chunks that the reader's wake-up has been put off for.
     deferred: AtomicU32,
     /// The numbers of items as they end, where they are handed out so.
@@ -80,7 +80,7 @@ impl MapShared {
     /// Ends the reading, and wakes a reader that waits.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.wake(|_| true, thread::Thread::unpark);
+        self.wake(|_| true, |reader| reader.wake());
     }
 
     /// Notes that an item has its outcome.
@@ -108,7 +108,7 @@ impl MapShared {
         self.deferred.store(0, Ordering::Relaxed);
         {
             let mut reader = self.reader.lock();
-            *reader = Some(thread::current());
+            *reader = Some(wakes::this_thread());
             self.wanted.store(wanted, Ordering::SeqCst);
         }
         fence(Ordering::SeqCst);
@@ -137,18 +137,13 @@ impl MapShared {
             // More is to come in a moment: the reader is to find it all at once.
             return;
         }
-        self.wake(
-            is_there,
-            |reader| {
-                if more { reader.unpark() } else { wakes::wake_later(reader.clone()) }
-            },
-        );
+        self.wake(is_there, |reader| if more { reader.wake() } else { wakes::wake_later(reader) });
     }
 
     /// Wakes the reader, if what it waits for now `is_there`: without an interpreter's lock it may
     /// have gone on to another item since the caller looked, and a wake-up used up for nothing
     /// would be missing for that one.
-    fn wake(&self, is_there: impl FnOnce(u64) -> bool, how: impl FnOnce(&Thread)) {
+    fn wake(&self, is_there: impl FnOnce(u64) -> bool, how: impl FnOnce(Arc<Waiter>)) {
         let reader = {
             let mut reader = self.reader.lock();
             let wanted = self.wanted.load(Ordering::SeqCst);
@@ -159,7 +154,7 @@ impl MapShared {
             reader.take()
         };
         if let Some(reader) = reader {
-            how(&reader);
+            how(reader);
         }
     }
 }
