@@ -2,7 +2,7 @@
 
 use super::freelist;
 use super::settle;
-use super::{Future, FutureExtras, Origin, Outcome, Payload, allocate};
+use super::{Arguments, Future, FutureExtras, Origin, Outcome, Payload, allocate};
 use crate::binding::context::snapshot::Snapshot;
 use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::gc;
@@ -14,14 +14,13 @@ use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RETRIES, TIMED, TaskWo
 use crate::sync::atomic::AtomicU32;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyDict;
 use std::cell::UnsafeCell;
 
 /// What a method that takes a task was called with.
 pub(in crate::binding) struct TaskCall<'py> {
     pub(in crate::binding) function: Bound<'py, PyAny>,
-    /// `None`: no arguments.
-    pub(in crate::binding) args: Option<Bound<'py, PyTuple>>,
+    pub(in crate::binding) args: Arguments,
     pub(in crate::binding) kwargs: Option<Bound<'py, PyDict>>,
     /// `None`: the runner's defaults.
     pub(in crate::binding) options: Option<Arc<TaskOptions>>,
@@ -66,7 +65,7 @@ impl EngineHandleRef<'_> {
             extras: Mutex::new(due.map(extras)),
             payload: UnsafeCell::new(Payload {
                 function: Some(call.function.unbind()),
-                args: call.args.map(Bound::unbind),
+                args: call.args,
                 kwargs: call.kwargs.map(Bound::unbind),
                 context,
             }),

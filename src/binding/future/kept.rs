@@ -41,7 +41,7 @@ impl Future {
             (&raw mut (*native).attempts).write(AtomicU32::new(1));
             (&raw mut (*native).payload).write(UnsafeCell::new(Payload {
                 function: Some(call.function.unbind()),
-                args: call.args.map(Bound::unbind),
+                args: call.args,
                 kwargs: call.kwargs.map(Bound::unbind),
                 context: None,
             }));

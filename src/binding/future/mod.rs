@@ -71,10 +71,44 @@ unsafe impl Sync for Future {}
 #[derive(Default)]
 pub(super) struct Payload {
     pub(super) function: Option<Py<PyAny>>,
-    pub(super) args: Option<Py<PyTuple>>,
+    pub(super) args: Arguments,
     pub(super) kwargs: Option<Py<PyDict>>,
     /// It runs in a copy of this; `None`: in the worker's own context.
     pub(super) context: Option<Snapshot>,
+}
+
+/// What a task's function is called with beside the resource.
+#[derive(Default)]
+pub(in crate::binding) enum Arguments {
+    #[default]
+    None,
+    Tuple(Py<PyTuple>),
+    /// One, without a tuple of its own: that of a task of a batcher.
+    Item(Py<PyAny>),
+}
+
+impl Arguments {
+    /// The tuple, where they are one.
+    pub(in crate::binding) fn as_tuple(&self) -> Option<&Py<PyTuple>> {
+        if let Self::Tuple(tuple) = self { Some(tuple) } else { None }
+    }
+
+    /// The tuple that a call takes.
+    pub(in crate::binding) fn to_tuple(&self, py: Python<'_>) -> PyResult<Option<Py<PyTuple>>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Tuple(tuple) => Some(tuple.clone_ref(py)),
+            Self::Item(item) => Some(PyTuple::new(py, [item])?.unbind()),
+        })
+    }
+
+    fn release(self, py: Python<'_>) {
+        match self {
+            Self::None => {}
+            Self::Tuple(tuple) => guarded_call::release(py, tuple),
+            Self::Item(item) => guarded_call::release(py, item),
+        }
+    }
 }
 
 /// Where a task came from. Constant.
@@ -245,7 +279,7 @@ impl Future {
         // SAFETY: the caller owns the payload.
         let payload = std::mem::take(unsafe { self.payload() });
         guarded_call::release_some(py, payload.function);
-        guarded_call::release_some(py, payload.args);
+        payload.args.release(py);
         guarded_call::release_some(py, payload.kwargs);
         if let Some(mut context) = payload.context {
             context.release(py);

@@ -11,7 +11,7 @@ use crate::binding::error::{
 };
 use crate::binding::future::settle;
 use crate::binding::future::waiting_submits;
-use crate::binding::future::{Future, Outcome, Payload};
+use crate::binding::future::{Arguments, Future, Outcome, Payload};
 use crate::binding::interrupt::cancel_attempt::{self, UnderWay};
 use crate::binding::note;
 use crate::binding::options::Asked;
@@ -72,8 +72,13 @@ impl PyHost {
         let own_context = context.is_some();
         let run = || {
             let resource = (!future.is_bare()).then(|| session.resource());
-            let call =
-                || guarded_call::call(py, function, resource, args.as_ref(), kwargs.as_ref());
+            let call = || match (&*args, resource) {
+                // An item of a batcher, in no call with others.
+                (Arguments::Item(item), Some(resource)) => {
+                    guarded_call::call_with(py, function, &[resource, item])
+                }
+                _ => guarded_call::call(py, function, resource, args.as_tuple(), kwargs.as_ref()),
+            };
             if !self.observer.is_there() {
                 return call();
             }
@@ -269,7 +274,8 @@ pub(in crate::binding) fn dropped(py: Python<'_>, future: &Future) -> Dropped {
     let payload = unsafe { future.payload() };
     Dropped {
         function: payload.function.as_ref().map(|function| function.clone_ref(py)),
-        args: payload.args.as_ref().map(|args| args.clone_ref(py)),
+        // Without memory for a tuple the item is lost, as all else is soon.
+        args: payload.args.to_tuple(py).ok().flatten(),
         kwargs: payload.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
         options: future.origin.as_ref().and_then(|origin| origin.options.clone()),
         bare: future.is_bare(),

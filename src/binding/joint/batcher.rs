@@ -5,7 +5,7 @@ use crate::binding::context::clock;
 use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::error;
 use crate::binding::future::draft::TaskCall;
-use crate::binding::future::{Future, Outcome, loop_notifier};
+use crate::binding::future::{Arguments, Future, Outcome, loop_notifier};
 use crate::binding::keys;
 use crate::binding::map::reader::FunctionOf;
 use crate::binding::map::results::{MapSettings, Results};
@@ -152,7 +152,7 @@ impl Batcher {
         };
         Ok(Ok(TaskCall {
             function: function.into_bound(py).into_any(),
-            args: Some(PyTuple::new(py, [item])?),
+            args: Arguments::Item(item.clone().unbind()),
             kwargs: None,
             options: Some(Arc::clone(&self.options)),
             key: KeyNumber::NONE,

@@ -12,7 +12,7 @@ use crate::binding::context::snapshot::Snapshot;
 use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::future::draft::TaskCall;
 use crate::binding::future::settle;
-use crate::binding::future::{Callback, Future, Observer, Outcome};
+use crate::binding::future::{Arguments, Callback, Future, Observer, Outcome};
 use crate::binding::host::events;
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::{AttemptFacts, TaskFacts, TaskRecord};
@@ -157,7 +157,11 @@ impl Batch {
         let item = batch.slots[index].share(py).unwrap_or_else(|| py.None());
         let call = TaskCall {
             function: call.function.bind(py).clone(),
-            args: Some(batch.arguments(py, item)?.into_bound(py)),
+            args: if is_joint {
+                Arguments::Item(item)
+            } else {
+                Arguments::Tuple(batch.arguments(py, item)?)
+            },
             kwargs: None,
             options: batch.shared.options.clone(),
             key: call.key,

@@ -10,7 +10,7 @@ use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::error;
 use crate::binding::exit;
 use crate::binding::future::draft::TaskCall;
-use crate::binding::future::{Future, settle};
+use crate::binding::future::{Arguments, Future, settle};
 use crate::binding::host::exit_guard::ExitGuard;
 use crate::binding::host::hooks::UserHooks;
 use crate::binding::host::state::PyHost;
@@ -172,7 +172,7 @@ impl Executor {
         args: Bound<'_, PyTuple>,
         kwargs: Bound<'_, PyDict>,
     ) -> PyResult<Py<Future>> {
-        let args = (!args.is_empty()).then_some(args);
+        let args = if args.is_empty() { Arguments::None } else { Arguments::Tuple(args.unbind()) };
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
         self.submit(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
     }

@@ -15,6 +15,7 @@ mod verbs;
 
 use self::executor::Executor;
 use self::submitter::Submitter;
+use super::future::Arguments;
 use super::future::draft::TaskCall;
 use super::host::guarded_call::Object;
 use super::runner::Runner;
@@ -178,7 +179,11 @@ unsafe fn unpack<V: SubmitMethod>(
         // SAFETY: the caller's: within the arguments.
         unsafe { Borrowed::from_ptr(py, *arguments.add(index)) }
     };
-    let args = if count > 1 { Some(PyTuple::new(py, (1..count).map(item))?) } else { None };
+    let args = if count > 1 {
+        Arguments::Tuple(PyTuple::new(py, (1..count).map(item))?.unbind())
+    } else {
+        Arguments::None
+    };
     // SAFETY: the caller's: a tuple of names, or null.
     let keywords = unsafe { Borrowed::from_ptr_or_opt(py, keywords) };
     let kwargs = match keywords {

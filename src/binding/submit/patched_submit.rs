@@ -115,9 +115,9 @@ impl StandardSubmit {
     ) -> PyResult<Py<PyAny>> {
         let py = executor.py();
         let TaskCall { function, args, kwargs, .. } = call;
-        let (function, args) = (function.unbind(), args.map(Bound::unbind));
+        let function = function.unbind();
         let bound = bind(executor, entry)?;
-        let (args, kwargs) = (args.as_ref(), kwargs.map(Bound::unbind));
+        let (args, kwargs) = (args.as_tuple(), kwargs.map(Bound::unbind));
         let result = guarded_call::call(py, &bound, Some(&function), args, kwargs.as_ref());
         guarded_call::release(py, bound);
         self.choose(py, result.map_err(|error| error::raise(py, error))?)

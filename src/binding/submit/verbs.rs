@@ -5,7 +5,9 @@ use crate::binding::current;
 use crate::binding::engine_handle::EngineHandleRef;
 use crate::binding::error;
 use crate::binding::future::draft::TaskCall;
-use crate::binding::future::{Callback, Future, Outcome, loop_notifier, settle, waiting_submits};
+use crate::binding::future::{
+    Arguments, Callback, Future, Outcome, loop_notifier, settle, waiting_submits,
+};
 use crate::binding::host::observed;
 use crate::binding::keys;
 use crate::binding::options::{Asked, TaskOptions};
@@ -130,7 +132,7 @@ impl EngineHandleRef<'_> {
         let mut keys = keys.into_iter().flatten();
         for item in items {
             let key = keys.next().unwrap_or(KeyNumber::NONE);
-            let args = Some(PyTuple::new(py, [item])?);
+            let args = Arguments::Tuple(PyTuple::new(py, [item])?.unbind());
             let (function, options) = (function.clone(), options.cloned());
             match self.enqueue(TaskCall { function, args, kwargs: None, options, key }, due, 0) {
                 Ok(future) => futures.push(future),
