@@ -169,8 +169,11 @@ impl<H: Host> Engine<H> {
             return Admitted::Queued(task);
         };
         let (word, settings) = (host.word(&task), *accumulator.settings());
+        if settings.max_size == 1 {
+            return Admitted::Queued(task);
+        }
         let priority = word.priority();
-        let waits = settings.max_wait > 0 && settings.max_size > 1 && priority != Priority::High;
+        let waits = settings.max_wait > 0 && priority != Priority::High;
         let due = since.saturating_add(settings.max_wait);
         let linger = waits.then(|| main.lingering.key(due));
         word.set(ACCUMULATED);

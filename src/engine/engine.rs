@@ -11,7 +11,7 @@ use super::metrics::ledger::Ledger;
 use super::metrics::looks::Looks;
 use super::metrics::window::Window;
 use super::queue::Queue;
-use super::queue::accumulator::Gone;
+use super::queue::accumulator::Member;
 use super::resource::backoff::Backoff;
 use super::resource::epochs::{Eligibility, FailureEpoch, FailureEpochs};
 use super::roster::Roster;
@@ -298,7 +298,7 @@ impl<H: Host> Engine<H> {
 
     /// Lets go of what an accumulator held of a task, and of its place if it lingers still, which was
     /// counted as a tombstone.
-    pub(super) fn discard_gone(&self, scope: H::Scope<'_>, gone: Gone<H::Task>) {
+    pub(super) fn discard_gone(&self, scope: H::Scope<'_>, gone: Member<H::Task>) {
         if let Some(handle) = gone.linger.and_then(|key| self.main.lingering.take(key)) {
             self.main.uncount_tombstones(1);
             self.host.discard(scope, handle);

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a host of its own")]
 
 mod failing_fast;
+mod joint;
 mod pauses;
 mod support;
 

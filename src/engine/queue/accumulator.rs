@@ -40,17 +40,9 @@ pub(in crate::engine) struct Member<T> {
     pub(in crate::engine) linger: Option<LingerKey>,
 }
 
-/// A task that is not waiting here any more, for the caller to let go of.
-#[derive(Debug)]
-pub(in crate::engine) struct Gone<T> {
-    pub(in crate::engine) task: T,
-    /// Where it may linger still.
-    pub(in crate::engine) linger: Option<LingerKey>,
-}
-
 impl<T> Member<T> {
-    pub(in crate::engine) fn into_gone(self) -> Gone<T> {
-        Gone { task: self.task, linger: self.linger }
+    fn of_retry(task: T) -> Self {
+        Self { task, since: 0, linger: None }
     }
 }
 
@@ -83,22 +75,28 @@ impl<T> Waiting<T> {
     }
 
     /// Takes out what has ended.
-    fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<Gone<T>> {
+    fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<Member<T>> {
         self.gone = 0;
         let mut dead = Vec::new();
         for lane in &mut self.fresh {
             for member in std::mem::take(lane) {
                 if word(&member.task).is_taken() {
                     self.entries -= usize::from(member.linger.is_none());
-                    dead.push(member.into_gone());
+                    dead.push(member);
                 } else {
                     lane.push_back(member);
                 }
             }
         }
         let ended = self.retries.extract_if(.., |(_, task)| word(task).is_taken());
-        dead.extend(ended.map(|(_, task)| Gone { task, linger: None }));
+        dead.extend(ended.map(|(_, task)| Member::of_retry(task)));
         dead
+    }
+
+    /// Takes out what has ended, when that is much of what is here.
+    fn sweep_if_due(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<Member<T>> {
+        let is_due = self.gone > 0 && self.gone * 2 >= self.len();
+        if is_due { self.sweep(word) } else { Vec::new() }
     }
 }
 
@@ -151,17 +149,18 @@ impl<T> Accumulator<T> {
         &self,
         lead: &TaskWord,
         word: impl Fn(&T) -> &TaskWord,
-    ) -> Option<Gone<T>> {
+    ) -> Option<Member<T>> {
         let mut state = self.state.lock();
         let lane = &mut state.fresh[lead.priority() as usize];
         // The first, mostly.
         let place = lane.iter().position(|member| std::ptr::eq(word(&member.task), lead))?;
         let member = lane.remove(place)?;
         state.entries -= usize::from(member.linger.is_none());
-        Some(member.into_gone())
+        Some(member)
     }
 
-    /// Takes out up to `most` tasks for a worker to claim, the most urgent first.
+    /// Takes out up to `most` tasks for a worker to claim, the most urgent first; and what has ended, when
+    /// that is much of what is left.
     pub(in crate::engine) fn take(
         &self,
         most: usize,
@@ -178,6 +177,7 @@ impl<T> Accumulator<T> {
         };
         state.entries -= count(&|member| member.linger.is_none());
         state.gone = state.gone.saturating_sub(count(&|member| word(&member.task).is_taken()));
+        taken.extend(state.sweep_if_due(word));
         taken
     }
 
@@ -190,27 +190,30 @@ impl<T> Accumulator<T> {
     }
 
     /// Takes out the tasks of the call that is made again with this one, it included, but for those
-    /// that are still paused.
+    /// that are still paused; and what has ended, when that is much of what is left.
     pub(in crate::engine) fn take_retries(
         &self,
         lead: &TaskWord,
         word: impl Fn(&T) -> &TaskWord,
-    ) -> Vec<T> {
+    ) -> Vec<Member<T>> {
         let mut state = self.state.lock();
         let found = state.retries.iter().find(|(_, task)| std::ptr::eq(word(task), lead));
         let Some(call) = found.map(|(call, _)| *call) else {
             return Vec::new();
         };
         let is_meant = |(of, task): &mut (u64, T)| *of == call && !word(task).is_paused();
-        state.retries.extract_if(.., is_meant).map(|(_, task)| task).collect()
+        let meant = state.retries.extract_if(.., is_meant);
+        let mut taken: Vec<_> = meant.map(|(_, task)| Member::of_retry(task)).collect();
+        taken.extend(state.sweep_if_due(word));
+        taken
     }
 
     /// Notes that a task which waits here has ended. Gives what the caller is to drop, when much of
     /// what is here has.
-    pub(in crate::engine) fn note_gone(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<Gone<T>> {
+    pub(in crate::engine) fn note_gone(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<Member<T>> {
         let mut state = self.state.lock();
         state.gone += 1;
-        if state.gone * 2 >= state.len() { state.sweep(word) } else { Vec::new() }
+        state.sweep_if_due(word)
     }
 }
 
@@ -298,7 +301,7 @@ mod tests {
         accumulator.add_retries(tasks[..2].to_vec());
         accumulator.add_retries(tasks[2..].to_vec());
         let again = accumulator.take_retries(&tasks[1].1, word);
-        assert_eq!(again.iter().map(|task| task.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(numbers(&again), [1, 2]);
         assert!(accumulator.take_retries(&tasks[1].1, word).is_empty());
         assert_eq!(accumulator.take_retries(&tasks[2].1, word).len(), 1);
     }

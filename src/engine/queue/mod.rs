@@ -208,10 +208,9 @@ impl<T> Queue<T> {
         self.idle_workers.wake_beyond(self.retry_hold);
     }
 
-    /// Queues a task whose pause is over. It was accepted when it was submitted, too, and has held a
-    /// permit since it was paused.
+    /// Queues a task whose pause is over, and that is [counted](Self::count_resumed). It was accepted when
+    /// it was submitted, too, and has held a permit since it was paused.
     pub(super) fn push_resumed(&self, priority: Priority, task: T, since: Tick) {
-        self.count_resumed(priority);
         self.lanes.push(priority, task, since);
         self.idle_workers.wake_one();
         // After the push: a worker must not find the queue drained in between.

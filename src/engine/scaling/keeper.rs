@@ -46,9 +46,7 @@ impl<H: Threads> Engine<H> {
     /// alive, is over.
     pub fn lost_keeper(self: &Arc<Self>, scope: H::Scope<'_>) {
         self.deadlines.disclaim_keeper();
-        for task in self.deadlines.take_paused() {
-            self.resume(scope, task);
-        }
+        self.resume(scope, self.deadlines.take_paused());
     }
 
     /// Whether the keeper lives, which is started if it does not. The user is told that it cannot be.

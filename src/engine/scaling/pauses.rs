@@ -77,35 +77,53 @@ impl<H: Host> Engine<H> {
 }
 
 impl<H: Threads> Engine<H> {
-    /// Has the keeper hold a paused task, until its time comes or the runner closes.
+    /// Has the keeper hold paused tasks, until their time comes or the runner closes.
     pub(in crate::engine) fn hold_paused(
         self: &Arc<Self>,
         scope: H::Scope<'_>,
-        key: DeadlineKey,
-        task: H::Task,
+        tasks: Vec<(DeadlineKey, H::Task)>,
     ) {
-        let shown = self.host.share(scope, &task);
-        match self.deadlines.pause(key, task) {
-            Err(task) => self.resume(scope, task),
-            // A thread that settled it before it was held did not find it.
-            Ok(()) if !self.host.word(&shown).is_paused() => self.forget_paused(scope, key),
-            Ok(()) => {}
+        let share = |(key, task): &(DeadlineKey, _)| (*key, self.host.share(scope, task));
+        let shown: Vec<_> = tasks.iter().map(share).collect();
+        let held = self.deadlines.pause(tasks);
+        let is_held = held.is_ok();
+        if let Err(tasks) = held {
+            self.resume(scope, tasks.into_iter().map(|(_, task)| task).collect());
         }
-        self.host.discard(scope, shown);
+        for (key, task) in shown {
+            // A thread that settled it before it was held did not find it.
+            if is_held && !self.host.word(&task).is_paused() {
+                self.forget_paused(scope, key);
+            }
+            self.host.discard(scope, task);
+        }
     }
 
     /// Queues every task whose pause is over. Called by the keeper.
     pub(in crate::engine) fn resume_due(self: &Arc<Self>, scope: H::Scope<'_>) {
-        while let Some(task) = self.deadlines.pop_resumed(self.clock.now()) {
-            self.resume(scope, task);
+        self.resume(scope, self.deadlines.take_resumed(self.clock.now()));
+    }
+
+    /// Queues tasks that are paused. No pause of them goes on as the first comes into its lane: a worker
+    /// that comes to one task of a joint call takes the others along.
+    pub(super) fn resume(self: &Arc<Self>, scope: H::Scope<'_>, tasks: Vec<H::Task>) {
+        let mut resumed = Vec::new();
+        for task in tasks {
+            let word = self.host.word(&task);
+            if word.resume() {
+                self.queue_of(word).count_resumed(word.priority());
+                resumed.push(task);
+            } else {
+                self.host.discard(scope, task);
+            }
+        }
+        for task in resumed {
+            self.queue_resumed(scope, task);
         }
     }
 
-    pub(super) fn resume(self: &Arc<Self>, scope: H::Scope<'_>, task: H::Task) {
+    fn queue_resumed(self: &Arc<Self>, scope: H::Scope<'_>, task: H::Task) {
         let word = self.host.word(&task);
-        if !word.resume() {
-            return self.host.discard(scope, task);
-        }
         let (queue, is_reserved) = (self.queue_of(word), word.has(RESERVED));
         let priority = if is_reserved { Priority::Normal } else { word.priority() };
         let now = self.clock.now();

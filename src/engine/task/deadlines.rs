@@ -92,17 +92,21 @@ impl<T> Deadlines<T> {
         (due, state.next - 1)
     }
 
-    /// Keeps a task until its pause is over. The error: it comes back, as all pauses are over, or there
-    /// is no keeper after all.
-    pub(in crate::engine) fn pause(&self, key: DeadlineKey, task: T) -> Result<(), T> {
+    /// Keeps tasks until their pauses are over, all of them from one moment on. The error: they come
+    /// back, as all pauses are over, or there is no keeper after all.
+    pub(in crate::engine) fn pause(
+        &self,
+        tasks: Vec<(DeadlineKey, T)>,
+    ) -> Result<(), Vec<(DeadlineKey, T)>> {
         let mut state = self.state.lock();
         if state.pauses_are_cut || !state.has_keeper {
-            return Err(task);
+            return Err(tasks);
         }
-        let earliest = state.paused.first_key_value().is_none_or(|(first, _)| key < *first);
-        state.paused.insert(key, task);
+        let before = state.paused.first_key_value().map(|(first, _)| *first);
+        state.paused.extend(tasks);
+        let has_new_first = state.paused.first_key_value().map(|(first, _)| *first) != before;
         drop(state);
-        if earliest {
+        if has_new_first {
             self.changed.notify_all();
         }
         Ok(())
@@ -114,12 +118,14 @@ impl<T> Deadlines<T> {
         self.changed.notify_all();
     }
 
-    /// Takes one task whose pause is over.
-    pub(in crate::engine) fn pop_resumed(&self, now: Tick) -> Option<T> {
+    /// Takes the tasks whose pauses are over.
+    pub(in crate::engine) fn take_resumed(&self, now: Tick) -> Vec<T> {
         let mut state = self.state.lock();
-        let is_cut = state.pauses_are_cut;
-        let first = state.paused.first_entry()?;
-        (is_cut || first.key().0 <= now).then(|| first.remove())
+        let later = match now.checked_add(1) {
+            Some(end) if !state.pauses_are_cut => state.paused.split_off(&(end, 0)),
+            _ => BTreeMap::new(),
+        };
+        std::mem::replace(&mut state.paused, later).into_values().collect()
     }
 
     /// Takes a paused task, if it still is.
@@ -286,17 +292,16 @@ mod tests {
     fn pauses_end_in_order_or_all_at_once() {
         let deadlines = Deadlines::new();
         let keys = [30, 10, 20].map(|due| deadlines.reserve(due));
-        assert_eq!(deadlines.pause(keys[1], 'a'), Err('a'), "nobody would end it");
+        let tasks: Vec<_> = keys.into_iter().zip(['c', 'a', 'b']).collect();
+        assert_eq!(deadlines.pause(tasks.clone()), Err(tasks.clone()), "nobody would end it");
         assert!(deadlines.claim_keeper());
-        for (key, task) in keys.into_iter().zip(['c', 'a', 'b']) {
-            assert_eq!(deadlines.pause(key, task), Ok(()));
-        }
+        assert_eq!(deadlines.pause(tasks), Ok(()));
         assert_eq!(deadlines.unpause(keys[2]), Some('b'));
         assert!(deadlines.wait(|| 10));
-        assert_eq!((deadlines.pop_resumed(9), deadlines.pop_resumed(10)), (None, Some('a')));
+        assert_eq!((deadlines.take_resumed(9), deadlines.take_resumed(10)), (vec![], vec!['a']));
         deadlines.cut_pauses();
         assert!(deadlines.wait(|| 10));
-        assert_eq!((deadlines.pop_resumed(10), deadlines.pop_resumed(10)), (Some('c'), None));
-        assert_eq!(deadlines.pause(deadlines.reserve(40), 'd'), Err('d'));
+        assert_eq!((deadlines.take_resumed(10), deadlines.take_resumed(10)), (vec!['c'], vec![]));
+        assert!(deadlines.pause(vec![(deadlines.reserve(40), 'd')]).is_err());
     }
 }

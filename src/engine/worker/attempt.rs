@@ -420,7 +420,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
 
     /// Has the keeper hold a task that was paused just now, and the host tell of it.
     fn hand_to_keeper(&self, scope: H::Scope<'_>, key: DeadlineKey, task: H::Task) {
-        self.engine.hold_paused(scope, key, task);
+        self.engine.hold_paused(scope, vec![(key, task)]);
         if let Some(retry) = self.retry.take() {
             self.engine.host.retried(scope, retry);
         }

@@ -127,7 +127,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
             }
             for member in found {
                 if !host.word(&member.task).claim_fresh() {
-                    engine.discard_gone(scope, member.into_gone());
+                    engine.discard_gone(scope, member);
                     continue;
                 }
                 let Member { task, since, linger } = member;
@@ -179,17 +179,17 @@ impl<H: Attempts> WorkerSession<'_, H> {
             .map(|accumulator| accumulator.take_retries(lead, |task| host.word(task)));
         lead.clear(ACCUMULATED);
         let mut others = Vec::new();
-        for task in call.into_iter().flatten() {
-            let word = host.word(&task);
+        for member in call.into_iter().flatten() {
+            let word = host.word(&member.task);
             if std::ptr::eq(word, lead) || word.claim() != Claim::Retry {
-                host.discard(scope, task);
+                engine.discard_gone(scope, member);
                 continue;
             }
             word.clear(ACCUMULATED);
             engine.main.count_taken(word, false);
             self.recorder.count(WorkerCounter::Resumed);
             engine.compact_if_due(scope, &engine.main);
-            others.push(task);
+            others.push(member.task);
         }
         tasks.extend(others);
         tasks
@@ -292,13 +292,16 @@ impl<H: Attempts> WorkerSession<'_, H> {
             // On any worker: the resource is not to blame.
             epochs::INITIAL_EPOCH
         };
-        let mut retries = Vec::new();
+        let (mut retries, mut paused) = (Vec::new(), Vec::new());
         for (task, pause, told) in tasks {
             match pause {
-                Some(key) => engine.hold_paused(scope, key, task),
+                Some(key) => paused.push((key, task)),
                 None => self.push_retry(Entry { task, since, failure_epoch }),
             }
             retries.push(told);
+        }
+        if !paused.is_empty() {
+            engine.hold_paused(scope, paused);
         }
         for told in retries {
             engine.host.retried(scope, told);

@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 use tasker::engine::clock::{Tick, ticks};
 use tasker::engine::metrics::events::EventKind;
+use tasker::engine::queue::accumulator::Accumulator;
 use tasker::engine::queue::lanes::Entry;
 use tasker::engine::queue::permits::{Admission, Permit};
 use tasker::engine::resource::backoff::Trouble;
@@ -23,8 +24,11 @@ use tasker::engine::scaling::threads::{Threads, Worker};
 use tasker::engine::task::deadlines::DeadlineKey;
 use tasker::engine::task::item_cursor::{ItemCost, ItemCursor};
 use tasker::engine::task::priority::Priority;
-use tasker::engine::task::{BATCH, ONCE, Phase, RESERVED, Taken, TaskWord, WAS_PAUSED};
-use tasker::engine::worker::attempt::{Attempts, Ran, Verdict};
+use tasker::engine::task::token::Token;
+use tasker::engine::task::{
+    BATCH, CANCEL_REQUESTED, JOINT, ONCE, Phase, RESERVED, Taken, TaskWord, WAS_PAUSED,
+};
+use tasker::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use tasker::engine::worker::chunk::Chunk;
 use tasker::engine::worker::serve_loan::{CallWait, Claiming, LoanOf, LoanWaiter, Unserved};
 use tasker::engine::worker::session::WorkerSession;
@@ -80,6 +84,8 @@ pub(crate) struct Task {
     entered: Mutex<Vec<u64>>,
     /// What it stands for, if it is a batch: items that are tasks themselves.
     items: Option<(ItemCursor, Vec<Arc<Task>>)>,
+    /// Where it waits for a joint call.
+    accumulator: Option<Arc<Accumulator<Arc<Task>>>>,
 }
 
 impl Task {
@@ -97,6 +103,20 @@ impl Task {
         Arc::new(Self { items: Some((cursor, items)), ..Self::bare(priority, BATCH) })
     }
 
+    /// A task that may run in one call with others of this accumulator. Of a call the first that ends
+    /// by no value decides how all end.
+    pub(crate) fn joint(
+        accumulator: &Arc<Accumulator<Arc<Self>>>,
+        priority: Priority,
+        work: impl Fn(&Seat<'_>, &Arc<Task>) -> End + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            work: Mutex::new(Some(Box::new(work))),
+            accumulator: Some(Arc::clone(accumulator)),
+            ..Self::bare(priority, JOINT)
+        })
+    }
+
     fn bare(priority: Priority, flags: u32) -> Self {
         Self {
             word: TaskWord::new(priority, flags),
@@ -110,6 +130,7 @@ impl Task {
             watch: Mutex::default(),
             entered: Mutex::default(),
             items: None,
+            accumulator: None,
         }
     }
 
@@ -255,6 +276,8 @@ pub(crate) struct World {
     /// The threads whose creations failed.
     pub(crate) failed: Mutex<HashSet<ThreadId>>,
     pub(crate) overdue_reports: AtomicU32,
+    /// How many tasks each joint call had.
+    pub(crate) calls: Mutex<Vec<usize>>,
     /// How often a worker fell asleep, or asked whether it may make a resource.
     pub(crate) parks: AtomicUsize,
     /// Looks at the engine, and how often the keeper went to sleep.
@@ -279,6 +302,7 @@ impl World {
             faults: Mutex::default(),
             failed: Mutex::default(),
             overdue_reports: AtomicU32::new(0),
+            calls: Mutex::default(),
             parks: AtomicUsize::new(0),
             looks: AtomicU32::new(0),
             keeper_rests: AtomicU32::new(0),
@@ -465,6 +489,10 @@ impl Host for World {
         task.items.as_ref().map(|(cursor, _)| cursor)
     }
 
+    fn accumulator<'t>(&self, task: &'t Arc<Task>) -> Option<&'t Arc<Accumulator<Arc<Task>>>> {
+        task.accumulator.as_ref()
+    }
+
     fn abandon_items(&self, (): (), task: &Arc<Task>, items: Range<usize>, why: AbandonReason) {
         let (_, all) = task.items.as_ref().expect("a batch");
         for item in &all[items] {
@@ -558,6 +586,62 @@ impl Attempts for World {
         0
     }
 
+    fn run_joint(
+        &self,
+        (): (),
+        session: &WorkerSession<'_, Self>,
+        tasks: &[Arc<Task>],
+        _token: &Token,
+    ) -> JointRan {
+        lock(&self.calls).push(tasks.len());
+        let works: Vec<_> = tasks.iter().map(|task| lock(&task.work).take()).collect();
+        let mut ends = Vec::new();
+        for (task, work) in tasks.iter().zip(&works) {
+            lock(&task.entered).push(session.resource().id);
+            ends.push(work.as_ref().expect("a claimed task has its payload")(session, task));
+        }
+        session.joint_call_ended();
+        let failed = ends.iter().find(|end| !matches!(end, End::Value(_))).copied();
+        let mut completed = 0;
+        for ((task, work), end) in tasks.iter().zip(works).zip(ends) {
+            let (text, is_bad, pause) = match failed.unwrap_or(end) {
+                End::Value(value) => {
+                    drop(work);
+                    self.stop_watching(task);
+                    if session.take_joint_outcome(&task.word, true) {
+                        completed += 1;
+                        task.publish(Outcome::Value(value));
+                    }
+                    continue;
+                }
+                End::Error(text) => (text, false, None),
+                End::Bad(text) => (text, true, None),
+                End::Later(text, pause) => (text, true, Some(pause)),
+            };
+            *lock(&task.judged) = work.map(|work| (work, text));
+            *lock(&task.last_error) = is_bad.then_some(text);
+            *lock(&task.pause) = pause;
+        }
+        if failed.is_some() {
+            JointRan::Failed { is_suspect: true }
+        } else {
+            JointRan::Returned { completed }
+        }
+    }
+
+    fn may_retry(
+        &self,
+        (): (),
+        _session: &WorkerSession<'_, Self>,
+        task: &Arc<Task>,
+        pause: Option<Tick>,
+    ) -> bool {
+        // That of a task of which another one was asked.
+        lock(&task.pause).take();
+        let may_run_again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
+        !task.word.has(CANCEL_REQUESTED) && (pause.is_some() || may_run_again)
+    }
+
     fn judge(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) -> Verdict {
         (self.orders.on_verb)(self, Verb::Judge, task);
         if let Some(pause) = lock(&task.pause).take() {
@@ -566,8 +650,7 @@ impl Attempts for World {
         if lock(&task.last_error).is_none() {
             return Verdict::Healthy;
         }
-        let again = task.attempts() <= self.orders.max_retries && !task.word.has(ONCE);
-        Verdict::Bad { retry: again }
+        Verdict::Bad { retry: true }
     }
 
     fn prepare_retry(&self, (): (), task: &Arc<Task>, pause: Option<DeadlineKey>) {
@@ -593,8 +676,10 @@ impl Attempts for World {
 
     fn fail(&self, (): (), _session: &WorkerSession<'_, Self>, task: &Arc<Task>) {
         (self.orders.on_verb)(self, Verb::Fail, task);
-        let (work, error) = lock(&task.judged).take().expect("a judged task has its payload");
-        drop(work);
+        // Where its payload was put back it is the error that it would have been tried again after.
+        let judged = lock(&task.judged).as_ref().map(|(_, text)| *text);
+        let error = judged.or(*lock(&task.last_error)).expect("a judged task has an error");
+        task.drop_payload();
         self.stop_watching(task);
         task.publish(Outcome::Error(error));
     }
@@ -888,6 +973,12 @@ impl Runner {
         true
     }
 
+    /// Tells a task to give up, wherever it is.
+    pub(crate) fn request_cancel(&self, task: &Arc<Task>) {
+        task.word.set(CANCEL_REQUESTED);
+        let _ = self.cancel(task) || self.call_off(task);
+    }
+
     /// Gives a task a time limit, from now on.
     pub(crate) fn limit(&self, task: &Arc<Task>, limit: Duration) {
         let due = self.engine.clock.now() + ticks(limit);
@@ -952,7 +1043,8 @@ impl Runner {
             }
             let most = if task.word.has(ONCE) { 1 } else { 1 + self.world().orders.max_retries };
             assert!(task.attempts() <= most, "{task:?}");
-            if !task.word.has(WAS_PAUSED) {
+            let may_be_split = task.accumulator.as_ref().is_some_and(|it| it.settings().splits);
+            if !task.word.has(WAS_PAUSED) && !may_be_split {
                 let resources: HashSet<_> = task.entered().into_iter().collect();
                 assert_eq!(resources.len(), task.attempts(), "again on a bad resource: {task:?}");
             }
