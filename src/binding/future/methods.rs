@@ -3,7 +3,7 @@
 use super::loop_notifier;
 use super::settle;
 use super::waiting::{check_renewal, wait_for};
-use super::{Arguments, Callback, Future, Outcome};
+use super::{Callback, Future, Outcome};
 use crate::binding::context::snapshot::Snapshot;
 use crate::binding::error;
 use crate::binding::gc;
@@ -237,11 +237,7 @@ impl Future {
         // a cell half-written: it holds the interpreter's lock, or has stopped the world.
         let (payload, outcome) = unsafe { (&*self.payload.get(), &*self.outcome.get()) };
         visit.call(&payload.function)?;
-        match &payload.args {
-            Arguments::None => {}
-            Arguments::Tuple(tuple) => visit.call(tuple)?,
-            Arguments::Item(item) => visit.call(item)?,
-        }
+        visit.call(&payload.args.0)?;
         visit.call(&payload.kwargs)?;
         visit.call(payload.context.as_ref().and_then(Snapshot::peek))?;
         if let Outcome::Value(object) | Outcome::Error(object) = outcome {

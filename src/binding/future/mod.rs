@@ -77,37 +77,34 @@ pub(super) struct Payload {
     pub(super) context: Option<Snapshot>,
 }
 
-/// What a task's function is called with beside the resource.
+/// What a task's function is called with beside the resource: a tuple, or, of a task of a batcher,
+/// its item without one. The task's word tells which, by `JOINT`: a mark here would make every task
+/// larger.
 #[derive(Default)]
-pub(in crate::binding) enum Arguments {
-    #[default]
-    None,
-    Tuple(Py<PyTuple>),
-    /// One, without a tuple of its own: that of a task of a batcher.
-    Item(Py<PyAny>),
-}
+pub(in crate::binding) struct Arguments(Option<Py<PyAny>>);
 
 impl Arguments {
-    /// The tuple, where they are one.
-    pub(in crate::binding) fn as_tuple(&self) -> Option<&Py<PyTuple>> {
-        if let Self::Tuple(tuple) = self { Some(tuple) } else { None }
+    /// None at all.
+    pub(in crate::binding) const NONE: Self = Self(None);
+
+    pub(in crate::binding) fn of_tuple(tuple: Py<PyTuple>) -> Self {
+        Self(Some(tuple.into_any()))
     }
 
-    /// The tuple that a call takes.
-    pub(in crate::binding) fn to_tuple(&self, py: Python<'_>) -> PyResult<Option<Py<PyTuple>>> {
-        Ok(match self {
-            Self::None => None,
-            Self::Tuple(tuple) => Some(tuple.clone_ref(py)),
-            Self::Item(item) => Some(PyTuple::new(py, [item])?.unbind()),
-        })
+    pub(in crate::binding) fn of_item(item: Py<PyAny>) -> Self {
+        Self(Some(item))
     }
 
-    fn release(self, py: Python<'_>) {
-        match self {
-            Self::None => {}
-            Self::Tuple(tuple) => guarded_call::release(py, tuple),
-            Self::Item(item) => guarded_call::release(py, item),
-        }
+    /// Those of a task that is none of a batcher.
+    #[inline]
+    pub(in crate::binding) fn tuple<'a>(&'a self, py: Python<'a>) -> Option<&'a Py<PyTuple>> {
+        let tuple = self.0.as_ref()?.bind(py).cast::<PyTuple>();
+        tuple.ok().map(Bound::as_unbound)
+    }
+
+    /// That of a task of a batcher.
+    pub(in crate::binding) fn item(&self) -> Option<&Py<PyAny>> {
+        self.0.as_ref()
     }
 }
 
@@ -279,7 +276,7 @@ impl Future {
         // SAFETY: the caller owns the payload.
         let payload = std::mem::take(unsafe { self.payload() });
         guarded_call::release_some(py, payload.function);
-        payload.args.release(py);
+        guarded_call::release_some(py, payload.args.0);
         guarded_call::release_some(py, payload.kwargs);
         if let Some(mut context) = payload.context {
             context.release(py);

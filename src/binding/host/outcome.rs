@@ -11,7 +11,7 @@ use crate::binding::error::{
 };
 use crate::binding::future::settle;
 use crate::binding::future::waiting_submits;
-use crate::binding::future::{Arguments, Future, Outcome, Payload};
+use crate::binding::future::{Future, Outcome, Payload};
 use crate::binding::interrupt::cancel_attempt::{self, UnderWay};
 use crate::binding::note;
 use crate::binding::options::Asked;
@@ -19,12 +19,13 @@ use crate::engine::AbandonReason;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::{
-    CANCEL_REQUESTED, HAS_CLEANUP, NOT_ADMITTED, ONCE, RETRIES, TIMED, Taken,
+    CANCEL_REQUESTED, HAS_CLEANUP, JOINT, NOT_ADMITTED, ONCE, RETRIES, TIMED, Taken,
 };
 use crate::engine::worker::attempt::Ran;
 use crate::engine::worker::session::WorkerSession;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 /// How long a task that was told of its time limit may take to leave before a *substitute* is
 /// started for its worker.
@@ -72,12 +73,13 @@ impl PyHost {
         let own_context = context.is_some();
         let run = || {
             let resource = (!future.is_bare()).then(|| session.resource());
-            let call = || match (&*args, resource) {
-                // An item of a batcher, in no call with others.
-                (Arguments::Item(item), Some(resource)) => {
-                    guarded_call::call_with(py, function, &[resource, item])
+            let call = || {
+                if future.word.has(JOINT) {
+                    // In no call with others.
+                    let both = resource.into_iter().chain(args.item()).collect::<Vec<_>>();
+                    return guarded_call::call_with(py, function, &both);
                 }
-                _ => guarded_call::call(py, function, resource, args.as_tuple(), kwargs.as_ref()),
+                guarded_call::call(py, function, resource, args.tuple(py), kwargs.as_ref())
             };
             if !self.observer.is_there() {
                 return call();
@@ -272,10 +274,16 @@ impl PyHost {
 pub(in crate::binding) fn dropped(py: Python<'_>, future: &Future) -> Dropped {
     // SAFETY: as said above.
     let payload = unsafe { future.payload() };
+    let args = &payload.args;
+    let args = if future.word.has(JOINT) {
+        // Without memory for a tuple the item is lost, as all else is soon.
+        PyTuple::new(py, args.item()).ok().map(Bound::unbind)
+    } else {
+        args.tuple(py).map(|args| args.clone_ref(py))
+    };
     Dropped {
         function: payload.function.as_ref().map(|function| function.clone_ref(py)),
-        // Without memory for a tuple the item is lost, as all else is soon.
-        args: payload.args.to_tuple(py).ok().flatten(),
+        args,
         kwargs: payload.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
         options: future.origin.as_ref().and_then(|origin| origin.options.clone()),
         bare: future.is_bare(),

@@ -152,7 +152,7 @@ impl Batcher {
         };
         Ok(Ok(TaskCall {
             function: function.into_bound(py).into_any(),
-            args: Arguments::Item(item.clone().unbind()),
+            args: Arguments::of_item(item.clone().unbind()),
             kwargs: None,
             options: Some(Arc::clone(&self.options)),
             key: KeyNumber::NONE,

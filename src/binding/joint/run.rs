@@ -4,7 +4,7 @@
 use super::function::{self, BatchFunction};
 use crate::binding::context::item::CurrentItem;
 use crate::binding::current;
-use crate::binding::future::{Arguments, Future, Outcome, settle};
+use crate::binding::future::{Future, Outcome, settle};
 use crate::binding::host::observed::{self, ObservedAttempt};
 use crate::binding::host::outcome::{Overdue, finish, is_overdue, storable};
 use crate::binding::host::state::PyHost;
@@ -117,7 +117,7 @@ impl JointRun<'_, '_> {
         let items = tasks.iter().map(|task| {
             // SAFETY: the engine claimed the tasks for this thread.
             let payload = unsafe { task.get().payload() };
-            if let Arguments::Item(item) = &payload.args { Some(item.clone_ref(py)) } else { None }
+            payload.args.item().map(|item| item.clone_ref(py))
         });
         let origin = lead.get().origin.as_ref();
         let own_context = origin.is_some_and(|it| it.handle.get().copy_contextvars);

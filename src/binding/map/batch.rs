@@ -158,9 +158,9 @@ impl Batch {
         let call = TaskCall {
             function: call.function.bind(py).clone(),
             args: if is_joint {
-                Arguments::Item(item)
+                Arguments::of_item(item)
             } else {
-                Arguments::Tuple(batch.arguments(py, item)?)
+                Arguments::of_tuple(batch.arguments(py, item)?)
             },
             kwargs: None,
             options: batch.shared.options.clone(),

@@ -172,7 +172,8 @@ impl Executor {
         args: Bound<'_, PyTuple>,
         kwargs: Bound<'_, PyDict>,
     ) -> PyResult<Py<Future>> {
-        let args = if args.is_empty() { Arguments::None } else { Arguments::Tuple(args.unbind()) };
+        let args =
+            if args.is_empty() { Arguments::NONE } else { Arguments::of_tuple(args.unbind()) };
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
         self.submit(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
     }

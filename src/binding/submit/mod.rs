@@ -180,9 +180,9 @@ unsafe fn unpack<V: SubmitMethod>(
         unsafe { Borrowed::from_ptr(py, *arguments.add(index)) }
     };
     let args = if count > 1 {
-        Arguments::Tuple(PyTuple::new(py, (1..count).map(item))?.unbind())
+        Arguments::of_tuple(PyTuple::new(py, (1..count).map(item))?.unbind())
     } else {
-        Arguments::None
+        Arguments::NONE
     };
     // SAFETY: the caller's: a tuple of names, or null.
     let keywords = unsafe { Borrowed::from_ptr_or_opt(py, keywords) };

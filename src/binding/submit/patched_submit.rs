@@ -117,7 +117,7 @@ impl StandardSubmit {
         let TaskCall { function, args, kwargs, .. } = call;
         let function = function.unbind();
         let bound = bind(executor, entry)?;
-        let (args, kwargs) = (args.as_tuple(), kwargs.map(Bound::unbind));
+        let (args, kwargs) = (args.tuple(py), kwargs.map(Bound::unbind));
         let result = guarded_call::call(py, &bound, Some(&function), args, kwargs.as_ref());
         guarded_call::release(py, bound);
         self.choose(py, result.map_err(|error| error::raise(py, error))?)

@@ -74,7 +74,7 @@ impl PyHost {
             unreachable!("a call that has begun has a function");
         };
         self.name_task(py, session, Asked { function: Some(function), options: None });
-        let (args, kwargs) = (payload.args.as_tuple(), payload.kwargs.as_ref());
+        let (args, kwargs) = (payload.args.tuple(py), payload.kwargs.as_ref());
         let call = || guarded_call::call(py, function, Some(session.resource()), args, kwargs);
         current::with(|this_thread| {
             this_thread.wake_before(function.as_ptr(), session);

@@ -32,7 +32,7 @@ impl Submitter {
         let mut call = call.with(&self.options);
         // A runner that is closing refuses the task, whatever its key.
         if self.options.key.is_some() && !self.handle().engine.is_closing() {
-            let args = call.args.as_tuple();
+            let args = call.args.tuple(call.function.py());
             let kwargs = call.kwargs.as_ref().map(Bound::as_unbound);
             call.key = keys::number(call.function.py(), call.asked(), args, kwargs)?;
         }

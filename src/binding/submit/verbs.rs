@@ -132,7 +132,7 @@ impl EngineHandleRef<'_> {
         let mut keys = keys.into_iter().flatten();
         for item in items {
             let key = keys.next().unwrap_or(KeyNumber::NONE);
-            let args = Arguments::Tuple(PyTuple::new(py, [item])?.unbind());
+            let args = Arguments::of_tuple(PyTuple::new(py, [item])?.unbind());
             let (function, options) = (function.clone(), options.cloned());
             match self.enqueue(TaskCall { function, args, kwargs: None, options, key }, due, 0) {
                 Ok(future) => futures.push(future),
