@@ -121,3 +121,13 @@ def test_trace_has_a_slice_for_each_task_in_the_row_of_its_worker(tmp_path: Path
         if before["tid"] == after["tid"]:
             assert before["ts"] + before["dur"] <= after["ts"] + 1
     assert all(each["dur"] > 0 and each["tid"] in rows and each["pid"] == 1 for each in slices)
+
+
+def test_rows_served_in_batches_get_what_the_model_says_of_each(tmp_path: Path) -> None:
+    need_modules("sklearn")
+    result = run(ROOT / "examples" / "classify_in_batches.py", "64", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout
+    calls = re.search(r"^(\d+) calls of", result.stdout, re.MULTILINE)
+    assert calls is not None, result.stdout
+    assert 2 <= int(calls[1]) < 64
+    assert "NO" not in result.stdout
