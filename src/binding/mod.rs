@@ -119,6 +119,7 @@ mod _tasker {
         super::submit::install_on_runner(module.py())?;
         super::submit::install_on_submitter(module.py())?;
         super::submit::install_on_executor(module.py())?;
+        super::submit::install_on_batcher(module.py())?;
         super::map::results::install(module.py())?;
         super::future::unretrieved::install(module.py());
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -135,6 +135,36 @@ impl Batcher {
         self.runner.get().handle()
     }
 
+    #[doc = doc!(Batcher.submit)]
+    pub(in crate::binding) fn submit(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<Future>> {
+        let py = item.py();
+        match self.call(item)? {
+            Ok(call) => self.handle().submit_checked(call, JOINT),
+            Err(error) => Future::settled_with(py, Outcome::Error(error.into_value(py).into_any())),
+        }
+    }
+
+    #[doc = doc!(Batcher.asubmit)]
+    pub(in crate::binding) fn asubmit(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = item.py();
+        match self.call(item)? {
+            Ok(call) => self.handle().asubmit_checked(call, JOINT),
+            Err(error) => {
+                let (event_loop, notifier) = loop_notifier::here(py, "asubmit works")?;
+                let error = error.into_value(py).into_any();
+                let future = Future::settled_with(py, Outcome::Error(error.clone_ref(py)))?;
+                let (promise, _) = loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
+                promise.bind(py).call_method1(intern!(py, "set_exception"), (error,))?;
+                Ok(promise)
+            }
+        }
+    }
+
+    #[doc = doc!(Batcher.queue_task)]
+    pub(in crate::binding) fn queue_task(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.handle().queue_checked(self.call(item)??, JOINT)
+    }
+
     /// The call of an item, as far as the runner takes any. The inner error is that of `key`.
     fn call<'py>(&self, item: &Bound<'py, PyAny>) -> PyResult<Result<TaskCall<'py>, PyErr>> {
         let (py, handle, functions) = (item.py(), self.handle(), self.functions.get());
@@ -174,39 +204,6 @@ impl Batcher {
     ) -> PyResult<Self> {
         let options = TaskOptions::checked(priority, once, timeout, name, retry, None)?;
         Ok(Self { runner, functions, options })
-    }
-
-    #[doc = doc!(Batcher.submit)]
-    #[pyo3(signature = (item, /))]
-    fn submit(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<Future>> {
-        let py = item.py();
-        match self.call(item)? {
-            Ok(call) => self.handle().submit_checked(call, JOINT),
-            Err(error) => Future::settled_with(py, Outcome::Error(error.into_value(py).into_any())),
-        }
-    }
-
-    #[doc = doc!(Batcher.asubmit)]
-    #[pyo3(signature = (item, /))]
-    fn asubmit(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let py = item.py();
-        match self.call(item)? {
-            Ok(call) => self.handle().asubmit_checked(call, JOINT),
-            Err(error) => {
-                let (event_loop, notifier) = loop_notifier::here(py, "asubmit works")?;
-                let error = error.into_value(py).into_any();
-                let future = Future::settled_with(py, Outcome::Error(error.clone_ref(py)))?;
-                let (promise, _) = loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
-                promise.bind(py).call_method1(intern!(py, "set_exception"), (error,))?;
-                Ok(promise)
-            }
-        }
-    }
-
-    #[doc = doc!(Batcher.queue_task)]
-    #[pyo3(signature = (item, /))]
-    fn queue_task(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.handle().queue_checked(self.call(item)??, JOINT)
     }
 
     /// What `map` gives, of arguments that the package has checked.
