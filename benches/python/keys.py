@@ -11,6 +11,9 @@ Three loads, with the same tasks in each round, with keys and without, taking tu
   workers are free.
 
 A hit is a task that began on the worker which had its key last.
+
+Then *serial*: the queued tasks run in order by key, beside a dictionary of executors with one
+thread for each key, which is what keeps an order by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from benches.python import report, setting
 from tasker import Config, Runner, TaskRunner
@@ -29,6 +33,8 @@ WAITED_FOR, MOMENT = 4_000, 0.0002
 """How many tasks the clients wait for in all, and how long those take that take a moment."""
 MOST = 1.15
 """What the tasks with keys may take at most, by the time of those without."""
+LEAST = 5.0
+"""How many times as long the executors are to take at least as tasks in order by key."""
 
 Load = Callable[[TaskRunner[object], Sequence[int]], None]
 
@@ -90,6 +96,48 @@ def measure(load: Load, keys: Sequence[int], *, with_keys: bool) -> tuple[float,
     return seconds, hits / tasks if tasks else 0.0
 
 
+def measure_serial(keys: Sequence[int]) -> float:
+    """Gives the seconds that the queued tasks take in order by key on a new runner."""
+    with Runner(Config(on_create=object, worker_count=WORKERS)) as runner:
+        view = runner.options(key=lambda key: key, serial=True)
+        view.queue_task(noop, 0)
+        begin = time.perf_counter()
+        queued(view, keys)
+        return time.perf_counter() - begin
+
+
+def measure_executors(keys: Sequence[int]) -> float:
+    """Gives the seconds that they take on an executor with one thread for each key."""
+    executors: dict[int, ThreadPoolExecutor] = {}
+    begin = time.perf_counter()
+    futures = []
+    for key in keys:
+        if (executor := executors.get(key)) is None:
+            executor = executors[key] = ThreadPoolExecutor(1)
+        futures.append(executor.submit(noop, None, key))
+    for future in futures:
+        future.result()
+    seconds = time.perf_counter() - begin
+    for executor in executors.values():
+        executor.shutdown()
+    return seconds
+
+
+def compare_serial(keys: Sequence[int]) -> float:
+    """Gives how many times as long the executors take."""
+    taken: dict[Callable[[Sequence[int]], float], list[float]] = {}
+    for number in range(ROUNDS):
+        ways = (measure_serial, measure_executors)
+        for way in ways if number % 2 else reversed(ways):
+            taken.setdefault(way, []).append(way(keys))
+    runner, executors = (
+        statistics.median(taken[way]) for way in (measure_serial, measure_executors)
+    )
+    print(f"\n{'':14}{'executors':>12}{'runner':>12}{'ratio':>8}")
+    print(f"{'serial':14}{executors:10.3f} s{runner:10.3f} s{executors / runner:8.2f}", flush=True)
+    return executors / runner
+
+
 def main() -> None:
     """Measures every load."""
     print(report.setting_list(setting.describe()), flush=True)
@@ -112,6 +160,8 @@ def main() -> None:
         print(
             f"{name:14}{without:10.3f} s{with_:10.3f} s{ratios[name]:8.2f}{hits:8.0%}", flush=True
         )
+    gain = compare_serial(keys)
+    assert gain >= LEAST, f"executors take less than {LEAST:.0f} times as long"
     assert ratios["queued"] <= MOST, f"keys cost more than {MOST:.0%} of the time without"
 
 

@@ -26,6 +26,7 @@ class Options(NamedTuple):
     name: str | None = None
     retry: Retry | Unset | None = Unset.UNSET
     key: Callable[..., Hashable] | None = None
+    serial: bool = False
 
 
 def check_options(
@@ -35,6 +36,7 @@ def check_options(
     name: str | None,
     retry: Retry | Unset | None,
     key: Callable[..., Hashable] | None = None,
+    serial: bool = False,
 ) -> Options:
     """Checks the options of a view.
 
@@ -45,6 +47,7 @@ def check_options(
         name: Their name, or `None`.
         retry: When they are tried again, or `None`: not after an error of their own.
         key: What is asked for their keys, or `None`.
+        serial: Whether tasks of a key run one after the other.
 
     Returns:
         The options, as they are used from then on.
@@ -62,7 +65,11 @@ def check_options(
             text = "once and retry exclude each other: a retry enters the function again"
             raise ConfigError(text)
     check_key(key)
-    return Options(priority, once, timeout, name, retry, key)
+    check_type("serial", serial, bool)
+    if serial and key is None:
+        text = "serial=True needs a key: key=lambda ... says which tasks run one after the other"
+        raise ConfigError(text)
+    return Options(priority, once, timeout, name, retry, key, serial)
 
 
 def taking_options(method: F) -> F:
@@ -83,6 +90,7 @@ def taking_options(method: F) -> F:
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
         key: Callable[..., Hashable] | None = None,
+        serial: bool = False,
         **others: object,
     ) -> Any:
         if others:
@@ -95,6 +103,7 @@ def taking_options(method: F) -> F:
             name=name,
             retry=retry,
             key=key,
+            serial=serial,
         )
 
     return cast("F", options)

@@ -141,6 +141,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
         key: Callable[..., Hashable] | None = None,
+        serial: bool = False,
     ) -> Submitter[R]:
         """Makes a view of this runner whose tasks have the given options.
 
@@ -165,12 +166,18 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
                 something hashable, such as a tenant's name. A task goes to the worker that had a
                 task of its key last if that one is free, else to any free worker; none is kept
                 idle for it. `None`: none. Not for `run_task`, which goes past the queue.
+            serial: Whether tasks of one key run one after the other, in the order of their submits,
+                each after the end of the one before, its retries and their pauses included. Other
+                keys run meanwhile. *priority* counts between keys: a key waits in the highest class
+                of its tasks that wait. A task must not wait for one that has others of its key
+                before it: that raises `RuntimeError`, unless the wait has a timeout. Needs *key*.
 
         Returns:
             The view.
 
         Raises:
-            ConfigError: An option has a wrong type or value, or *once* and *retry* are both given.
+            ConfigError: An option has a wrong type or value, *once* and *retry* are both given, or
+                *serial* without *key*.
 
         Example:
             >>> from tasker import Config, Priority, Runner
@@ -179,7 +186,8 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
             ...     urgent.queue_task(lambda cache: len(cache))
             0
         """
-        return Submitter(self, *check_options(priority, once, timeout, name, retry, key))
+        options = check_options(priority, once, timeout, name, retry, key, serial)
+        return Submitter(self, *options)
 
     def resize(
         self, *, worker_count: int | None = None, max_worker_count: int | None = None
@@ -435,8 +443,8 @@ class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin
         return self.runner, self
 
     def _fixed_options(self) -> Options:
-        priority, once, timeout, name, retry, key = self._options
-        return Options(Priority(priority), once, timeout, name, retry, key)
+        priority, once, timeout, name, retry, key, serial = self._options
+        return Options(Priority(priority), once, timeout, name, retry, key, serial)
 
     def _adopt(self, settings: BatchSettings) -> _tasker._BatchFunctions:
         return self.runner._adopt(settings)

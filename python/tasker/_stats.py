@@ -40,13 +40,16 @@ class Stats:
     """Those among `queued_tasks` that wait in the class `Priority.HIGH`."""
     paused_tasks: int
     """Tasks that wait for a retry without a worker; see `Retry`. They are not in `queued_tasks`."""
+    longest_line: int
+    """Tasks of the key that has most of them, where they run in order; what runs included."""
     oldest_wait: float
     """Seconds for which the task has waited that has waited longest since it was accepted.
 
     0.0 when nothing waits. It counts tasks that have never started, of all classes, items of a
     `map`, and calls of `run_task`. A submitter that waits for room in a full queue counts from its
     call, and its task anew once there is room; a task that is back from a pause counts from the end
-    of that. Reading it costs the same with one waiting task and with ten million.
+    of that. Reading it costs the same with one waiting task and with ten million; it grows with the
+    number of keys whose tasks wait to run in order.
     """
     running_tasks: int
     """Tasks whose function is running."""

@@ -25,6 +25,7 @@ class RunnerWithOptions(Protocol):
         name: str | None,
         retry: "Retry | Unset | None",
         key: Callable[..., Hashable] | None,
+        serial: bool,
     ) -> "TaskRunner[Any]":
         """Makes a view whose tasks have the given options."""
         ...
@@ -54,6 +55,7 @@ class SubmittedTask:
         retry: The `Retry` given with `options`; `None`: it is not tried again after an error of its
             own. `Unset.UNSET`: as the config of its runner says.
         key: The function given with `options` that is asked for the keys of tasks, or `None`.
+        serial: Whether tasks of its key run one after the other.
 
     Example:
         >>> from tasker import Config
@@ -74,6 +76,7 @@ class SubmittedTask:
     name: str | None
     retry: "Retry | Unset | None" = Unset.UNSET
     key: Callable[..., Hashable] | None = None
+    serial: bool = False
 
     def submit_to(self, runner: RunnerWithOptions) -> "Future[Any]":
         """Submits the task again, with the options it had; its time limit starts anew.
@@ -97,6 +100,7 @@ class SubmittedTask:
             name=self.name,
             retry=self.retry,
             key=self.key,
+            serial=self.serial,
         )
         settings = getattr(self.fn, "_batch_settings", None)
         if settings is not None and isinstance(view, TakesItems):

@@ -45,6 +45,7 @@ _debug_build: Final[bool]
 _STOPPED: Final[str]
 _RENEWAL_WOULD_DEADLOCK: Final[str]
 _RUN_TASK_WITH_KEY: Final[str]
+_SERIAL_WOULD_DEADLOCK: Final[str]
 _WOULD_DEADLOCK: Final[str]
 
 @disjoint_base
@@ -1186,6 +1187,7 @@ class Submitter(Generic[_R]):
         name: str | None,
         retry: object,
         key: Callable[..., Hashable] | None,
+        serial: bool,
     ) -> Self: ...
     @property
     def _options(
@@ -1197,6 +1199,7 @@ class Submitter(Generic[_R]):
         str | None,
         Retry | Unset | None,
         Callable[..., Hashable] | None,
+        bool,
     ]: ...
     def _observer_of(self, fn: object) -> tuple[Observer, str] | None: ...
     @property
@@ -1377,13 +1380,13 @@ def _event(
     error: BaseException | None,
 ) -> TaskEvent: ...
 def _raise_later(error: BaseException) -> bool: ...
-def _key_number(
+def _ask_key(
     function: object,
     name: str | None,
     key: Callable[..., Hashable],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> int: ...
+) -> tuple[int, Hashable]: ...
 def _task_name(function: object) -> str: ...
 def _error_name(error: BaseException) -> str | None: ...
 def _note_calling(error: BaseException) -> None: ...

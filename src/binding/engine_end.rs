@@ -14,6 +14,7 @@ use super::py_imports::PyImports;
 use super::wait::{self, Limit};
 use crate::engine::cancel_queued::Withdrawn;
 use crate::engine::metrics::events::EventKind;
+use crate::engine::task::priority::Priority;
 use crate::engine::{Engine, Host, Mode};
 use crate::sync::Arc;
 use pyo3::prelude::*;
@@ -116,10 +117,13 @@ pub(super) fn cancel_queued(
     dropped
 }
 
-/// What was dropped, the higher priorities first.
+/// What was dropped, the higher priorities first. What runs in order stays in its order, among tasks
+/// of the default priority.
 pub(super) fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResult<Vec<Py<PyAny>>> {
     let priority_of = |task: &Dropped| TaskOptions::priority_of(task.options.as_deref());
-    dropped.sort_by_key(|task| Reverse(priority_of(task)));
+    let is_serial = |task: &Dropped| task.options.as_deref().is_some_and(|it| it.serial);
+    let rank = |task: &Dropped| if is_serial(task) { Priority::Normal } else { priority_of(task) };
+    dropped.sort_by_key(|task| Reverse(rank(task)));
     let PyImports { priority, dropped_task, without_resource, unset, .. } = PyImports::get(py)?;
     let mut tasks = Vec::with_capacity(dropped.len());
     for task in dropped {
@@ -143,6 +147,7 @@ pub(super) fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResu
             options.map_or(unset.clone_ref(py), |options| options.retry_given(py, unset)),
         )?;
         fields.set_item("key", options.and_then(|options| options.key.as_ref()))?;
+        fields.set_item("serial", options.is_some_and(|options| options.serial))?;
         tasks.push(dropped_task.call(py, (), Some(&fields))?);
     }
     Ok(tasks)

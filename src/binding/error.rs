@@ -42,6 +42,12 @@ pub(super) const WOULD_DEADLOCK: &str = "a hook, callback, finalizer or signal h
                                      must not wait without a limit for a task of the same runner: nobody may be left \
                                      to run it";
 
+/// What is wrong with a wait without a limit, inside a task, for one that has others of its key before
+/// it.
+pub(super) const SERIAL_WOULD_DEADLOCK: &str = "a task must not wait without a limit for one that runs in order (serial=True) while others \
+     of its key come before that: the one that waits may be one of them, or keep the worker that \
+     they need; wait outside of tasks, or with a timeout";
+
 /// What is wrong with `run_task` of a view with keys.
 pub(super) const RUN_TASK_WITH_KEY: &str = "run_task() takes no key, as it goes past the queue to any resource that is free: call \
      queue_task(), or a view without key";

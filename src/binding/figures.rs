@@ -25,6 +25,7 @@ pub(super) fn stats(py: Python<'_>, engine: &Engine<PyHost>) -> PyResult<Py<PyAn
     fields.set_item("queued_tasks", stats.queued)?;
     fields.set_item("priority_tasks", stats.high)?;
     fields.set_item("paused_tasks", stats.paused)?;
+    fields.set_item("longest_line", stats.longest_line)?;
     fields.set_item("oldest_wait", seconds(engine.oldest_wait(py)))?;
     fields.set_item("running_tasks", stats.running)?;
     fields.set_item("overdue_tasks", stats.overdue)?;

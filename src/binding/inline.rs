@@ -109,19 +109,22 @@ pub(super) fn _note_attempts(error: &Bound<'_, PyBaseException>, attempts: u32) 
     note::attempts(error.py(), error.as_any().as_unbound(), attempts);
 }
 
-/// Asks for the key of a task, whose function and name say what it is called, and gives its number.
+/// Asks for the key of a task, whose function and name say what it is called, and gives its number
+/// before it.
 #[pyfunction]
-pub(super) fn _key_number(
+pub(super) fn _ask_key(
     function: &Bound<'_, PyAny>,
     name: Option<String>,
     key: Py<PyAny>,
     args: &Bound<'_, PyTuple>,
     kwargs: &Bound<'_, PyDict>,
-) -> PyResult<usize> {
+) -> PyResult<(usize, Py<PyAny>)> {
     let options = TaskOptions { name, key: Some(key), ..TaskOptions::default() };
     let asked = Asked { function: Some(function.as_unbound()), options: Some(&options) };
     let (args, kwargs) = (Some(args.as_unbound()), Some(kwargs.as_unbound()));
-    keys::number(function.py(), asked, args, kwargs).map(KeyNumber::index)
+    let py = function.py();
+    let asked = keys::ask(py, asked, args, kwargs)?;
+    Ok(asked.map_or_else(|| (0, py.None()), |(key, hash)| (KeyNumber::of_hash(hash).index(), key)))
 }
 
 /// The name of a task by its function, for people.

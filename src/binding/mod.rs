@@ -50,9 +50,11 @@ mod process;
 mod py_imports;
 mod runner;
 mod runner_name;
+mod serial_keys;
 mod start;
 mod submit;
 mod survey;
+mod task_key;
 mod wait;
 mod wakes;
 
@@ -81,8 +83,8 @@ mod _tasker {
     use super::host::thread::_ThreadBootstrap;
     #[pymodule_export]
     use super::inline::{
-        _call_as_task, _call_outside_tasks, _key_number, _note_attempts, _note_calling,
-        _note_retries, _promise, _task_name,
+        _ask_key, _call_as_task, _call_outside_tasks, _note_attempts, _note_calling, _note_retries,
+        _promise, _task_name,
     };
     #[pymodule_export]
     use super::interrupt::handle::CancelHandle;
@@ -127,6 +129,7 @@ mod _tasker {
         module.add("_STOPPED", super::error::STOPPED)?;
         module.add("_RENEWAL_WOULD_DEADLOCK", super::error::RENEWAL_WOULD_DEADLOCK)?;
         module.add("_RUN_TASK_WITH_KEY", super::error::RUN_TASK_WITH_KEY)?;
+        module.add("_SERIAL_WOULD_DEADLOCK", super::error::SERIAL_WOULD_DEADLOCK)?;
         module.add("_WOULD_DEADLOCK", super::error::WOULD_DEADLOCK)
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct TaskOptions {
     pub(super) retry: RetryOption,
     /// What is asked for the key of each task.
     pub(super) key: Option<Py<PyAny>>,
+    /// Tasks of a key run one after the other.
+    pub(super) serial: bool,
     /// Where tasks of that name count in the figures, once one has run.
     pub(super) row: OnceLock<NameRow>,
 }
@@ -49,7 +51,7 @@ impl TaskOptions {
         timeout: Option<f64>,
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
-        key: Option<Py<PyAny>>,
+        (key, serial): (Option<Py<PyAny>>, bool),
     ) -> PyResult<Arc<Self>> {
         let priority = Priority::from_number(priority)
             .ok_or_else(|| PyValueError::new_err(format!("there is no priority {priority}")))?;
@@ -59,7 +61,7 @@ impl TaskOptions {
             _ => RetryOption::By(retry.clone().unbind()),
         };
         let row = OnceLock::new();
-        Ok(Arc::new(Self { priority, once, timeout, name, retry, key, row }))
+        Ok(Arc::new(Self { priority, once, timeout, name, retry, key, serial, row }))
     }
 
     /// The priority of a task with these options, or with the runner's defaults.
@@ -106,7 +108,8 @@ impl TaskOptions {
             RetryOption::By(_) => Some("retry=Retry(...)".to_owned()),
         };
         let key = self.key.as_ref().map(|key| format!("key={}", name_of(py, Some(key))));
-        let chosen = [priority, once, timeout, name, retry, key];
+        let serial = self.serial.then(|| "serial=True".to_owned());
+        let chosen = [priority, once, timeout, name, retry, key, serial];
         chosen.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
@@ -127,6 +130,17 @@ impl Asked<'_> {
 
     pub(super) fn has_key(self) -> bool {
         self.options.is_some_and(|options| options.key.is_some())
+    }
+
+    /// Whether it runs after all tasks of its key that were submitted before.
+    pub(super) fn is_serial(self) -> bool {
+        self.options.is_some_and(|options| options.serial)
+    }
+
+    /// The priority by which it waits for room in a full queue. Tasks that run one after the other do
+    /// so in the order of their arrival: a more urgent one must not come into its line first.
+    pub(super) fn room_priority(self) -> Priority {
+        if self.is_serial() { Priority::Normal } else { self.priority() }
     }
 
     /// The name of the task, for people.

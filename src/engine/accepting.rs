@@ -9,7 +9,7 @@ use super::queue::{Admitted, Rejected};
 use super::roster::loans::Loan;
 use super::scaling::threads::Threads;
 use super::task::priority::Priority;
-use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, Phase, RESERVED, TaskWord};
+use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, Phase, RESERVED, SERIAL, TaskWord};
 use super::worker::serve_loan::{LoanOf, LoanWaiter};
 use crate::sync::Arc;
 
@@ -100,7 +100,7 @@ impl<H: Threads> Engine<H> {
         debug_assert!(flags & BATCH != 0 || permit.count() == 1);
         self.advance_window(since);
         let admit = |task: H::Task| {
-            if flags & (BATCH | JOINT | NOT_ADMITTED) == 0 {
+            if flags & (BATCH | JOINT | NOT_ADMITTED | SERIAL) == 0 {
                 return Admitted::Queued(task);
             }
             // Inside the gate: a kill closes the gate and then looks at the batches, and so finds
@@ -113,7 +113,9 @@ impl<H: Threads> Engine<H> {
             if flags & NOT_ADMITTED != 0 && !word.admit() {
                 return Admitted::Settled(task);
             }
-            if flags & JOINT != 0 {
+            if flags & SERIAL != 0 {
+                self.line_up(scope, task, since)
+            } else if flags & JOINT != 0 {
                 self.accumulate(scope, task, since)
             } else {
                 Admitted::Queued(task)
@@ -149,7 +151,7 @@ impl<H: Threads> Engine<H> {
             return Ok(());
         }
         match self.start_base(scope, worker) {
-            Err(fault) if self.withdraw_without_worker(scope, word) => {
+            Err(fault) if self.withdraw_without_worker(scope, key, word) => {
                 Err(SubmitError::NoThread(fault))
             }
             // Or another thread has taken the task meanwhile.

@@ -29,6 +29,7 @@ impl<H: Host> Engine<H> {
         let paused = self.deadlines.take_paused().into_iter().chain(self.deadlines.take_sat_out());
         let queues = [&self.main, &self.reserved];
         let lingering = self.main.lingering.take_since(now);
+        let lines = self.take_lines(scope, &self.main, now);
         let taken_out = queues.map(|queue| (queue, self.take_out(queue, now)));
         let mut settle_task = |task| {
             self.settle_waiting(scope, task, |task, event| settle(task, Withdrawn::Task(event)))
@@ -36,6 +37,7 @@ impl<H: Host> Engine<H> {
         for task in calls.into_iter().chain(paused).chain(lingering) {
             settle_task(task);
         }
+        self.settle_lines(scope, &self.main, lines, &mut settle_task);
         for (queue, tasks) in taken_out {
             for task in tasks {
                 if !settle_task(task) {

@@ -12,6 +12,7 @@ use super::metrics::looks::Looks;
 use super::metrics::window::Window;
 use super::queue::Queue;
 use super::queue::accumulator::Member;
+use super::queue::serial_lines::Departure;
 use super::resource::backoff::Backoff;
 use super::resource::epochs::{Eligibility, FailureEpoch, FailureEpochs};
 use super::roster::Roster;
@@ -189,15 +190,25 @@ impl<H: Host> Engine<H> {
 
     // ---- tasks that leave without a worker ------------------------------------------------------
 
-    pub(super) fn leave_tombstone(&self, scope: H::Scope<'_>, word: &TaskWord, first: bool) {
+    /// Counts a task that waited and is settled. `departure`: from its line, which it has left.
+    pub(super) fn leave_tombstone(
+        &self,
+        scope: H::Scope<'_>,
+        word: &TaskWord,
+        first: bool,
+        departure: Option<Departure>,
+    ) {
         let queue = self.queue_of(word);
         queue.count_withdrawn(word, first);
+        if Departure::was_outside(departure, word) {
+            return;
+        }
         self.compact_if_due(scope, queue);
         if !first {
             // Retries are few, and this one would wait for a resource that it does not need any
             // more.
-            let dead =
-                queue.compact_retries(word.priority(), |task, _| self.host.word(task).is_waiting());
+            let lane = departure.and_then(|departure| departure.lane).unwrap_or(word.priority());
+            let dead = queue.compact_retries(lane, |task, _| self.host.word(task).is_waiting());
             self.discard_tombstones(scope, queue, dead);
         }
     }
@@ -273,12 +284,15 @@ impl<H: Host> Engine<H> {
     /// A task was settled where it stood: one that waited leaves a tombstone, if it was in a lane.
     fn count_left(&self, scope: H::Scope<'_>, task: &H::Task, taken: Taken) {
         let word = self.host.word(task);
-        match taken {
-            Taken::Running => return,
-            Taken::Paused => self.pause_called_off(word),
-            Taken::Fresh | Taken::Retrying => {
-                self.leave_tombstone(scope, word, taken == Taken::Fresh);
-            }
+        if taken == Taken::Running {
+            return;
+        }
+        // First: the next of its line must be in a lane before this one is counted as gone.
+        let departure = self.leave_line(scope, self.host.key(task), word, false);
+        if taken == Taken::Paused {
+            self.pause_called_off(word);
+        } else {
+            self.leave_tombstone(scope, word, taken == Taken::Fresh, departure);
         }
         self.leave_accumulator(scope, task);
     }

@@ -8,6 +8,7 @@
 
 use super::metrics::events::EventKind;
 use super::queue::accumulator::Accumulator;
+use super::queue::serial_lines::EndedLine;
 use super::resource::backoff::Trouble;
 use super::resource::manager::ResourceManager;
 use super::task::TaskWord;
@@ -36,6 +37,12 @@ pub trait Host: ResourceManager {
     fn key(&self, task: &Self::Task) -> KeyNumber {
         let _ = task;
         KeyNumber::NONE
+    }
+
+    /// No task is left of a key whose tasks run one after the other. A host without such keys has
+    /// nothing to do here.
+    fn line_ended(&self, scope: Self::Scope<'_>, line: EndedLine) {
+        let _ = (scope, line);
     }
 
     /// Another handle on the same task.

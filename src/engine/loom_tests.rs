@@ -387,7 +387,11 @@ fn loom_a_held_retry_is_left_to_its_worker_and_keeps_nobody_asleep() {
             spawn(move || work(&queue, INITIAL_EPOCH, usize::MAX))
         };
         let failure_epoch = INITIAL_EPOCH + 1;
-        queue.push_retry(Priority::Normal, Entry { task: 7, since: 0, failure_epoch });
+        queue.push_retry(
+            Priority::Normal,
+            Priority::Normal,
+            Entry { task: 7, since: 0, failure_epoch },
+        );
         // Meanwhile the retry's worker would make a new resource.
         queue.close();
         assert_eq!(work(&queue, failure_epoch, usize::MAX), [7]);
@@ -405,7 +409,11 @@ fn loom_a_retry_left_behind_wakes_a_worker_that_is_falling_asleep() {
             spawn(move || work(&queue, INITIAL_EPOCH, 1))
         };
         let failure_epoch = INITIAL_EPOCH + 1;
-        queue.push_retry(Priority::Normal, Entry { task: 7, since: 0, failure_epoch });
+        queue.push_retry(
+            Priority::Normal,
+            Priority::Normal,
+            Entry { task: 7, since: 0, failure_epoch },
+        );
         queue.release_retry(failure_epoch);
         assert_eq!(other.join().unwrap(), [7]);
     });
@@ -437,7 +445,11 @@ fn loom_who_sleeps_while_a_retry_is_held_knows_of_it() {
             spawn(move || queue.wait_for_task(SLEEPER, true, limit, || Eligibility::NONE, || false))
         };
         let failure_epoch = INITIAL_EPOCH + 1;
-        queue.push_retry(Priority::Normal, Entry { task: 7, since: 0, failure_epoch });
+        queue.push_retry(
+            Priority::Normal,
+            Priority::Normal,
+            Entry { task: 7, since: 0, failure_epoch },
+        );
         while !knows.load(Ordering::SeqCst) {
             thread::yield_now();
         }

@@ -22,6 +22,7 @@ pub mod relay;
 pub mod resource;
 pub mod roster;
 pub mod scaling;
+mod serial;
 pub mod settings;
 mod shutdown;
 pub mod task;

@@ -8,6 +8,7 @@ use super::queue::Queue;
 use super::queue::lanes::Entry;
 use super::resource::epochs::{Eligibility, FailureEpoch};
 use super::roster::shared::{DISMISSED, WorkerShared};
+use super::task::key::KeyNumber;
 use super::task::{Claim, Taken, TaskWord};
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Arc, thread};
@@ -115,6 +116,9 @@ impl<H: Host> Engine<H> {
     }
 
     pub(super) fn abandon_queue(&self, scope: H::Scope<'_>, queue: &Queue<H::Task>) {
+        // First, and the heads among them, by their words: the entry of one may still be on its way.
+        let lines = self.take_lines(scope, queue, Tick::MAX);
+        self.settle_lines(scope, queue, lines, |task| self.abandon_unless_taken(scope, task));
         while !queue.lanes.is_empty() {
             if let Some(Entry { task, .. }) = queue.take_any()
                 && !self.abandon_unless_taken(scope, task)
@@ -156,6 +160,7 @@ impl<H: Host> Engine<H> {
                 _ => self.queue_of(word).count_withdrawn(word, first),
             }
             self.leave_accumulator(scope, &task);
+            self.leave_line(scope, self.host.key(&task), word, false);
             settle(&task, self.count_abandoned(first));
         }
         self.host.discard(scope, task);
@@ -174,11 +179,17 @@ impl<H: Host> Engine<H> {
 
     /// Takes back a task that has no worker; false when another thread has taken it. Other tasks
     /// may have counted on the same worker: this settles them too.
-    pub(super) fn withdraw_without_worker(&self, scope: H::Scope<'_>, word: &TaskWord) -> bool {
+    pub(super) fn withdraw_without_worker(
+        &self,
+        scope: H::Scope<'_>,
+        key: KeyNumber,
+        word: &TaskWord,
+    ) -> bool {
         let held_open = self.roster.hold_open();
         let taken = word.take_waiting().is_some();
         if taken {
-            self.leave_tombstone(scope, word, true);
+            let departure = self.leave_line(scope, key, word, false);
+            self.leave_tombstone(scope, word, true, departure);
             self.count_abandoned(true);
             self.abandon_without_worker(scope);
         }
@@ -191,7 +202,8 @@ impl<H: Host> Engine<H> {
     /// other worker. A task that is submitted meanwhile starts a worker of its own, and stands
     /// behind those that are counted here.
     pub(super) fn abandon_without_worker(&self, scope: H::Scope<'_>) {
-        for _ in 0..self.main.lanes.len() {
+        // The end of each head brings the next one of its line.
+        for _ in 0..self.main.lanes.len() + self.main.serial_lines.outside() {
             if self.roster.counts().main > 0 {
                 return;
             }
@@ -318,6 +330,7 @@ impl<H: Host> Engine<H> {
             } else {
                 self.overdue_ended(word);
             }
+            self.leave_line(scope, self.host.key(&task), word, false);
             self.host.discard(scope, task);
         }
     }

@@ -1,6 +1,6 @@
 """Every interleaving of tasks that run one after the other by key: a protocol, and what breaks it.
 
-Nothing of it is built: it comes before an option by which tasks of a key run in order.
+It came before the option by which tasks of a key run in order, `options(serial=True)`.
 
 An explicit-state model, with no threads and no clock: each actor's next step is a function of the
 shared state, and a breadth-first search takes them in every order. Actors are a submitter, the

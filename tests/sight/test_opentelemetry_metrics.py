@@ -33,6 +33,7 @@ NAMES: dict[str, tuple[str, str, str | None, list[str]]] = {
     "tasker.task.running": ("Sum", "{task}", None, [""]),
     "tasker.task.overdue": ("Sum", "{task}", None, [""]),
     "tasker.task.paused": ("Sum", "{task}", None, [""]),
+    "tasker.task.longest_line": ("Gauge", "{task}", None, [""]),
     "tasker.task.accepted": ("Sum", "{task}", None, [""]),
     "tasker.task.settled": (
         "Sum",
@@ -61,6 +62,7 @@ TOTALS = {name for name in NAMES if name.startswith(("tasker.task.", "tasker.res
     "tasker.task.running",
     "tasker.task.overdue",
     "tasker.task.paused",
+    "tasker.task.longest_line",
 }
 POOL_NAMES = {
     "db.client.connection.count",

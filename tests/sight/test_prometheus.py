@@ -83,6 +83,7 @@ FAMILIES: dict[str, tuple[str, dict[str, list[str]]]] = {
     "tasker_running_tasks": ("gauge", {}),
     "tasker_overdue_tasks": ("gauge", {}),
     "tasker_paused_tasks": ("gauge", {}),
+    "tasker_longest_line_tasks": ("gauge", {}),
     "tasker_tasks_accepted": ("counter", {}),
     "tasker_tasks": ("counter", {"outcome": OUTCOMES}),
     "tasker_task_retries": ("counter", {}),

@@ -337,6 +337,7 @@ def tenant_of(tenant: str, *, sql: str = "") -> tuple[str, int]:
 assert_type(runner.options(key=tenant_of).submit(count, "users"), Future[int])
 assert_type(runner.options(key=lambda tenant, *_: tenant), Submitter[sqlite3.Connection])
 assert_type(runner.options(key=None), Submitter[sqlite3.Connection])
+assert_type(runner.options(key=tenant_of, serial=True), Submitter[sqlite3.Connection])
 
 
 # --- submit_many ---
@@ -714,6 +715,7 @@ assert_type(
 )
 assert_type(inline.options(priority=Priority.HIGH), InlineSubmitter[sqlite3.Connection])
 assert_type(inline.options(key=tenant_of), InlineSubmitter[sqlite3.Connection])
+assert_type(inline.options(key=tenant_of, serial=True), InlineSubmitter[sqlite3.Connection])
 assert_type(inline.options().runner, InlineRunner[sqlite3.Connection])
 assert_type(inline.batcher(lengths, max_size=8), InlineBatcher[str, int])
 assert_type(inline.options().batcher(lengths, max_size=8), InlineBatcher[str, int])

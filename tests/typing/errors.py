@@ -185,6 +185,7 @@ runner.options(once="yes")  # error
 runner.options(timeout="1")  # error
 runner.options(key="acme")  # error
 runner.options(key=list)  # error
+runner.options(key=str, serial=1)  # error
 runner.options(retries=1)  # error
 
 # submit_many

@@ -20,6 +20,7 @@ def make() -> DroppedTask:
         timeout=2.5,
         name="job",
         key=len,
+        serial=True,
     )
 
 
@@ -45,6 +46,7 @@ def test_a_dropped_task_is_submitted_again_as_it_was() -> None:
             "name": "job",
             "retry": Unset.UNSET,
             "key": len,
+            "serial": True,
         },
         "task": ((text, 1, [2]), {"three": 3}),
     }

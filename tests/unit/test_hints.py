@@ -51,7 +51,8 @@ def test_options_say_which_there_are(kind: Any) -> None:
     with kind(Config(on_create=object, worker_count=1)) as runner:
         with pytest.raises(
             TypeError,
-            match=f"{beginning}'zzz'; there are priority, once, timeout, name, retry and key$",
+            match=f"{beginning}'zzz'; there are priority, once, timeout, name, retry, key and "
+            "serial$",
         ):
             runner.options(zzz=1)
         for strange, meant in (("time_out", "timeout"), ("retries", "retry")):

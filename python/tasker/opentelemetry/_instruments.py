@@ -182,6 +182,13 @@ INSTRUMENTS = (
         _one(lambda reading: reading.stats.paused_tasks),
     ),
     Instrument(
+        "gauge",
+        "tasker.task.longest_line",
+        "{task}",
+        "Tasks of the key that has most, where they run in order.",
+        _one(lambda reading: reading.stats.longest_line),
+    ),
+    Instrument(
         "counter",
         "tasker.task.accepted",
         "{task}",

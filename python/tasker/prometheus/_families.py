@@ -105,6 +105,12 @@ class Families:
         self.paused = _make(
             gauge, "tasker_paused_tasks", "Tasks that wait for a retry without a worker.", part
         )
+        self.longest_line = _make(
+            gauge,
+            "tasker_longest_line_tasks",
+            "Tasks of the key that has most, where they run in order.",
+            part,
+        )
         self.accepted = _make(counter, "tasker_tasks_accepted", "Tasks accepted.", part)
         self.settled = _make(
             counter,
@@ -222,6 +228,7 @@ class Families:
         self.running.add_metric([name], stats.running_tasks)
         self.overdue.add_metric([name], stats.overdue_tasks)
         self.paused.add_metric([name], stats.paused_tasks)
+        self.longest_line.add_metric([name], stats.longest_line)
         self.accepted.add_metric([name], metrics.total_tasks_arrived)
         self.retried.add_metric([name], metrics.total_tasks_retried)
         self.keyed.add_metric([name, "hit"], metrics.total_key_hits)

@@ -210,6 +210,7 @@ class RayRunner(RaySubmitMixin[R]):
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
         key: Callable[..., Hashable] | None = None,
+        serial: bool = False,
     ) -> RaySubmitter[R]:
         """Makes a view of this runner whose tasks have the given options; see `Runner.options`.
 
@@ -222,6 +223,7 @@ class RayRunner(RaySubmitMixin[R]):
             name: Name of the tasks. `None`: that of the function.
             retry: When a task is tried again that failed on a good resource, in its actor.
             key: Not on Ray: there is no locality over actors yet.
+            serial: Not on Ray: it goes with *key*.
 
         Returns:
             The view.
@@ -230,7 +232,7 @@ class RayRunner(RaySubmitMixin[R]):
             ConfigError: An option has a wrong type or value.
             NotImplementedError: *key* is given.
         """
-        checked = check_options(priority, once, timeout, name, retry, key)
+        checked = check_options(priority, once, timeout, name, retry, key, serial)
         if key is not None:
             message = "key: a RayRunner has no locality by key"
             raise NotImplementedError(message)

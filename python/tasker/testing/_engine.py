@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import math
 import sys
 import threading
@@ -33,8 +34,9 @@ from tasker.testing._counters import InlineCounters
 from tasker.testing._events import EventTeller
 from tasker.testing._hooks import HookCaller
 from tasker.testing._joint import InlineBatchFunction, InlineFunctions, JointCalls
+from tasker.testing._lines import InlineLines, Line, first_of
 from tasker.testing._resource import OwnedResource
-from tasker.testing._task import HERE, InlineFuture, InlineTask, storable
+from tasker.testing._task import HERE, NO_KEY, InlineFuture, InlineKey, InlineTask, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +64,7 @@ class InlineEngine(JointCalls[R]):
         self._lanes: dict[Priority, deque[InlineTask]] = {
             priority: deque() for priority in reversed(Priority)
         }
+        self._lines = InlineLines()
         self._running: list[InlineTask] = []
         self._adopted: dict[BatchSettings, InlineFunctions] = {}
         self._entered: list[InlineTask] = []
@@ -151,7 +154,7 @@ class InlineEngine(JointCalls[R]):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        key: int = 0,
+        key: InlineKey = NO_KEY,
     ) -> InlineTask:
         limit = self._config.task_timeout if options.timeout is None else options.timeout
         if limit == math.inf:
@@ -178,6 +181,8 @@ class InlineEngine(JointCalls[R]):
     def _accept(self, task: InlineTask) -> InlineFuture[Any]:
         self._count_arrival(task)
         self._lanes[task.call.priority].append(task)
+        if task.key.line is not None:
+            task.key.line.append(task)
         self._tell("arrived", task)
         return task.future
 
@@ -202,8 +207,21 @@ class InlineEngine(JointCalls[R]):
             while lane:
                 task = lane.popleft()
                 if not task.future.done():
-                    return task
+                    return (
+                        task if task.key.line is None else self._first_of_key(task, task.key.line)
+                    )
         return None
+
+    def _first_of_key(self, task: InlineTask, line: Line) -> InlineTask:
+        """Takes the task that is to run before this one, which stays first of its class then."""
+        first_of(line)
+        before = itertools.takewhile(lambda other: other is not task, line)
+        waiting = (other for other in before if other in self._lanes[other.call.priority])
+        if (first := next(waiting, None)) is None:
+            return task
+        self._lanes[first.call.priority].remove(first)
+        self._lanes[task.call.priority].appendleft(task)
+        return first
 
     def _oldest_wait(self) -> float:
         """For how long the task has waited that has waited longest and never started."""
@@ -243,6 +261,8 @@ class InlineEngine(JointCalls[R]):
             lane = self._lanes[task.call.priority]
             if not self._is_in_task or task not in lane or task.attempts:
                 raise RuntimeError(_tasker._WOULD_DEADLOCK)
+            if task.key.line is not None and first_of(task.key.line) is not task:
+                raise RuntimeError(_tasker._SERIAL_WOULD_DEADLOCK)
             lane.remove(task)
             self._attempt_inside(task)
             return
@@ -300,8 +320,8 @@ class InlineEngine(JointCalls[R]):
         if not task.attempts:
             if not future.set_running_or_notify_cancel():
                 return False
-            if task.key:
-                self._counters.begun(task.key)
+            if task.key.number:
+                self._counters.begun(task.key.number)
         if task.is_overdue:
             self._time_out(task, self._owned.fault)
             return False
@@ -508,6 +528,7 @@ class InlineEngine(JointCalls[R]):
                     name=call.name,
                     retry=call.retry,
                     key=call.key,
+                    serial=call.serial,
                 )
             )
             self._settle("dropped", task, error=TaskCancelled(reason))

@@ -171,6 +171,7 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
         name: str | None = None,
         retry: Retry | Unset | None = Unset.UNSET,
         key: Callable[..., Hashable] | None = None,
+        serial: bool = False,
     ) -> InlineSubmitter[R]:
         """Makes a view of this runner whose tasks have the given options; see `Runner.options`.
 
@@ -184,14 +185,17 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
                 a pause. `None`: not at all. Not given: as the config says.
             key: Asked for the key of each task when it is submitted. There is one resource here,
                 to which every key goes.
+            serial: Whether tasks of one key run in the order in which they were submitted.
 
         Returns:
             The view.
 
         Raises:
-            ConfigError: An option has a wrong type or value, or *once* and *retry* are both given.
+            ConfigError: An option has a wrong type or value, *once* and *retry* are both given, or
+                *serial* without *key*.
         """
-        return InlineSubmitter(self, check_options(priority, once, timeout, name, retry, key))
+        options = check_options(priority, once, timeout, name, retry, key, serial)
+        return InlineSubmitter(self, options)
 
     def queue_task_with_priority(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -439,6 +443,7 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
             equipped_workers=int(self._owned.exists),
             queued_tasks=sum(waiting.values()),
             priority_tasks=waiting[Priority.HIGH],
+            longest_line=self._lines.longest(),
             oldest_wait=self._oldest_wait(),
             running_tasks=sum(len(task.parts) or 1 for task in self._running),
             overdue_tasks=sum(task.is_overdue for task in self._running),

@@ -12,6 +12,7 @@ from tasker._map import MapMixin
 from tasker._options import Options
 from tasker.testing._batcher import InlineBatcherMixin
 from tasker.testing._map import InlineResults
+from tasker.testing._task import NO_KEY, InlineKey
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,11 +45,12 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         """The settings of the runner."""
         return self._engine()._config
 
-    def _key(self, fn: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        """Asks for the key of a task and gives its number; 0: it has none."""
+    def _key(self, fn: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> InlineKey:
+        """Asks for the key of a task, if it has one."""
         if self._options.key is None:
-            return 0
-        return _tasker._key_number(fn, self._options.name, self._options.key, args, kwargs)
+            return NO_KEY
+        number, key = _tasker._ask_key(fn, self._options.name, self._options.key, args, kwargs)
+        return InlineKey(number, self._engine()._lines.line(key) if self._options.serial else None)
 
     def submit(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -169,7 +171,7 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         runner = self._engine()
         runner._check_open(self._options, fn)
         key = self._key(fn, args, kwargs)
-        if runner._is_in_task:
+        if runner._is_in_task and not self._options.serial:
             return self._call_now(fn, args, kwargs, key)
         runner._make_room(self._options, fn)
         future = runner._accept(runner._make_task(self._options, fn, args, kwargs, key))
@@ -206,7 +208,11 @@ class InlineSubmitMixin(MapMixin[R], AsyncMapMixin[R], InlineBatcherMixin[R]):
         return self._call_now(fn, args, kwargs)
 
     def _call_now(
-        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], key: int = 0
+        self,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: InlineKey = NO_KEY,
     ) -> T:
         runner = self._engine()
         task = runner._make_task(self._options, fn, args, kwargs, key)

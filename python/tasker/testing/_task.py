@@ -7,7 +7,7 @@ import os.path
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from tasker import _tasker
 from tasker._checks import standard_deadline
@@ -16,6 +16,7 @@ from tasker._submitted import SubmittedTask
 from tasker._texts import plain
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
 T = TypeVar("T")
@@ -131,6 +132,18 @@ def _tell_nothing() -> None:
     pass
 
 
+class InlineKey(NamedTuple):
+    """The key of a task."""
+
+    number: int = 0
+    """Its number; 0: the task has none."""
+    line: deque[InlineTask] | None = None
+    """The tasks of the key, if they run in order."""
+
+
+NO_KEY = InlineKey()
+
+
 # Compared by identity, like what was submitted.
 @dataclass(slots=True, eq=False)
 class InlineTask:
@@ -144,8 +157,7 @@ class InlineTask:
     """When it began to wait: at first when it was submitted."""
     limit: float | None
     due: float | None
-    key: int = 0
-    """The number of its key; 0: it has none."""
+    key: InlineKey = NO_KEY
     number: int = 0
     """Its number in the runner; 0: it was not accepted."""
     by_call: int = 0

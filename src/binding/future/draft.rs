@@ -7,10 +7,11 @@ use crate::binding::context::snapshot::Snapshot;
 use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::gc;
 use crate::binding::options::{Asked, TaskOptions};
+use crate::binding::task_key::TaskKey;
 use crate::engine::clock::Tick;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
-use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RETRIES, TIMED, TaskWord};
+use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RETRIES, SERIAL, TIMED, TaskWord};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
@@ -24,7 +25,7 @@ pub(in crate::binding) struct TaskCall<'py> {
     pub(in crate::binding) kwargs: Option<Bound<'py, PyDict>>,
     /// `None`: the runner's defaults.
     pub(in crate::binding) options: Option<Arc<TaskOptions>>,
-    pub(in crate::binding) key: KeyNumber,
+    pub(in crate::binding) key: TaskKey,
 }
 
 impl TaskCall<'_> {
@@ -58,10 +59,11 @@ impl EngineHandleRef<'_> {
         // Its end is told to the group.
         flags |= if self.group.is_some() { OBSERVED } else { 0 };
         flags |= if due.is_some() { TIMED } else { 0 };
+        flags |= if call.key.number.line().is_some() { SERIAL } else { 0 };
         let extras = |due| Box::new(FutureExtras { due: Some(due), ..FutureExtras::default() });
         let future = Future {
             word: TaskWord::new(call.asked().priority(), flags),
-            key: call.key,
+            key: call.key.number,
             extras: Mutex::new(due.map(extras)),
             payload: UnsafeCell::new(Payload {
                 function: Some(call.function.unbind()),

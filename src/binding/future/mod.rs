@@ -26,6 +26,7 @@ use super::host::state::PyHost;
 use super::host::task_record::TaskRecord;
 use super::interrupt::call::CancelCall;
 use super::options::{Asked, TaskOptions};
+use crate::binding::task_key::LineHold;
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::queue::permits::PermitWaiter;
@@ -142,6 +143,8 @@ pub(super) struct FutureExtras {
     pub(super) deadline_key: Option<DeadlineKey>,
     /// Where it stands while it waits for room.
     pub(super) permit_waiter: Option<Arc<PermitWaiter>>,
+    /// Keeps the line of its key until it is let in.
+    pub(super) line_hold: Option<LineHold>,
     /// The error of the last attempt, while it is judged or a retry waits.
     pub(super) last_error: Option<Py<PyAny>>,
     /// What is known of failures on a good resource, after which it is tried again.

@@ -264,7 +264,9 @@ fn leave_group(future: &Future) {
 
 /// Withdraws the *waiter* for a permit of a task that waited for room, and is settled.
 pub(super) fn leave_waiting_submits(future: &Future) {
-    let place = future.extra(|extras| extras.permit_waiter.take());
+    let left = future.extra(|extras| Some((extras.permit_waiter.take(), extras.line_hold.take())));
+    let (place, hold) = left.unwrap_or_default();
+    drop(hold);
     let permits = future.engine().and_then(|engine| engine.permits());
     if let (Some(place), Some(permits)) = (place, permits) {
         permits.remove(&place);

@@ -12,6 +12,7 @@ use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::error::{self, QueueFull, RunnerBroken, RunnerStopped};
 use crate::binding::host::events;
 use crate::binding::host::guarded_call;
+use crate::binding::options::Asked;
 use crate::engine::SubmitError;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::queue::Rejected;
@@ -28,7 +29,9 @@ pub(in crate::binding) fn line_up(
         return;
     };
     let (owner, task) = (handle.0.clone_ref(py), object.clone_ref(py));
-    let (priority, now) = (object.get().word.priority(), handle.engine.clock.now());
+    let (asked, now) =
+        (Asked { function: None, options: object.get().options() }, handle.engine.clock.now());
+    let priority = asked.room_priority();
     let lined_up = permits.take_or_call_back(priority, now, move |permit| {
         Python::attach(|py| {
             let unused = if let Some(permit) = permit {
@@ -63,7 +66,9 @@ fn let_in<'p>(
         extras.record.as_mut()?.facts.submitted = now;
         Some(())
     });
+    let hold = object.get().extra(|extras| extras.line_hold.take());
     let submitted = engine.submit(py, &object.get().word, task, engine.clock.now(), permit);
+    drop(hold);
     guarded_call::release(py, object);
     match submitted {
         Ok(()) => None,

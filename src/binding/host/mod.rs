@@ -43,6 +43,7 @@ use super::wakes;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::queue::accumulator::Accumulator;
+use crate::engine::queue::serial_lines::EndedLine;
 use crate::engine::resource::backoff::Trouble;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::item_cursor::ItemCursor;
@@ -85,6 +86,10 @@ impl Host for PyHost {
 
     fn key(&self, task: &Py<Future>) -> KeyNumber {
         task.get().key
+    }
+
+    fn line_ended(&self, py: Python<'_>, line: EndedLine) {
+        self.serial_keys.forget(py, line);
     }
 
     fn share(&self, py: Python<'_>, task: &Py<Future>) -> Py<Future> {

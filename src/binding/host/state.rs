@@ -11,6 +11,7 @@ use crate::binding::interrupt::call::{CancelCall, HelperJob};
 use crate::binding::log::Logger;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::binding::py_imports::PyImports;
+use crate::binding::serial_keys::SerialKeys;
 use crate::engine::metrics::ledger::Ledger;
 use crate::engine::task::helper_pool::Helpers;
 use crate::engine::worker::session::WorkerSession;
@@ -77,6 +78,8 @@ pub(in crate::binding) struct PyHost {
     /// What is remembered of earlier looks at what is wrong. Made by the first.
     memory: PyOnceLock<Py<PyAny>>,
     names: TaskNames,
+    /// The keys whose tasks run one after the other.
+    pub(in crate::binding) serial_keys: SerialKeys,
     pub(in crate::binding) errors: ErrorTypes,
     /// The last thread could not be started, and the log says so.
     threadless: AtomicBool,
@@ -112,6 +115,7 @@ impl PyHost {
             last_fault: Mutex::new(None),
             memory: PyOnceLock::new(),
             names: TaskNames::new(),
+            serial_keys: SerialKeys::default(),
             errors: ErrorTypes::default(),
             threadless: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),

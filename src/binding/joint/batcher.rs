@@ -12,9 +12,9 @@ use crate::binding::map::results::{MapSettings, Results};
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
+use crate::binding::task_key::TaskKey;
 use crate::engine::queue::accumulator::JointSettings;
 use crate::engine::task::JOINT;
-use crate::engine::task::key::KeyNumber;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::PyException;
@@ -185,7 +185,7 @@ impl Batcher {
             args: Arguments::of_item(item.clone().unbind()),
             kwargs: None,
             options: Some(Arc::clone(&self.options)),
-            key: KeyNumber::NONE,
+            key: TaskKey::NONE,
         }))
     }
 }
@@ -202,7 +202,7 @@ impl Batcher {
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let options = TaskOptions::checked(priority, once, timeout, name, retry, None)?;
+        let options = TaskOptions::checked(priority, once, timeout, name, retry, (None, false))?;
         Ok(Self { runner, functions, options })
     }
 

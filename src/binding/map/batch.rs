@@ -17,6 +17,7 @@ use crate::binding::host::events;
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::{AttemptFacts, TaskFacts, TaskRecord};
 use crate::binding::options::Asked;
+use crate::binding::task_key::TaskKey;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::JOINT;
 use crate::engine::task::item_cursor::ItemCursor;
@@ -164,7 +165,7 @@ impl Batch {
             },
             kwargs: None,
             options: batch.shared.options.clone(),
-            key: call.key,
+            key: TaskKey::of(call.key),
         };
         let handle = EngineHandleRef(&batch.handle);
         let future = handle.draft(call, context, None, if is_joint { JOINT } else { 0 })?;

@@ -14,6 +14,7 @@ use crate::binding::host::task_record::AttemptFacts;
 use crate::binding::options::Asked;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
+use crate::engine::queue::serial_lines::Place;
 use crate::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -125,6 +126,13 @@ impl PendingBatches {
             ticket.and_then(serve) == Some(true)
                 || batch.tasks(py).iter().any(|task| run_instead(task.bind(py)))
         })
+    }
+
+    /// Whether of the items, each of which is a task, none can start now and none has started.
+    pub(super) fn are_all_behind(&self, py: Python<'_>) -> bool {
+        let engine = &self.handle.get().engine;
+        let goes_on = |task: &Py<Future>| engine.place_in_line(task) != Place::Behind;
+        !self.any(py, |batch, _| batch.tasks(py).iter().any(goes_on))
     }
 
     /// Tells the items that run that the caller waits for their results no more.

@@ -17,7 +17,7 @@ use crate::binding::error;
 use crate::binding::future::{Future, Outcome};
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::AttemptFacts;
-use crate::binding::keys;
+use crate::binding::task_key::TaskKey;
 use crate::binding::wait::{self, Limit};
 use crate::engine::task::TIMED;
 use crate::engine::task::key::KeyNumber;
@@ -58,6 +58,8 @@ pub(super) struct Reader {
     function: Py<PyAny>,
     /// Seconds that an item may take.
     limit: Option<f64>,
+    /// Items of a key run one after the other.
+    is_serial: bool,
     /// Gives the function for an item: that of its key among those of a batcher.
     by_key: Option<FunctionOf>,
     /// The error of an item is handed out in place of a result, and does not end the iteration.
@@ -75,8 +77,8 @@ pub(in crate::binding) struct FunctionOf {
 struct UnqueuedItems {
     items: Vec<Py<PyAny>>,
     context: Option<Snapshot>,
-    /// The number of their key. With a key each item is queued alone.
-    key: KeyNumber,
+    /// Their key. With a key each item is queued alone.
+    key: TaskKey,
 }
 
 impl Reader {
@@ -103,6 +105,7 @@ impl Reader {
             failure: None,
             function: function.clone().unbind(),
             limit,
+            is_serial: pending.asked(function.as_unbound()).is_serial(),
             by_key,
             return_exceptions,
         });
@@ -180,9 +183,9 @@ impl Reader {
     }
 
     /// Each item with a time limit becomes a task of its own, as does one that may meet only some
-    /// others.
+    /// others, or that stands in a line.
     fn takes_single_items(&self) -> bool {
-        self.limit.is_some() || self.by_key.is_some()
+        self.limit.is_some() || self.by_key.is_some() || self.is_serial
     }
 
     fn room(&self) -> u64 {
@@ -241,7 +244,8 @@ impl Reader {
                 Err(error) => return self.fail(py, error),
             };
             let asked = pending.asked(&self.function);
-            let key = keys::number_of_item(py, asked, item.bind(py), pending.shared.spread);
+            let handle = pending.handle.get();
+            let key = handle.key_of_item(asked, item.bind(py), pending.shared.spread);
             let key = match key {
                 Ok(key) => key,
                 Err(error) => {
@@ -322,7 +326,7 @@ impl Reader {
         let context =
             group.context.as_mut().map(|context| context.open(py, is_last)).transpose()?;
         let items = std::mem::replace(&mut group.items, rest);
-        let key = group.key;
+        let key = std::mem::replace(&mut group.key, TaskKey::NONE);
         if is_last {
             self.unqueued.pop_front();
         }
@@ -334,11 +338,14 @@ impl Reader {
             },
             _ => self.function.clone_ref(py),
         };
-        let call = ItemCall { function, context, key };
+        let call = ItemCall { function, context, key: key.number };
         let batch = Batch::make(py, &pending.handle, &pending.shared, self.next, call, items)?;
         let is_single = self.takes_single_items();
-        let future =
-            if is_single { single_item(py, handle, &batch) } else { ticket(py, &batch, key) };
+        let future = if is_single {
+            single_item(py, handle, &batch)
+        } else {
+            ticket(py, &batch, key.number)
+        };
         let accepted =
             future.and_then(|future| handle.accept(py, &future, permit).map(|()| future));
         match accepted {
@@ -418,6 +425,7 @@ impl Reader {
             if pending.run_one(py) {
                 return Ok(());
             }
+            self.check_lines(py, pending)?;
         }
         let is_there = || match self.next_slot() {
             Some(slot) => slot.is_done(),
@@ -436,6 +444,10 @@ impl Reader {
                 if waited? {
                     break;
                 }
+                if self.is_serial && current::works_for(engine) && pending.run_one(py) {
+                    return Ok(());
+                }
+                self.check_lines(py, pending)?;
                 let still_left = pending.left(py);
                 if still_left == left {
                     pending.invite_others(py);
@@ -444,6 +456,15 @@ impl Reader {
             }
         }
         if is_there() || !engine.is_broken() { Ok(()) } else { Err(handle.closed_error()) }
+    }
+
+    /// Raises in a task that waits for items which all have others of their keys before them.
+    fn check_lines(&self, py: Python<'_>, pending: &PendingBatches) -> PyResult<()> {
+        let engine = &pending.handle.get().engine;
+        if self.is_serial && current::works_for(engine) && pending.are_all_behind(py) {
+            return Err(PyRuntimeError::new_err(error::SERIAL_WOULD_DEADLOCK));
+        }
+        Ok(())
     }
 
     // ---- the end

@@ -69,7 +69,7 @@ impl EngineHandle {
             let why = ", and a thread with a running event loop must not wait for room";
             return Err(self.refuse_full(py, asked, why));
         }
-        permits.take_or_queue(asked.priority(), self.engine.clock.now()).or_else(|waiter| {
+        permits.take_or_queue(asked.room_priority(), self.engine.clock.now()).or_else(|waiter| {
             let waited = wait::parked_until(py, limit(), || {
                 waiter.admission() != Admission::Blocked || self.engine.is_broken()
             });

@@ -21,7 +21,7 @@ use super::future::draft::TaskCall;
 use super::host::guarded_call::Object;
 use super::joint::batcher::Batcher;
 use super::runner::Runner;
-use crate::engine::task::key::KeyNumber;
+use super::task_key::TaskKey;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -269,5 +269,5 @@ unsafe fn unpack<V: SubmitMethod>(
         _ => None,
     };
     let function = item(0).to_owned();
-    Ok(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
+    Ok(TaskCall { function, args, kwargs, options: None, key: TaskKey::NONE })
 }

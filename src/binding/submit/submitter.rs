@@ -5,7 +5,6 @@ use crate::binding::error::{self, ConfigError};
 use crate::binding::future::Future;
 use crate::binding::future::draft::TaskCall;
 use crate::binding::host::observed;
-use crate::binding::keys;
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
@@ -34,7 +33,7 @@ impl Submitter {
         if self.options.key.is_some() && !self.handle().engine.is_closing() {
             let args = call.args.tuple(call.function.py());
             let kwargs = call.kwargs.as_ref().map(Bound::as_unbound);
-            call.key = keys::number(call.function.py(), call.asked(), args, kwargs)?;
+            call.key = self.handle().key(call.function.py(), call.asked(), args, kwargs)?;
         }
         Ok(call)
     }
@@ -49,11 +48,13 @@ impl Submitter {
 }
 
 /// What the package takes for options.
-type GivenOptions<'a> = (u8, bool, Option<f64>, Option<&'a str>, Py<PyAny>, Option<Py<PyAny>>);
+type GivenOptions<'a> =
+    (u8, bool, Option<f64>, Option<&'a str>, Py<PyAny>, Option<Py<PyAny>>, bool);
 
 #[pymethods]
 impl Submitter {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "one for each option")]
     fn new(
         runner: Py<Runner>,
         priority: u8,
@@ -62,8 +63,9 @@ impl Submitter {
         name: Option<String>,
         retry: &Bound<'_, PyAny>,
         key: Option<Py<PyAny>>,
+        serial: bool,
     ) -> PyResult<Self> {
-        let options = TaskOptions::checked(priority, once, timeout, name, retry, key)?;
+        let options = TaskOptions::checked(priority, once, timeout, name, retry, (key, serial))?;
         Ok(Self { runner, options })
     }
 
@@ -80,10 +82,10 @@ impl Submitter {
     /// What it was made with.
     #[getter]
     fn _options(&self, py: Python<'_>) -> PyResult<GivenOptions<'_>> {
-        let TaskOptions { priority, once, timeout, name, key, .. } = &*self.options;
+        let TaskOptions { priority, once, timeout, name, key, serial, .. } = &*self.options;
         let retry = self.options.retry_given(py, &PyImports::get(py)?.unset);
         let key = key.as_ref().map(|key| key.clone_ref(py));
-        Ok((*priority as u8, *once, *timeout, name.as_deref(), retry, key))
+        Ok((*priority as u8, *once, *timeout, name.as_deref(), retry, key, *serial))
     }
 
     /// That of the runner, with the name of tasks of this function by this view.

@@ -9,11 +9,10 @@ use crate::binding::future::{
     Arguments, Callback, Future, Outcome, loop_notifier, settle, waiting_submits,
 };
 use crate::binding::host::observed;
-use crate::binding::keys;
 use crate::binding::options::{Asked, TaskOptions};
+use crate::binding::task_key::TaskKey;
 use crate::binding::wait::Limit;
 use crate::engine::clock::Tick;
-use crate::engine::task::key::KeyNumber;
 use crate::engine::task::{JOINT, NOT_ADMITTED, RESERVED};
 use crate::sync::Arc;
 use pyo3::prelude::*;
@@ -77,8 +76,15 @@ impl EngineHandleRef<'_> {
 
     /// Waits for room if need be, and queues a task.
     #[inline]
-    fn enqueue(&self, call: TaskCall<'_>, due: Option<Tick>, flags: u32) -> PyResult<Py<Future>> {
+    fn enqueue(
+        &self,
+        mut call: TaskCall<'_>,
+        due: Option<Tick>,
+        flags: u32,
+    ) -> PyResult<Py<Future>> {
         let py = call.function.py();
+        // Until the task is in its line.
+        let _hold = call.key.hold.take();
         let left = |due: Tick| due.saturating_sub(self.engine.clock.now());
         let left = || due.map(|due| Duration::from_nanos(left(due)).as_secs_f64());
         let permit = self.room(py, call.asked(), || Limit::after(left()))?;
@@ -101,8 +107,8 @@ impl EngineHandleRef<'_> {
         let items = items.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let asked =
             Asked { function: Some(function.as_unbound()), options: options.map(Arc::as_ref) };
-        let number = |item| keys::number_of_item(py, asked, item, false);
-        let keys = asked.has_key().then(|| items.iter().map(number).collect()).transpose()?;
+        let key = |item| self.key_of_item(asked, item, false);
+        let keys = asked.has_key().then(|| items.iter().map(key).collect()).transpose()?;
         let end = observed::begin_many(py, &self.engine, asked)?;
         let futures = self.enqueue_each(function, items, options, keys);
         if let Some(end) = end {
@@ -123,7 +129,7 @@ impl EngineHandleRef<'_> {
         function: &Bound<'py, PyAny>,
         items: Vec<Bound<'py, PyAny>>,
         options: Option<&Arc<TaskOptions>>,
-        keys: Option<Vec<KeyNumber>>,
+        keys: Option<Vec<TaskKey>>,
     ) -> PyResult<Vec<Py<Future>>> {
         let py = function.py();
         // One for all, so that it bounds the whole call.
@@ -131,7 +137,7 @@ impl EngineHandleRef<'_> {
         let mut futures = Vec::with_capacity(items.len());
         let mut keys = keys.into_iter().flatten();
         for item in items {
-            let key = keys.next().unwrap_or(KeyNumber::NONE);
+            let key = keys.next().unwrap_or(TaskKey::NONE);
             let args = Arguments::of_tuple(PyTuple::new(py, [item])?.unbind());
             let (function, options) = (function.clone(), options.cloned());
             match self.enqueue(TaskCall { function, args, kwargs: None, options, key }, due, 0) {
@@ -155,7 +161,7 @@ impl EngineHandleRef<'_> {
     /// [`asubmit`](Self::asubmit) for what is a task, of a runner that is open.
     pub(in crate::binding) fn asubmit_checked(
         &self,
-        call: TaskCall<'_>,
+        mut call: TaskCall<'_>,
         flags: u32,
     ) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
@@ -165,6 +171,7 @@ impl EngineHandleRef<'_> {
         if permit.is_none() {
             self.may_wait_for_room(py, call.asked())?;
         }
+        let hold = call.key.hold.take();
         let future = self.new_task(call, due, flags)?;
         let (promise, loop_waiter) =
             loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
@@ -181,6 +188,7 @@ impl EngineHandleRef<'_> {
                 if let Some(record) = &mut extras.record {
                     record.arrives_late = true;
                 }
+                extras.line_hold = hold;
             });
             waiting_submits::line_up(self, &future, py);
             self.watch(py, &future);
@@ -202,7 +210,9 @@ impl EngineHandleRef<'_> {
     ) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
         let bounded = self.engine.settings.max_queue_size.is_some();
-        if bounded && current::session_of(py, &self.engine, |_| ()).is_some() {
+        // What runs in order cannot go past its line.
+        let goes_through = bounded && call.key.hold.is_none();
+        if goes_through && current::session_of(py, &self.engine, |_| ()).is_some() {
             // It runs here and now anyhow, and needs no room in the queue for that.
             return self.run_task(call);
         }

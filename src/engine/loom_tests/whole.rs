@@ -8,6 +8,7 @@ mod pausing;
 #[path = "../../../tests/rust/support/plain_host.rs"]
 mod plain_host;
 mod resizing;
+mod serial;
 
 use self::plain_host::{PlainHost, PlainTask};
 use crate::engine::clock::Tick;
@@ -16,6 +17,7 @@ use crate::engine::queue::accumulator::Accumulator;
 use crate::engine::queue::lanes::Entry;
 use crate::engine::queue::permits::Permit;
 use crate::engine::resource::epochs::INITIAL_EPOCH;
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::{RESERVED, TaskWord};
 use crate::engine::worker::attempt::Verdict;
@@ -44,6 +46,8 @@ struct LoomTask {
     over: Option<Arc<Event>>,
     /// Where it waits for others to run in one call with it.
     accumulator: Option<Arc<Accumulator<Arc<LoomTask>>>>,
+    /// Its turn, if it runs in order.
+    turn: Option<serial::Turn>,
 }
 
 /// Something that happens once.
@@ -88,6 +92,7 @@ impl LoomTask {
             failed: None,
             over: None,
             accumulator: None,
+            turn: None,
         }
     }
 
@@ -113,6 +118,7 @@ impl PlainTask for LoomTask {
                 "tried again on a resource that is not proven"
             );
         }
+        let turn = self.turn.as_ref().map(serial::Turn::begin);
         if self.bad.swap(false, Ordering::Relaxed) {
             if let Some(failed) = &self.failed {
                 failed.happen();
@@ -120,6 +126,7 @@ impl PlainTask for LoomTask {
             return false;
         }
         self.meet();
+        drop(turn);
         true
     }
 
@@ -133,6 +140,10 @@ impl PlainTask for LoomTask {
         if let Some(over) = &self.over {
             over.happen();
         }
+    }
+
+    fn key(&self) -> KeyNumber {
+        self.turn.as_ref().map_or(KeyNumber::NONE, |turn| turn.key)
     }
 
     fn accumulator(&self) -> Option<&Arc<Accumulator<Arc<Self>>>> {

@@ -53,6 +53,9 @@ pub struct EngineStats {
     pub low: u64,
     /// Tasks that wait for a retry without a worker, and are not in `queued`.
     pub paused: u64,
+    /// Tasks of the key that has most of them, where they run one after the other; the one that runs
+    /// included.
+    pub longest_line: usize,
     /// Tasks being run.
     pub running: u64,
     /// Tasks that have timed out and still run.
@@ -114,6 +117,7 @@ impl<H: Host> Engine<H> {
             self.batches.oldest(|task| self.host.cursor(task)),
             self.loans.oldest_call(waits),
             self.main.lingering.oldest(waits),
+            self.main.serial_lines.oldest(waits),
             self.main.permits.as_ref().and_then(Permits::oldest),
         ];
         let oldest = in_lanes.chain(others.into_iter().flatten()).min();
@@ -135,6 +139,7 @@ impl<H: Host> Engine<H> {
             high: self.main.waiting_of(Priority::High),
             low: self.main.waiting_of(Priority::Low),
             paused: self.paused(),
+            longest_line: self.main.serial_lines.longest(),
             running: totals.running(),
             overdue: self.shared_counters.overdue(),
             available: if self.settings.thread_bound {

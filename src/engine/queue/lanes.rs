@@ -517,6 +517,20 @@ impl<T> Lanes<T> {
         Priority::ALL.iter().filter(|priority| release(priority)).count() > 0
     }
 
+    /// Moves a retry to the end of the retries of a higher priority; false when it does not wait here.
+    pub fn raise_retry(&self, from: Priority, to: Priority, is_it: impl Fn(&T) -> bool) -> bool {
+        let take = |waiting: &mut VecDeque<Retry<T>>| {
+            let place = waiting.iter().position(|retry| is_it(&retry.entry.task))?;
+            waiting.remove(place)
+        };
+        let taken = self.by_priority[from as usize].retries.with(take).flatten();
+        let is_here = taken.is_some();
+        if let Some(retry) = taken {
+            self.push_front(to, retry.entry);
+        }
+        is_here
+    }
+
     /// Whether a retry waits for which no worker validates its resource.
     pub fn has_retry_to_validate(&self) -> bool {
         self.by_priority.iter().any(|lane| lane.retries.has(|retry| !retry.validation_claimed))

@@ -8,6 +8,7 @@ pub mod key_homes;
 pub mod lanes;
 pub(in crate::engine) mod lingering;
 pub mod permits;
+pub mod serial_lines;
 
 use self::gate::Gate;
 use self::idle_workers::{IdleWorkers, Wakeable, Wakeup};
@@ -15,11 +16,12 @@ use self::key_homes::KeyHomes;
 use self::lanes::{Entry, Lanes};
 use self::lingering::{LingerKey, Lingerer, Lingering};
 use self::permits::{Permit, Permits};
+use self::serial_lines::{Raise, SerialLines};
 use super::clock::Tick;
 use super::resource::epochs::{self, Eligibility, FailureEpoch};
 use super::task::key::KeyNumber;
 use super::task::priority::Priority;
-use super::task::{HOLDS_PERMIT, TaskWord};
+use super::task::{HOLDS_PERMIT, Phase, TaskWord, WAS_PAUSED};
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub struct Queue<T> {
     pub(super) lanes: Lanes<T>,
     /// What is to come into the lanes later.
     pub(super) lingering: Lingering<T>,
+    /// What is to come into the lanes one after the other.
+    pub(super) serial_lines: SerialLines<T>,
     pub(super) idle_workers: IdleWorkers,
     pub(super) key_homes: KeyHomes,
     /// `None`: no bound, and no cost.
@@ -88,6 +92,7 @@ impl<T> Queue<T> {
             gate: Gate::new(),
             lanes: Lanes::new(),
             lingering: Lingering::new(),
+            serial_lines: SerialLines::new(),
             idle_workers: IdleWorkers::new(),
             key_homes: KeyHomes::default(),
             permits: bound.map(Permits::new),
@@ -128,10 +133,52 @@ impl<T> Queue<T> {
         }
         let done = also();
         drop(pass);
-        if is_queued && !(key.is_some() && self.call_home(key)) {
-            self.idle_workers.wake_one();
+        if is_queued {
+            self.wake_for(key);
         }
         Ok(done)
+    }
+
+    /// Wakes a worker for a task that was pushed just now.
+    #[inline]
+    fn wake_for(&self, key: KeyNumber) {
+        if !(key.is_some() && self.call_home(key)) {
+            self.idle_workers.wake_one();
+        }
+    }
+
+    /// Gives the new head of a line its entry. A worker that `looks_next` itself is going to take it,
+    /// or to wake another.
+    pub(super) fn push_head(
+        &self,
+        (lane, key): (Priority, KeyNumber),
+        task: T,
+        since: Tick,
+        looks_next: bool,
+    ) {
+        self.lanes.push(lane, task, since);
+        // After the push: a worker must not find the queue drained in between.
+        self.serial_lines.entered();
+        if !looks_next {
+            self.wake_for(key);
+        }
+    }
+
+    /// Has the head of a line wait in a higher lane: its retry is moved, and otherwise it gets another
+    /// entry.
+    pub(super) fn raise(&self, raise: Raise<T>, word: impl Fn(&T) -> &TaskWord) -> Option<T> {
+        let Raise { task, since, from, to } = raise;
+        let own = word(&task);
+        let is_its = |other: &T| std::ptr::eq(word(other), own);
+        if self.lanes.raise_retry(from, to, is_its)
+            || own.phase() != Phase::Waiting && !own.has(WAS_PAUSED)
+        {
+            return Some(task);
+        }
+        self.lanes.push(to, task, since);
+        self.count_tombstones(1);
+        self.idle_workers.wake_one();
+        None
     }
 
     /// Has the home of a key expected for a task that was pushed just now, or another worker if the home
@@ -196,11 +243,11 @@ impl<T> Queue<T> {
     }
 
     /// Queues a retry. Its task was accepted when it was submitted: neither gate nor bound is
-    /// asked.
-    pub(super) fn push_retry(&self, priority: Priority, entry: Entry<T>) {
+    /// asked. `lane`: where it waits, if not by its own priority.
+    pub(super) fn push_retry(&self, priority: Priority, lane: Priority, entry: Entry<T>) {
         self.count_returned();
         self.count_in(priority, 1);
-        self.lanes.push_front(priority, entry);
+        self.lanes.push_front(lane, entry);
         // Not one worker, which perhaps may not take the retry: every worker that would sleep
         // beyond the time from which on any worker may take it. Each of them looks once, and then
         // sleeps until that time at most. A worker that may take it earlier is awake, or about to
@@ -210,8 +257,8 @@ impl<T> Queue<T> {
 
     /// Queues a task whose pause is over, and that is [counted](Self::count_resumed). It was accepted when
     /// it was submitted, too, and has held a permit since it was paused.
-    pub(super) fn push_resumed(&self, priority: Priority, task: T, since: Tick) {
-        self.lanes.push(priority, task, since);
+    pub(super) fn push_resumed(&self, lane: Priority, task: T, since: Tick) {
+        self.lanes.push(lane, task, since);
         self.idle_workers.wake_one();
         // After the push: a worker must not find the queue drained in between.
         self.uncount_paused();
@@ -364,7 +411,7 @@ impl<T> Queue<T> {
 
     /// Workers sleep while retries wait that they may not take. When nothing more can come they are
     /// to leave: the thread that takes the last retry out wakes one.
-    fn retry_left(&self) {
+    pub(super) fn retry_left(&self) {
         if self.is_drained() {
             self.idle_workers.wake_one();
         }
@@ -508,10 +555,12 @@ impl<T> Queue<T> {
 
     /// Whether nothing waits, and nothing can come but retries of what runs.
     pub(super) fn is_drained(&self) -> bool {
-        // In this order: what lingers, or is paused, is in its lane before it is counted as gone.
+        // In this order: what lingers, is paused, or is the next of its line is in its lane before it
+        // is counted as gone.
         self.gate.is_sealed()
             && self.paused() == 0
             && self.lingering.is_empty()
+            && self.serial_lines.outside() == 0
             && self.lanes.is_empty()
     }
 

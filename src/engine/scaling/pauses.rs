@@ -125,9 +125,9 @@ impl<H: Threads> Engine<H> {
     fn queue_resumed(self: &Arc<Self>, scope: H::Scope<'_>, task: H::Task) {
         let word = self.host.word(&task);
         let (queue, is_reserved) = (self.queue_of(word), word.has(RESERVED));
-        let priority = if is_reserved { Priority::Normal } else { word.priority() };
+        let lane = if is_reserved { Priority::Normal } else { self.lane_again(&task) };
         let now = self.clock.now();
-        queue.push_resumed(priority, task, now);
+        queue.push_resumed(lane, task, now);
         if is_reserved {
             self.start_reserved_if_needed(scope);
         } else {

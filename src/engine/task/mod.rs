@@ -81,6 +81,13 @@ pub const JOINT: u32 = 1 << 19;
 /// cleared by the worker that claims it.
 pub const ACCUMULATED: u32 = 1 << 20;
 
+/// Runs after all tasks of its key that were submitted before, and in no lane until then.
+pub const SERIAL: u32 = 1 << 21;
+/// Is in the line of its key. Set and cleared under the lock of the lines.
+pub const IN_LINE: u32 = 1 << 22;
+/// Has been given another entry, in a higher lane, so that the one before is a tombstone.
+pub const RAISED: u32 = 1 << 23;
+
 /// What other threads see of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {

@@ -268,6 +268,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
     pub(super) fn tasks_ended(&self, scope: H::Scope<'_>, tasks: u64) {
         self.usage().served(self.last.get(), tasks);
         if self.engine.settings.policy.resets && !self.is_bad() && !self.engine.is_killed() {
+            self.leave_next_to_others();
             self.owned_resource.reset(&self.engine.host, scope, self.worker.name());
             // The next task's time begins after it.
             self.last.set(self.now());
@@ -337,6 +338,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
             self.recorder.count(WorkerCounter::Ended);
             host.forget(scope, &task);
         }
+        self.leave_line(scope, &task, false);
         host.discard(scope, task);
         None
     }
@@ -413,7 +415,10 @@ impl<H: Attempts> WorkerSession<'_, H> {
         match end {
             AttemptEnd::Retry | AttemptEnd::Paused(None) => return Some(task),
             AttemptEnd::Paused(Some(key)) => self.hand_to_keeper(scope, key, task),
-            _ => host.discard(scope, task),
+            _ => {
+                self.leave_line(scope, &task, since.is_some());
+                host.discard(scope, task);
+            }
         }
         None
     }
@@ -548,6 +553,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
         key: Option<DeadlineKey>,
     ) -> Option<H::Retry> {
         let host = &self.engine.host;
+        self.engine.drop_stale_entries(scope, task);
         let (word, told) = (host.word(task), host.prepare_retry(scope, task, key));
         let was_running = if pauses { self.engine.mark_paused(word) } else { word.requeue() };
         was_running.then(|| {
@@ -571,7 +577,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
 
     pub(super) fn push_retry(&self, entry: Entry<H::Task>) {
         let priority = self.engine.host.word(&entry.task).priority();
-        self.engine.queue_for(self.worker.kind()).push_retry(priority, entry);
+        let lane = self.engine.lane_again(&entry.task);
+        self.engine.queue_for(self.worker.kind()).push_retry(priority, lane, entry);
     }
 
     /// From here on this worker counts as busy: if more tasks wait, another worker is started.

@@ -254,6 +254,7 @@ impl<H: Attempts> Worker<H> {
             // ---- BUSY: attached, nothing shared by all workers but the lanes.
             let mut owed = std::mem::replace(&mut wakeup, Wakeup::NotNeeded);
             if let Some(next) = self.plan_renewal(scope, session, successor, &wear) {
+                session.leave_next_to_others();
                 self.wake_another(owed);
                 return next;
             }
@@ -265,6 +266,7 @@ impl<H: Attempts> Worker<H> {
             // Not looked at for wear again: what wore out meanwhile serves one task.
             let is_valid = self.validate_after_idle(scope, session);
             if is_valid == Some(false) {
+                session.leave_next_to_others();
                 self.wake_another(owed);
                 return Next::MakeAnother;
             }
@@ -272,6 +274,10 @@ impl<H: Attempts> Worker<H> {
             let is_mine =
                 |task: &H::Task| queue.key_homes.get(engine.host.key(task)) == Some(shared.home());
             let entry = is_valid.and_then(|_| queue.take(owed, eligibility, is_mine));
+            // If it took another one, which is more urgent or has waited longer.
+            if session.has_next.take() && !queue.lanes.is_empty() {
+                queue.idle_workers.wake_one();
+            }
             if owed.is_owed() {
                 engine.load_is_left();
             }
@@ -282,10 +288,15 @@ impl<H: Attempts> Worker<H> {
                 if session.retry_epoch.get() != epochs::NO_FAILURE {
                     self.retry_epoch.set(session.retry_epoch.get());
                 }
-                if engine.is_left_by_fork() || self.is_surplus(session, eligibility) {
+                if engine.is_left_by_fork() {
+                    return Next::Leave;
+                }
+                if self.is_surplus(session, eligibility) {
+                    session.leave_next_to_others();
                     return Next::Leave;
                 }
                 if session.is_bad() {
+                    session.leave_next_to_others();
                     return Next::MakeAnother;
                 }
                 continue;

@@ -12,6 +12,7 @@ use crate::engine::resource::epochs::{self, FailureEpoch};
 use crate::engine::resource::owned_resource::OwnedResource;
 use crate::engine::resource::usage::ResourceUsage;
 use crate::engine::roster::shared::WorkerShared;
+use crate::engine::task::IN_LINE;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::sync::Arc;
@@ -49,6 +50,8 @@ pub struct WorkerSession<'w, H: Host> {
     pub(in crate::engine) retry: Cell<Option<H::Retry>>,
     /// When the pause is over of the task that this thread has to sit out; 0 once it is about to.
     pub(in crate::engine) resumes: Cell<Tick>,
+    /// A task waits for which no worker was woken, as this one is going to look.
+    pub(in crate::engine) has_next: Cell<bool>,
     /// The resource is worn, and serves one task all the same; see `Worker::plan_renewal`.
     pub(in crate::engine) serves_worn: Cell<bool>,
     /// The name of the task that runs, as the figures know it: the innermost one, where one runs
@@ -75,6 +78,7 @@ impl<'w, H: Host> WorkerSession<'w, H> {
             retry_epoch: Cell::new(epochs::NO_FAILURE),
             retry: Cell::new(None),
             resumes: Cell::new(0),
+            has_next: Cell::new(false),
             serves_worn: Cell::new(false),
             row: Cell::new(NameRow::NONE),
         }
@@ -87,6 +91,31 @@ impl<'w, H: Host> WorkerSession<'w, H> {
         let key = self.engine.host.key(task);
         if key.is_some() {
             self.become_home(key, first);
+            if let Some(line) = key.line() {
+                self.engine.main.serial_lines.begin(line, self.engine.host.word(task));
+            }
+        }
+    }
+
+    /// A task has ended that this worker has run: the next one of its key may start. It is this
+    /// worker's to take or to leave to others, if the one before `came_through_queue`.
+    #[inline]
+    pub(super) fn leave_line(&self, scope: H::Scope<'_>, task: &H::Task, came_through_queue: bool) {
+        let (engine, word) = (self.engine, self.engine.host.word(task));
+        if word.has(IN_LINE) && !engine.is_left_by_fork() {
+            let key = engine.host.key(task);
+            let departure = engine.leave_line(scope, key, word, came_through_queue);
+            if came_through_queue && departure.is_some_and(|departure| departure.has_next) {
+                self.has_next.set(true);
+            }
+        }
+    }
+
+    /// Before this worker does something else than to look for a task.
+    #[inline]
+    pub(in crate::engine) fn leave_next_to_others(&self) {
+        if self.has_next.take() {
+            self.engine.main.idle_workers.wake_one();
         }
     }
 

@@ -9,6 +9,7 @@ use super::engine::resource::manager::ResourceManager;
 use super::engine::scaling::threads::{Threads, Worker};
 use super::engine::task::TaskWord;
 use super::engine::task::deadlines::DeadlineKey;
+use super::engine::task::key::KeyNumber;
 use super::engine::task::token::Token;
 use super::engine::worker::attempt::{Attempts, JointRan, Ran, Verdict};
 use super::engine::worker::session::WorkerSession;
@@ -29,6 +30,11 @@ pub(super) trait PlainTask: Send + Sync + Sized + 'static {
 
     /// Publishes the outcome that the caller took.
     fn publish(&self);
+
+    /// The number of its key.
+    fn key(&self) -> KeyNumber {
+        KeyNumber::NONE
+    }
 
     /// Where it waits for others to run in one call with it.
     fn accumulator(&self) -> Option<&Arc<Accumulator<Arc<Self>>>> {
@@ -87,6 +93,10 @@ impl<J: PlainTask> Host for PlainHost<J> {
 
     fn word<'t>(&self, task: &'t Arc<J>) -> &'t TaskWord {
         task.as_ref().word()
+    }
+
+    fn key(&self, task: &Arc<J>) -> KeyNumber {
+        task.as_ref().key()
     }
 
     fn share(&self, (): (), task: &Arc<J>) -> Arc<J> {
