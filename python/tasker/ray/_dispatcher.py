@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tasker._dropped import DroppedTask
+    from tasker._tasker import Context
     from tasker.ray._link import Link
     from tasker.ray._task import Task
     from tasker.ray._wire import Outcome, Reply
@@ -55,6 +56,7 @@ class Dispatcher:
         most_losses: How many actors a task may be lost with, and still be sent to another.
         fail_fast_after: Of its config.
         fleet: The actors, which are open.
+        context: Of its config: while it is not cancelled tasks are accepted.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Dispatcher:
         most_losses: int,
         fail_fast_after: float | None,
         fleet: Fleet,
+        context: Context | None,
     ) -> None:
         self.name = name
         self.logger = logger
@@ -76,6 +79,7 @@ class Dispatcher:
         """The runner has stopped, or is broken."""
         self.fault: BaseException | None = None
         """Why it is broken."""
+        self._context = context
         self._fail_fast_after = fail_fast_after
         self._events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._is_woken = False
@@ -89,6 +93,10 @@ class Dispatcher:
         """Starts the thread."""
         self._thread.start()
         self.post(self._begin)
+
+    def join(self) -> None:
+        """Waits until its thread is gone, which has nothing to do any more."""
+        self._thread.join()
 
     # ---- what callers do
 
@@ -108,6 +116,9 @@ class Dispatcher:
         self.check_process()
         if self.fault is not None:
             raise RunnerBroken(str(self.fault)) from self.fault
+        if self._context is not None and self._context.cancelled:
+            # Its callback, which says so too, comes on a thread of its own.
+            self.begin_end("stopping")
         if self.state != "running":
             with self.waiting.lock:
                 self.outcomes.counters.refused(1, is_full=False)
@@ -342,7 +353,8 @@ class Dispatcher:
         try:
             return future.set_running_or_notify_cancel()
         except RuntimeError:
-            return False  # settled by hand, by a holder of the future
+            self.outcomes.count_settled_by_hand(task)
+            return False
 
     def _send_to(self, link: Link, tasks: list[Task]) -> None:
         if link.suspect is not None and link.suspect not in tasks:

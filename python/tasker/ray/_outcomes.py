@@ -83,8 +83,13 @@ class Outcomes:
             self.counters.arrived(len(let_in))
             self._wake()
 
+    def count_settled_by_hand(self, task: Task) -> None:
+        """Counts a task that a holder of its future has settled before it was sent."""
+        if task.future.is_settled_by_hand:
+            self.cancelled(task)
+
     def cancelled(self, task: Task) -> None:
-        """Counts a task whose future was cancelled before it was sent."""
+        """Counts a task that its holder has ended before it was sent."""
         with self._waiting.lock:
             self.begun(task)
             self.counters.ended("cancelled", task.name, task.options.priority, 0.0, (), None)
@@ -164,6 +169,8 @@ class Outcomes:
             elif not task.future.done():
                 dropped.append(task)
                 self.settle(task, "dropped", error=TaskCancelled(reason))
+            else:
+                self.count_settled_by_hand(task)
         return dropped
 
 

@@ -145,6 +145,7 @@ class RayRunner(RaySubmitMixin[R]):
                 config.max_retries,
                 config.fail_fast_after,
                 fleet,
+                config.context,
             )
             fleet.open_first()
         except BaseException:
@@ -305,6 +306,7 @@ class RayRunner(RaySubmitMixin[R]):
         if dispatcher.is_here():
             return
         if dispatcher.over.wait(None if timeout == math.inf else timeout):
+            dispatcher.join()
             _names.release(self._name)
             return
         dropped = dispatcher.outcomes.take_dropped() if verb == "kill" else []

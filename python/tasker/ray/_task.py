@@ -46,6 +46,11 @@ class RayFuture(Future[T]):
         """Notes whose task this is the future of; forgotten with `forget_task`."""
         self._owner, self._task = owner, task
 
+    @property
+    def is_settled_by_hand(self) -> bool:
+        """Whether a holder gave it an outcome: nobody is told of that."""
+        return self._task is not None and self.done() and not self.cancelled()
+
     def forget_task(self) -> None:
         """Forgets its task, which is done."""
         self._owner = self._task = None

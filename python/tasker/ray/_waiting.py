@@ -84,12 +84,15 @@ class Waiting:
                 self._lanes[task.options.priority].appendleft(task)
 
     def take(self, most: int) -> list[Task]:
-        """Gives the tasks whose turn it is, the higher classes first."""
+        """Gives the tasks whose turn it is, the higher classes first.
+
+        Those that were settled by hand are among them, to be counted.
+        """
         taken: list[Task] = []
         for lane in self._lanes.values():
             while lane and len(taken) < most:
                 task = lane.popleft()
-                if not task.future.done():
+                if not task.future.done() or task.future.is_settled_by_hand:
                     taken.append(task)
         return taken
 
