@@ -1,9 +1,12 @@
 """For all tests: runners that end with their test, a gate, the log, and what may not be skipped."""
 
 import gc
+import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,25 @@ from tests.required import (
 )
 
 __all__ = ["pytest_configure", "pytest_make_collect_report", "pytest_runtest_makereport"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--ray`: tests/behaviour runs on a cluster, as `make ray` has it, and not in this process."""
+    parser.addoption("--ray", action="store_true", help="run tests/behaviour with RayRunner alone")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """Ray itself, with two processors: one for all tests, for it takes long to start."""
+    if importlib.util.find_spec("ray") is None and sys.version_info[:2] != (3, 11):
+        pytest.skip("ray has no wheel for this Python, or is not installed")
+    import ray
+
+    # Else actors come after all that runs on the machine, by a niceness of 15.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
 
 
 @pytest.fixture

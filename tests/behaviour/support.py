@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -37,6 +38,23 @@ class Bench:
         runner.submit(self._gate.hold)
         self._gate.wait_for()
         return runner, self._gate.open
+
+    def notes(self) -> list[Any]:
+        """A list that tasks and hooks may write to, wherever they run."""
+        return []
+
+    def event(self) -> Any:
+        """An event that they may set, wherever they run."""
+        return threading.Event()
+
+    def is_same(self, found: object, error: BaseException) -> bool:
+        """Whether an error that has arrived is that of the task: on Ray it is a copy."""
+        return found is error
+
+    def notes_on(self, error: BaseException) -> list[str]:
+        """The notes of an error, but for the traceback in an actor, which is one on Ray."""
+        notes: list[str] = getattr(error, "__notes__", [])
+        return [note for note in notes if not note.startswith("In the actor:")]
 
     def eventually(self, predicate: Callable[[], object]) -> None:
         """Waits for what a worker does after an outcome; the double has done it by then."""

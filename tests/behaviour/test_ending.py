@@ -29,6 +29,12 @@ async def amap(runner: AnyRunner) -> None:
         pass
 
 
+def resize(runner: AnyRunner) -> None:
+    # Of a RayRunner one asks for actors.
+    given = "actors" if type(runner).__name__ == "RayRunner" else "worker_count"
+    runner.resize(**{given: 2})
+
+
 EVERYTHING: dict[str, Callable[[AnyRunner], object]] = {
     "submit": lambda runner: runner.submit(lambda _: None),
     "asubmit": lambda runner: asyncio.run(asubmit(runner)),
@@ -39,7 +45,7 @@ EVERYTHING: dict[str, Callable[[AnyRunner], object]] = {
     "amap": lambda runner: asyncio.run(amap(runner)),
     "view": lambda runner: runner.options().submit(lambda _: None),
     "renew": lambda runner: runner.renew(),
-    "resize": lambda runner: runner.resize(worker_count=2),
+    "resize": resize,
 }
 
 
@@ -105,7 +111,7 @@ def test_a_block_that_is_left_by_an_exit_stops(bench: Bench, error: type[BaseExc
 
 def test_a_block_that_is_left_by_an_error_kills(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    ran: list[object] = []
+    ran: list[object] = bench.notes()
     runner.submit(ran.append)
 
     def leave() -> None:

@@ -47,7 +47,7 @@ def test_a_task_finds_itself_among_the_workers(bench: Bench, stacks: bool) -> No
 
 def test_attempts_and_resources_are_counted(bench: Bench) -> None:
     runner = bench.start(check_health=is_healthy)
-    attempts: list[int] = []
+    attempts: list[int] = bench.notes()
 
     def fail_once(_: object) -> int:
         task = only(runner).task

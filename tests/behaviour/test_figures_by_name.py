@@ -247,7 +247,7 @@ def test_types_beyond_the_first_ones_are_counted_together(bench: Bench) -> None:
 
 def test_an_error_whose_attempt_was_repeated_is_none(bench: Bench) -> None:
     runner = bench.start(check_health=is_healthy)
-    attempts: list[int] = []
+    attempts: list[int] = bench.notes()
 
     def fail_once(_resource: object) -> None:
         attempts.append(1)
@@ -295,7 +295,7 @@ def test_a_worker_that_runs_half_of_the_time_is_half_busy(bench: Bench) -> None:
 
 def test_what_runs_now_counts_as_busy(bench: Bench) -> None:
     runner = bench.start()
-    shares: list[float] = []
+    shares: list[float] = bench.notes()
 
     def look(_resource: object) -> None:
         shares.append(runner.stats().busy_share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -59,20 +58,20 @@ class Diary:
     """Hooks that note their calls."""
 
     def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self.entries: list[str] = []
+        self._factory = bench.factory
+        self.entries: list[str] = bench.notes()
 
     def note(self, what: str, resource: Resource) -> None:
         self.entries.append(f"{what} {resource.number}")
 
     def create(self) -> Resource:
-        resource = self._bench.factory.create()
+        resource = self._factory.create()
         self.note("create", resource)
         return resource
 
     def destroy(self, resource: Resource) -> None:
         self.note("destroy", resource)
-        self._bench.factory.destroy(resource)
+        self._factory.destroy(resource)
 
     def reset(self, resource: Resource) -> None:
         self.note("reset", resource)
@@ -97,7 +96,7 @@ class Diary:
         if current_context().attempt == 1:
             raise Broken
 
-    def start(self, **fields: Any) -> AnyRunner:
+    def start(self, bench: Bench, **fields: Any) -> AnyRunner:
         hooks = {
             "on_create": self.create,
             "on_destroy": self.destroy,
@@ -105,7 +104,7 @@ class Diary:
             "check_health": self.check_health,
         }
         # Their reserved workers would have resources of their own.
-        return self._bench.start(**{**hooks, **fields})
+        return bench.start(**{**hooks, **fields})
 
 
 @pytest.fixture
@@ -113,8 +112,8 @@ def diary(bench: Bench) -> Diary:
     return Diary(bench)
 
 
-def test_from_the_first_resource_to_the_last(diary: Diary) -> None:
-    runner = diary.start()
+def test_from_the_first_resource_to_the_last(bench: Bench, diary: Diary) -> None:
+    runner = diary.start(bench)
     runner.queue_task(diary.task)
     runner.submit(diary.fail).exception(LONG_TIMEOUT)
     runner.queue_task(diary.fail_once)
@@ -136,8 +135,10 @@ def test_from_the_first_resource_to_the_last(diary: Diary) -> None:
     ]
 
 
-def test_validate_comes_before_each_task_where_no_rest_is_allowed(diary: Diary) -> None:
-    runner = diary.start(validate=diary.validate, validate_after_idle=0)
+def test_validate_comes_before_each_task_where_no_rest_is_allowed(
+    bench: Bench, diary: Diary
+) -> None:
+    runner = diary.start(bench, validate=diary.validate, validate_after_idle=0)
     runner.queue_task(diary.task)
     runner.queue_task(diary.fail_once)
     runner.stop()
@@ -158,8 +159,10 @@ def test_validate_comes_before_each_task_where_no_rest_is_allowed(diary: Diary) 
     ]
 
 
-def test_a_resource_that_served_its_number_is_renewed_after_the_reset(diary: Diary) -> None:
-    runner = diary.start(max_tasks_per_resource=2)
+def test_a_resource_that_served_its_number_is_renewed_after_the_reset(
+    bench: Bench, diary: Diary
+) -> None:
+    runner = diary.start(bench, max_tasks_per_resource=2)
     for _ in range(4):
         runner.queue_task(diary.task)
     runner.stop()
@@ -185,7 +188,7 @@ def test_the_outcome_comes_before_reset(diary: Diary, bench: Bench) -> None:
 
 
 def test_hooks_are_part_of_no_task(bench: Bench) -> None:
-    seen: list[str] = []
+    seen: list[str] = bench.notes()
 
     def hook(_anything: object = None) -> bool:
         with pytest.raises(RuntimeError):
@@ -211,9 +214,9 @@ def test_hooks_are_part_of_no_task(bench: Bench) -> None:
 class Flaky:
     """A task function that finds its resource bad so many times, and notes which it was given."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, bench: Bench, failures: int) -> None:
         self.failures = failures
-        self.used: list[int] = []
+        self.used: list[int] = bench.notes()
 
     def __call__(self, resource: Resource) -> int:
         self.used.append(resource.number)
@@ -229,13 +232,13 @@ def test_attempts_are_one_more_than_retries(
     bench: Bench, verb: str, judge: dict[str, Any], max_retries: int
 ) -> None:
     runner = bench.start(**judge, max_retries=max_retries)
-    flaky = Flaky(failures=100)
+    flaky = Flaky(bench, failures=100)
     with pytest.raises(Broken) as raised:
         getattr(runner, verb)(flaky)
     assert len(set(flaky.used)) == 1 + max_retries
     assert raised.value.args == (1 + max_retries,)
     attempts = f"tasker gave up after {1 + max_retries} attempts, each on another resource"
-    assert getattr(raised.value, "__notes__", []) == ([attempts] if max_retries else [])
+    assert bench.notes_on(raised.value) == ([attempts] if max_retries else [])
     assert runner.metrics().total_tasks_retried == max_retries
     assert runner.metrics().total_tasks_failed == 1
 
@@ -286,7 +289,7 @@ def test_a_retry_settled_by_hand_is_counted_by_that_outcome(
     bench: Bench, by: str, completed: int
 ) -> None:
     futures: list[Future[Any]] = []
-    attempts: list[int] = []
+    attempts: list[int] = bench.notes()
 
     def create() -> Resource:
         if futures and not futures[0].done():
@@ -358,7 +361,7 @@ def test_the_error_of_a_wrong_call_says_how_tasks_are_called(bench: Bench, verb:
     runner = bench.start()
     with pytest.raises(TypeError) as raised:
         getattr(runner, verb)(lambda: None)
-    (note,) = raised.value.__notes__
+    (note,) = bench.notes_on(raised.value)
     assert note.startswith("tasker calls a task as fn(resource, *args, **kwargs)")
 
 
@@ -366,7 +369,7 @@ def test_the_error_of_a_wrong_call_says_how_tasks_are_called(bench: Bench, verb:
 @JUDGE
 def test_each_attempt_gets_another_resource(bench: Bench, verb: str, judge: dict[str, Any]) -> None:
     runner = bench.start(**judge)
-    flaky = Flaky(failures=3)
+    flaky = Flaky(bench, failures=3)
     assert getattr(runner, verb)(flaky) == 4
     assert len(set(flaky.used)) == 4
 
@@ -374,10 +377,10 @@ def test_each_attempt_gets_another_resource(bench: Bench, verb: str, judge: dict
 @VERB
 def test_a_once_task_is_entered_once_and_its_bad_resource_replaced(bench: Bench, verb: str) -> None:
     runner = bench.start(check_health=is_healthy)
-    flaky = Flaky(failures=1)
+    flaky = Flaky(bench, failures=1)
     with pytest.raises(Broken) as raised:
         getattr(runner.options(once=True), verb)(flaky)
-    assert not hasattr(raised.value, "__notes__")
+    assert bench.notes_on(raised.value) == []
     assert getattr(runner, verb)(flaky) == 2
     assert len(set(flaky.used)) == 2
 
@@ -397,7 +400,7 @@ def test_a_judge_that_raises_replaces_the_resource_and_does_not_retry(
 ) -> None:
     fields = {"is_broken": lambda resource, _: hook(resource), "check_health": hook}
     runner = bench.start(**{judge: fields[judge]})
-    flaky = Flaky(failures=1)
+    flaky = Flaky(bench, failures=1)
     with pytest.raises(Broken):
         runner.queue_task(flaky)
     assert runner.queue_task(flaky) == 2
@@ -453,7 +456,7 @@ def test_without_a_logger_nothing_is_logged(bench: Bench, log: LogCapture) -> No
 
 
 def test_a_task_that_heeds_its_context_is_not_judged(bench: Bench) -> None:
-    asked: list[BaseException] = []
+    asked: list[BaseException] = bench.notes()
 
     def check(error: BaseException) -> bool:
         asked.append(error)
@@ -478,7 +481,7 @@ def test_a_bad_resource_found_inside_is_replaced_when_the_outer_task_has_ended(
     def outer(resource: Resource) -> int:
         with pytest.raises(Broken) as raised:
             runner.queue_task(break_down)
-        assert not hasattr(raised.value, "__notes__")
+        assert bench.notes_on(raised.value) == []
         return resource.number
 
     assert runner.queue_task(outer) == 0
@@ -495,7 +498,7 @@ def test_check_health_may_use_the_runner_and_is_answered_on_the_resource_in_ques
         return box[0].queue_task(lambda resource: resource.number) != 0
 
     box.append(bench.start(check_health=check, max_retries=1))
-    assert box[0].queue_task(Flaky(failures=1)) == 2
+    assert box[0].queue_task(Flaky(bench, failures=1)) == 2
 
 
 def test_renew_renews_the_resource(bench: Bench) -> None:
@@ -592,9 +595,9 @@ def test_wrong_options_are_named(bench: Bench, option: str, value: object) -> No
 
 
 def test_a_cancelled_task_is_interrupted_once_and_its_resource_looked_at(bench: Bench) -> None:
-    interrupted: list[int] = []
-    looked_at: list[int] = []
-    called = threading.Event()
+    interrupted: list[int] = bench.notes()
+    looked_at: list[int] = bench.notes()
+    called = bench.event()
 
     def on_cancel(resource: Resource) -> None:
         interrupted.append(resource.number)
@@ -619,7 +622,7 @@ def test_a_cancelled_task_is_interrupted_once_and_its_resource_looked_at(bench: 
 
 
 def test_an_on_cancel_that_raises_is_logged(bench: Bench, log: LogCapture) -> None:
-    called = threading.Event()
+    called = bench.event()
 
     def on_cancel(_resource: Resource) -> None:
         called.set()
@@ -639,12 +642,12 @@ def test_an_on_cancel_that_raises_is_logged(bench: Bench, log: LogCapture) -> No
 
 def test_a_callback_of_a_task_is_called_while_it_runs_and_never_after(bench: Bench) -> None:
     contexts: list[Context] = []
-    called: list[str] = []
+    called: list[str] = bench.notes()
 
     def cancel_within(_resource: Resource) -> None:
         context = current_context()
         contexts.append(context.child())
-        reached = threading.Event()
+        reached = bench.event()
         context.on_cancel(reached.set)
         context.cancel()
         assert reached.wait(LONG_TIMEOUT)

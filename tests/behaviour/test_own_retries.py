@@ -21,18 +21,18 @@ class Busy(Exception):
 class Flaky:
     """A task function that fails so many times, and notes what it was given and told."""
 
-    def __init__(self, *failures: type[BaseException]) -> None:
-        self.failures = list(failures)
-        self.used: list[int] = []
-        self.told: list[tuple[int, type | None]] = []
+    def __init__(self, bench: Bench, *failures: type[BaseException]) -> None:
+        self.failures = failures
+        self.used: list[int] = bench.notes()
+        self.told: list[tuple[int, type | None]] = bench.notes()
 
     def __call__(self, resource: Resource, *_item: object) -> int:
         context = current_context()
         error = context.last_error
         self.told.append((context.attempt, None if error is None else type(error)))
         self.used.append(resource.number)
-        if self.failures:
-            raise self.failures.pop(0)(len(self.used))
+        if len(self.used) <= len(self.failures):
+            raise self.failures[len(self.used) - 1](len(self.used))
         return len(self.used)
 
 
@@ -56,7 +56,7 @@ def test_a_task_is_tried_again_on_the_resource_that_is_good(
 ) -> None:
     fields: dict[str, Any] = {"retry": QUICK} if configured else {}
     runner = bench.start(thread_bound=thread_bound, **fields)
-    flaky = Flaky(Busy, Busy)
+    flaky = Flaky(bench, Busy, Busy)
     view = runner if configured else runner.options(retry=QUICK)
     assert VERBS[verb](view, flaky) == 3
     assert len(set(flaky.used)) == 1
@@ -66,7 +66,7 @@ def test_a_task_is_tried_again_on_the_resource_that_is_good(
 
 def test_a_task_knows_its_attempt_and_the_error_before(bench: Bench) -> None:
     runner = bench.start(retry=QUICK, check_health=is_healthy)
-    flaky = Flaky(Busy, Broken)
+    flaky = Flaky(bench, Busy, Broken)
     assert runner.queue_task(flaky) == 3
     assert flaky.told == [(1, None), (2, Busy), (3, Broken)]
     assert flaky.used == [0, 0, 1]
@@ -74,11 +74,11 @@ def test_a_task_knows_its_attempt_and_the_error_before(bench: Bench) -> None:
 
 def test_after_the_last_attempt_the_error_is_the_callers_with_a_note(bench: Bench) -> None:
     runner = bench.start(retry=QUICK)
-    flaky = Flaky(*[Busy] * 9)
+    flaky = Flaky(bench, *[Busy] * 9)
     with pytest.raises(Busy) as raised:
         runner.queue_task(flaky)
     assert raised.value.args == (3,)
-    (note,) = raised.value.__notes__
+    (note,) = bench.notes_on(raised.value)
     assert note.startswith("tasker gave up after 3 attempts, 0.0")
     assert runner.metrics().total_tasks_failed == 1
 
@@ -86,15 +86,15 @@ def test_after_the_last_attempt_the_error_is_the_callers_with_a_note(bench: Benc
 def test_a_first_attempt_that_is_the_last_gets_no_note(bench: Bench) -> None:
     runner = bench.start(retry=Retry(on=Busy, attempts=1))
     with pytest.raises(Busy) as raised:
-        runner.queue_task(Flaky(Busy))
-    assert not hasattr(raised.value, "__notes__")
+        runner.queue_task(Flaky(bench, Busy))
+    assert bench.notes_on(raised.value) == []
 
 
 def test_a_bad_resource_costs_no_attempt_and_a_retry_no_max_retries(bench: Bench) -> None:
     runner = bench.start(
         retry=Retry(on=Busy, attempts=3, wait=0), check_health=is_healthy, max_retries=5
     )
-    flaky = Flaky(Broken, Broken, Busy, Broken, Busy)
+    flaky = Flaky(bench, Broken, Broken, Busy, Broken, Busy)
     assert runner.queue_task(flaky) == 6
 
 
@@ -119,7 +119,7 @@ def test_on_says_which_errors(
     bench: Bench, on: Any, error: type[BaseException], *, again: bool
 ) -> None:
     runner = bench.start(retry=Retry(on=on, wait=0))
-    flaky = Flaky(error)
+    flaky = Flaky(bench, error)
     future = runner.submit(flaky)
     if again:
         assert future.result() == 2
@@ -129,7 +129,7 @@ def test_on_says_which_errors(
 
 
 def test_on_is_not_asked_after_the_last_attempt_nor_about_a_bad_resource(bench: Bench) -> None:
-    asked: list[str] = []
+    asked: list[str] = bench.notes()
 
     def on(error: Exception) -> bool:
         asked.append(type(error).__name__)
@@ -137,7 +137,7 @@ def test_on_is_not_asked_after_the_last_attempt_nor_about_a_bad_resource(bench: 
 
     runner = bench.start(retry=Retry(on=on, attempts=2, wait=0), check_health=is_healthy)
     with pytest.raises(Busy):
-        runner.queue_task(Flaky(Broken, Busy, Busy))
+        runner.queue_task(Flaky(bench, Broken, Busy, Busy))
     assert asked == ["Busy"]
 
 
@@ -153,7 +153,7 @@ def test_an_on_that_fails_is_logged_and_leaves_the_task_its_error(
         return answer
 
     runner = bench.start(retry=Retry(on=on))
-    assert type(runner.submit(Flaky(Busy)).exception()) is Busy
+    assert type(runner.submit(Flaky(bench, Busy)).exception()) is Busy
     (record,) = log.take()
     assert "the function of a Retry failed" in record.getMessage()
     assert record.exc_info is not None
@@ -164,10 +164,10 @@ def test_an_on_that_fails_is_logged_and_leaves_the_task_its_error(
 
 def test_a_pause_that_outlasts_the_time_limit_is_not_begun(bench: Bench) -> None:
     runner = bench.start(retry=Retry(on=lambda _error: 90.0))
-    flaky = Flaky(Busy)
+    flaky = Flaky(bench, Busy)
     with pytest.raises(Busy) as raised:
         runner.options(timeout=60).queue_task(flaky)
-    (note,) = raised.value.__notes__
+    (note,) = bench.notes_on(raised.value)
     assert "after 1 attempt: its time limit leaves no room for a pause of 90.00 s" in note
     assert flaky.used == [0]
 
@@ -175,7 +175,7 @@ def test_a_pause_that_outlasts_the_time_limit_is_not_begun(bench: Bench) -> None
 def test_once_switches_the_configs_retry_off(bench: Bench) -> None:
     runner = bench.start(retry=QUICK)
     for call in (runner.options(once=True).queue_task, runner.queue_task_once):
-        flaky = Flaky(Busy)
+        flaky = Flaky(bench, Busy)
         with pytest.raises(Busy):
             call(flaky)
         assert flaky.used == [0]
@@ -183,15 +183,15 @@ def test_once_switches_the_configs_retry_off(bench: Bench) -> None:
 
 def test_none_switches_it_off_and_a_views_own_stands_before_the_configs(bench: Bench) -> None:
     runner = bench.start(retry=Retry(on=Busy, attempts=2, wait=0))
-    assert type(runner.options(retry=None).submit(Flaky(Busy)).exception()) is Busy
+    assert type(runner.options(retry=None).submit(Flaky(bench, Busy)).exception()) is Busy
     patient = runner.options(retry=Retry(on=Busy, attempts=9, wait=0))
-    assert patient.queue_task(Flaky(*[Busy] * 8)) == 9
-    assert runner.options(name="mine").queue_task(Flaky(Busy)) == 2
+    assert patient.queue_task(Flaky(bench, *[Busy] * 8)) == 9
+    assert runner.options(name="mine").queue_task(Flaky(bench, Busy)) == 2
 
 
 def test_a_task_inside_another_is_tried_again_there(bench: Bench) -> None:
     runner = bench.start(retry=QUICK)
-    inner = [Flaky(Busy, Busy) for _ in range(4)]
+    inner = [Flaky(bench, Busy, Busy) for _ in range(4)]
 
     def outer(_resource: Resource) -> list[int]:
         return [
@@ -223,7 +223,7 @@ def test_a_map_keeps_its_order_and_hands_errors_out(bench: Bench) -> None:
 
 def test_each_attempt_has_a_fresh_copy_of_the_context_variables(bench: Bench) -> None:
     mark: contextvars.ContextVar[str] = contextvars.ContextVar("mark", default="none")
-    seen: list[str] = []
+    seen: list[str] = bench.notes()
 
     def work(_resource: Resource) -> None:
         seen.append(mark.get())
@@ -238,13 +238,13 @@ def test_each_attempt_has_a_fresh_copy_of_the_context_variables(bench: Bench) ->
 
 
 def test_retries_are_told(bench: Bench) -> None:
-    told: list[tuple[str, int, type | None]] = []
+    told: list[tuple[str, int, type | None]] = bench.notes()
 
     def on_event(event: Any) -> None:
         told.append((event.kind, event.attempt, event.error and type(event.error)))
 
     runner = bench.start(retry=QUICK, on_event=on_event)
-    runner.queue_task(Flaky(Busy, Busy))
+    runner.queue_task(Flaky(bench, Busy, Busy))
     runner.stop()
     assert sorted(told, key=lambda it: it[1]) == [
         ("arrived", 0, None),
@@ -257,7 +257,7 @@ def test_retries_are_told(bench: Bench) -> None:
 def test_a_dropped_task_keeps_its_retry(bench: Bench) -> None:
     patient = Retry(on=Busy, attempts=4, wait=0)
     runner, let_go = bench.start_held()
-    flaky = Flaky(Busy, Busy, Busy)
+    flaky = Flaky(bench, Busy, Busy, Busy)
     runner.options(retry=patient).submit(flaky)
     runner.options(retry=None).submit(flaky)
     runner.submit(flaky)

@@ -69,7 +69,7 @@ def test_an_error_reaches_the_caller_as_itself(
 
     with pytest.raises(type(error)) as raised:
         verb(bench.start(), fail)
-    assert raised.value is error
+    assert bench.is_same(raised.value, error)
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
@@ -78,7 +78,7 @@ def test_no_error_of_a_task_ends_anything_but_the_task(bench: Bench, error: Base
         raise error
 
     runner = bench.start()
-    assert runner.submit(fail).exception(LONG_TIMEOUT) is error
+    assert bench.is_same(runner.submit(fail).exception(LONG_TIMEOUT), error)
     assert runner.queue_task(lambda _: "ok") == "ok"
 
 
@@ -263,7 +263,7 @@ def test_without_copies_tasks_share_the_variables_of_on_create(bench: Bench) -> 
 
 
 def test_hooks_do_not_see_the_submitters_variables(bench: Bench) -> None:
-    seen: list[str] = []
+    seen: list[str] = bench.notes()
 
     def submit() -> None:
         variable.set("submitter's")
@@ -304,7 +304,7 @@ def test_a_task_that_waits_for_another_runs_it_on_its_own_resource(
 
 def test_a_task_submitted_in_another_runs_after_it(bench: Bench) -> None:
     runner = bench.start()
-    order: list[str] = []
+    order: list[str] = bench.notes()
 
     def outer(_resource: Resource) -> Future[None]:
         inner = runner.submit(lambda _: order.append("inner"))
@@ -342,7 +342,7 @@ def test_a_full_queue_refuses_a_task_of_a_task(bench: Bench) -> None:
 @pytest.mark.parametrize("wait", ["queue_task", "run_task"])
 def test_a_hook_must_not_wait_for_a_task_of_its_own_runner(bench: Bench, wait: str) -> None:
     box: list[Any] = []
-    raised: list[BaseException] = []
+    raised: list[BaseException] = bench.notes()
 
     def reset(_resource: Resource) -> None:
         if not raised:

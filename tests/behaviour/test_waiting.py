@@ -19,8 +19,8 @@ from tests.native.support import LONG_TIMEOUT, Resource
 class Order:
     """A task function that notes its argument."""
 
-    def __init__(self) -> None:
-        self.seen: list[object] = []
+    def __init__(self, bench: Bench) -> None:
+        self.seen: list[object] = bench.notes()
 
     def __call__(self, _resource: Resource, item: object) -> None:
         self.seen.append(item)
@@ -28,7 +28,7 @@ class Order:
 
 def test_urgent_tasks_go_first_and_within_a_class_the_first_come(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     futures = [
         runner.options(priority=priority).submit(order, f"{priority.name} {number}")
         for number in range(2)
@@ -45,7 +45,7 @@ def test_urgent_tasks_go_first_and_within_a_class_the_first_come(bench: Bench) -
 
 def test_a_retry_is_first_in_its_class_and_comes_after_higher_ones(bench: Bench) -> None:
     runner, let_run = bench.start_held(check_health=lambda _: False)
-    order = Order()
+    order = Order(bench)
 
     def fail_once(_resource: Resource) -> None:
         order.seen.append("retried")
@@ -77,7 +77,7 @@ def test_a_full_queue_refuses(bench: Bench) -> None:
 
 def test_a_waiting_task_can_be_cancelled(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     first, second = (runner.submit(order, number) for number in range(2))
     assert first.cancel()
     assert first.cancelled()
@@ -99,7 +99,7 @@ def test_a_task_that_ended_cannot_be_cancelled(bench: Bench) -> None:
 
 def test_a_task_whose_limit_passes_while_it_waits_never_starts(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     future = runner.options(timeout=0, name="late").submit(order, "late")
     let_run()
     error = future.exception(LONG_TIMEOUT)
@@ -112,7 +112,7 @@ def test_a_task_whose_limit_passes_while_it_waits_never_starts(bench: Bench) -> 
 
 def test_kill_hands_back_what_never_ran(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     futures = [
         runner.submit(order, 1),
         runner.options(priority=Priority.HIGH, timeout=60, name="urgent").submit(order, item=2),
@@ -148,7 +148,7 @@ def test_kill_hands_back_what_never_ran(bench: Bench) -> None:
 
 def test_what_waits_can_be_dropped_and_the_runner_goes_on(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     futures = [
         runner.submit(order, 1),
         runner.options(priority=Priority.HIGH, name="urgent").submit(order, 2),
@@ -171,7 +171,7 @@ def test_what_waits_can_be_dropped_and_the_runner_goes_on(bench: Bench) -> None:
 @pytest.mark.parametrize("end", ["cancel_queued", "kill"])
 def test_what_is_handed_back_begins_with_the_higher_classes(bench: Bench, end: str) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     settled: list[tuple[Priority, int]] = []
 
     def submit(priority: Priority, number: int) -> None:
@@ -197,7 +197,7 @@ def test_what_is_handed_back_begins_with_the_higher_classes(bench: Bench, end: s
 
 def test_what_is_handed_back_of_maps_begins_with_the_higher_classes(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     maps = []
     for priority in (Priority.LOW, Priority.HIGH):
         view = runner.options(priority=priority)
@@ -223,7 +223,7 @@ def test_a_dropped_task_that_a_callback_cancels_first_is_cancelled(bench: Bench)
 def test_callbacks_find_a_cancelled_task_counted(bench: Bench, cancel: str) -> None:
     runner, let_run = bench.start_held()
     future = runner.submit(lambda _: None)
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int, int]] = bench.notes()
 
     def look(_future: object) -> None:
         dropped = runner.cancel_queued()
@@ -238,7 +238,7 @@ def test_callbacks_find_a_cancelled_task_counted(bench: Bench, cancel: str) -> N
 
 
 def test_a_task_that_is_cancelled_while_its_resource_is_made_is_counted(bench: Bench) -> None:
-    cancelled: list[bool] = []
+    cancelled: list[bool] = bench.notes()
 
     def create() -> Resource:
         if bench.factory.made:
@@ -258,7 +258,7 @@ def test_a_task_that_is_cancelled_while_its_resource_is_made_is_counted(bench: B
 
 def test_a_waiting_task_that_is_settled_by_hand_counts_as_cancelled(bench: Bench) -> None:
     runner, let_run = bench.start_held()
-    order = Order()
+    order = Order(bench)
     first, second = (runner.submit(order, number) for number in range(2))
     first.set_result(None)
     second.set_exception(ValueError())

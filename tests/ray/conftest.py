@@ -1,4 +1,4 @@
-"""One cluster for all tests here, and runners on it that end with their test."""
+"""Runners on the cluster that end with their test."""
 
 from __future__ import annotations
 
@@ -23,16 +23,6 @@ if not HAS_RAY:
     pytest.skip("ray has no wheel for this Python, or is not installed", allow_module_level=True)
 
 Make = Callable[..., "RayRunner[Any]"]
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
-    """Ray itself, with two processors."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield ray
-    ray.shutdown()
 
 
 @pytest.fixture
