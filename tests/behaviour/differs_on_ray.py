@@ -13,6 +13,7 @@ FILES: dict[str, str] = {
     "test_differences": "tells a runner from its double; tests/ray tells it from one on Ray",
     "test_events": "on_event is called in the actor, of what the actor is given",
     "test_keys": "a RayRunner has no keys",
+    "test_serial_keys": "a RayRunner has no keys",
 }
 """Why no test of a file is run there."""
 

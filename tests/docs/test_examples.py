@@ -17,7 +17,12 @@ from tests.docs.pages import COMPILE, ROOT, RUN, check, code_in, name_of, run
 from tests.recipes.conftest import need_modules
 
 README, RECIPES = ROOT / "README.md", ROOT / "docs" / "recipes"
-OF_A_SERVER = [README, ROOT / "docs" / "coming-from-psycopg-pool.md", ROOT / "docs" / "ray.md"]
+OF_A_SERVER = [
+    README,
+    ROOT / "docs" / "coming-from-psycopg-pool.md",
+    ROOT / "docs" / "ray.md",
+    ROOT / "docs" / "how-to" / "all-cores.md",
+]
 """These and the recipes are run in `tests/recipes` and `tests/ray`, with what they need."""
 LIBRARIES = {
     "docs/coming-from-joblib.md": ["joblib"],
