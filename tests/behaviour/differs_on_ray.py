@@ -18,6 +18,7 @@ FILES: dict[str, str] = {
 """Why no test of a file is run there."""
 
 IN_A_TASK = "the task or hook uses its runner, which stays in the driver"
+LOG = "what an actor logs arrives as text, its traceback too"
 FUTURE = "the task or hook uses a future, which stays in the driver"
 
 TESTS: dict[str, str] = {
@@ -36,6 +37,7 @@ TESTS: dict[str, str] = {
     ),
     "test_hooks.test_a_cancelled_renewal_goes_on": IN_A_TASK,
     "test_hooks.test_a_cancelled_task_is_interrupted_once_and_its_resource_looked_at": FUTURE,
+    "test_hooks.test_a_judge_that_raises_replaces_the_resource_and_does_not_retry": LOG,
     "test_hooks.test_a_renewal_fails_when_its_runner_ends_before": IN_A_TASK,
     "test_hooks.test_a_renewal_inside_a_task_is_done_when_the_task_has_ended": IN_A_TASK,
     "test_hooks.test_a_retry_settled_by_hand_is_counted_by_that_outcome": FUTURE,
@@ -55,6 +57,10 @@ TESTS: dict[str, str] = {
         IN_A_TASK
     ),
     "test_own_retries.test_a_task_inside_another_is_tried_again_there": IN_A_TASK,
+    "test_own_retries.test_each_attempt_has_a_fresh_copy_of_the_context_variables": (
+        "the variable is of a function, and has no name by which it could travel"
+    ),
+    "test_own_retries.test_an_on_that_fails_is_logged_and_leaves_the_task_its_error": LOG,
     "test_verbs.test_a_crawl_does_not_nest": IN_A_TASK,
     "test_verbs.test_a_full_queue_refuses_a_task_of_a_task": IN_A_TASK,
     "test_verbs.test_a_hook_must_not_wait_for_a_task_of_its_own_runner": IN_A_TASK,
