@@ -9,7 +9,7 @@ use super::queue::{Admitted, Rejected};
 use super::roster::loans::Loan;
 use super::scaling::threads::Threads;
 use super::task::priority::Priority;
-use super::task::{ACCUMULATED, BATCH, JOINT, NOT_ADMITTED, Phase, RESERVED, SERIAL, TaskWord};
+use super::task::{BATCH, JOINT, NOT_ADMITTED, RESERVED, SERIAL, TaskWord};
 use super::worker::serve_loan::{LoanOf, LoanWaiter};
 use crate::sync::Arc;
 
@@ -178,24 +178,19 @@ impl<H: Host> Engine<H> {
         let waits = settings.max_wait > 0 && priority != Priority::High;
         let due = since.saturating_add(settings.max_wait);
         let linger = waits.then(|| main.lingering.key(due));
-        word.set(ACCUMULATED);
         let member = Member { task: host.share(scope, &task), since, linger };
-        let Some(key) = linger else {
-            accumulator.add(priority, member);
+        if let Some(key) = linger {
+            // Before the call may be found full: that releases it.
+            main.linger(key, priority, host.share(scope, &task), since);
+        }
+        match accumulator.add(member, |task| host.word(task)) {
+            Ok(full) => main.release(full),
+            Err(member) => self.discard_gone(scope, member),
+        }
+        if linger.is_none() {
             return Admitted::Queued(task);
-        };
-        // Before the call may be found full: that releases it.
-        main.linger(key, priority, host.share(scope, &task), since);
-        if let Some(full) = accumulator.add(priority, member) {
-            main.release(full);
         }
         self.deadlines.release_at(due);
-        // Started or ended before it was in the accumulator, it would stay there until the next call.
-        if word.phase() != Phase::Waiting
-            && let Some(gone) = accumulator.remove(word, |task| host.word(task))
-        {
-            self.discard_gone(scope, gone);
-        }
         host.discard(scope, task);
         Admitted::Lingers
     }

@@ -11,7 +11,7 @@ use super::metrics::ledger::Ledger;
 use super::metrics::looks::Looks;
 use super::metrics::window::Window;
 use super::queue::Queue;
-use super::queue::accumulator::Member;
+use super::queue::accumulator::{Accumulator, Member};
 use super::queue::serial_lines::Departure;
 use super::resource::backoff::Backoff;
 use super::resource::epochs::{Eligibility, FailureEpoch, FailureEpochs};
@@ -294,20 +294,28 @@ impl<H: Host> Engine<H> {
         } else {
             self.leave_tombstone(scope, word, taken == Taken::Fresh, departure);
         }
-        self.leave_accumulator(scope, task);
+        self.leave_accumulator(scope, task, taken == Taken::Fresh);
     }
 
-    /// Lets an accumulator know that a task ended without a joint call. The caller has taken its
-    /// outcome, and still has its payload.
-    pub(super) fn leave_accumulator(&self, scope: H::Scope<'_>, task: &H::Task) {
+    /// Lets an accumulator know that a task ended without a joint call, `first` if it never started. The
+    /// caller has taken its outcome, and still has its payload.
+    pub(super) fn leave_accumulator(&self, scope: H::Scope<'_>, task: &H::Task, first: bool) {
         let host = &self.host;
         if host.word(task).has(ACCUMULATED)
             && let Some(accumulator) = host.accumulator(task)
         {
-            for gone in accumulator.note_gone(|task| host.word(task)) {
+            let (dead, full) =
+                accumulator.note_gone(host.word(task), first, |task| host.word(task));
+            self.main.release(full);
+            for gone in dead {
                 self.discard_gone(scope, gone);
             }
         }
+    }
+
+    /// Has those linger no more that are full calls.
+    pub(super) fn release_full(&self, accumulator: &Accumulator<H::Task>) {
+        self.main.release(accumulator.fill(|task| self.host.word(task)));
     }
 
     /// Lets go of what an accumulator held of a task, and of its place if it lingers still, which was

@@ -159,7 +159,7 @@ impl<H: Host> Engine<H> {
                 Taken::Paused => self.pause_called_off(word),
                 _ => self.queue_of(word).count_withdrawn(word, first),
             }
-            self.leave_accumulator(scope, &task);
+            self.leave_accumulator(scope, &task, first);
             self.leave_line(scope, self.host.key(&task), word, false);
             settle(&task, self.count_abandoned(first));
         }

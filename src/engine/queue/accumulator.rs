@@ -8,8 +8,8 @@
 
 use super::lingering::LingerKey;
 use crate::engine::clock::Tick;
-use crate::engine::task::TaskWord;
 use crate::engine::task::priority::Priority;
+use crate::engine::task::{ACCUMULATED, LINGERS, Phase, TaskWord};
 use crate::sync::Mutex;
 use std::collections::VecDeque;
 
@@ -50,53 +50,88 @@ impl<T> Member<T> {
 struct Waiting<T> {
     /// Never started, by priority, the oldest first.
     fresh: [VecDeque<Member<T>>; Priority::COUNT],
-    /// How many of these have an entry in a lane. Those that a timer released are not known here:
-    /// one entry more than needed is no harm.
+    /// How many of these have not ended.
+    live: usize,
+    /// How many of those have an entry in a lane. Those that a timer released are not known here: one
+    /// entry more than needed is no harm.
     entries: usize,
     /// Tasks of calls that are made again, by the number of the call.
     retries: Vec<(u64, T)>,
     calls: u64,
-    /// How many of all these have ended, or so. They are taken out when they are many.
+    /// How many of all have ended. They are taken out when they are many.
     gone: usize,
 }
 
 impl<T> Waiting<T> {
-    fn fresh_len(&self) -> usize {
-        self.fresh.iter().map(VecDeque::len).sum()
-    }
-
     fn len(&self) -> usize {
-        self.fresh_len() + self.retries.len()
+        self.fresh.iter().map(VecDeque::len).sum::<usize>() + self.retries.len()
     }
 
-    /// The oldest that lingers, of the highest priority that has one.
-    fn first_lingering(&mut self) -> Option<&mut Member<T>> {
-        self.fresh.iter_mut().rev().flatten().find(|member| member.linger.is_some())
-    }
-
-    /// Takes out what has ended.
-    fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<Member<T>> {
-        self.gone = 0;
-        let mut dead = Vec::new();
-        for lane in &mut self.fresh {
-            for member in std::mem::take(lane) {
-                if word(&member.task).is_taken() {
-                    self.entries -= usize::from(member.linger.is_none());
-                    dead.push(member);
-                } else {
-                    lane.push_back(member);
-                }
-            }
+    /// Ends the counts of a member that was taken out.
+    fn uncount(&mut self, member: &Member<T>, word: &TaskWord) {
+        if word.has(ACCUMULATED) {
+            self.live -= 1;
+            self.entries -= usize::from(member.linger.is_none());
+            word.clear(ACCUMULATED | LINGERS);
+        } else {
+            self.gone -= 1;
         }
-        let ended = self.retries.extract_if(.., |(_, task)| word(task).is_taken());
-        dead.extend(ended.map(|(_, task)| Member::of_retry(task)));
-        dead
+    }
+
+    /// Has so many linger no more that every full call has an entry, which brings a worker for all of
+    /// it. Gives where they linger.
+    fn fill(&mut self, size: usize, word: impl Fn(&T) -> &TaskWord) -> Vec<LingerKey> {
+        let mut full = Vec::new();
+        while self.live >= (self.entries + 1).saturating_mul(size) {
+            let lingers = |member: &&mut Member<T>| {
+                member.linger.is_some() && word(&member.task).phase() == Phase::Waiting
+            };
+            // The oldest of the highest priority.
+            let Some(first) = self.fresh.iter_mut().rev().flatten().find(lingers) else {
+                break;
+            };
+            word(&first.task).clear(LINGERS);
+            full.extend(first.linger.take());
+            self.entries += 1;
+        }
+        full
     }
 
     /// Takes out what has ended, when that is much of what is here.
     fn sweep_if_due(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<Member<T>> {
-        let is_due = self.gone > 0 && self.gone * 2 >= self.len();
-        if is_due { self.sweep(word) } else { Vec::new() }
+        if self.gone == 0 || self.gone * 2 < self.len() {
+            return Vec::new();
+        }
+        let mut dead = Vec::new();
+        for index in 0..Priority::COUNT {
+            for member in std::mem::take(&mut self.fresh[index]) {
+                if word(&member.task).is_taken() {
+                    self.uncount(&member, word(&member.task));
+                    dead.push(member);
+                } else {
+                    self.fresh[index].push_back(member);
+                }
+            }
+        }
+        let is_meant = |task: &T| word(task).is_taken();
+        dead.extend(self.take_retries(|_, task| is_meant(task), &word));
+        dead
+    }
+
+    /// Takes out the retries that are meant, by the numbers of their calls.
+    fn take_retries(
+        &mut self,
+        is_meant: impl Fn(u64, &T) -> bool,
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> Vec<Member<T>> {
+        let meant = self.retries.extract_if(.., |(call, task)| is_meant(*call, task));
+        let taken: Vec<_> = meant.map(|(_, task)| Member::of_retry(task)).collect();
+        for member in &taken {
+            let word = word(&member.task);
+            self.gone -= usize::from(!word.has(ACCUMULATED));
+            word.clear(ACCUMULATED);
+        }
+        taken
     }
 }
 
@@ -105,6 +140,7 @@ impl<T> Accumulator<T> {
     pub fn new(settings: JointSettings) -> Self {
         let waiting = Waiting {
             fresh: Priority::ALL.map(|_| VecDeque::new()),
+            live: 0,
             entries: 0,
             retries: Vec::new(),
             calls: 0,
@@ -123,25 +159,30 @@ impl<T> Accumulator<T> {
         self.state.lock().len() == 0
     }
 
-    /// Adds a task that is accepted at this moment. Gives where one lingers that is to linger no
-    /// more, as a call is full.
+    /// Adds a task that is accepted at this moment. Gives where those linger that are to linger no
+    /// more, as a call is full. The error: it comes back, as a worker has started it, or it has ended.
     pub(in crate::engine) fn add(
         &self,
-        priority: Priority,
         member: Member<T>,
-    ) -> Option<LingerKey> {
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> Result<Vec<LingerKey>, Member<T>> {
         let mut state = self.state.lock();
-        let lingers = member.linger.is_some();
-        state.entries += usize::from(!lingers);
-        state.fresh[priority as usize].push_back(member);
-        // Every entry brings a worker for a whole call.
-        let full = (state.entries + 1).saturating_mul(self.settings.max_size);
-        if !lingers || state.fresh_len().saturating_sub(state.gone) < full {
-            return None;
+        let (own, has_entry) = (word(&member.task), member.linger.is_none());
+        // Who ends it from here on finds that it is here.
+        if own.set(if has_entry { ACCUMULATED } else { ACCUMULATED | LINGERS }) != Phase::Waiting {
+            own.clear(ACCUMULATED | LINGERS);
+            return Err(member);
         }
-        let released = state.first_lingering()?.linger.take();
-        state.entries += 1;
-        released
+        state.live += 1;
+        state.entries += usize::from(has_entry);
+        let priority = own.priority();
+        state.fresh[priority as usize].push_back(member);
+        Ok(state.fill(self.settings.max_size, word))
+    }
+
+    /// Where those linger that are to linger no more, as calls are full of what is left.
+    pub(in crate::engine) fn fill(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<LingerKey> {
+        self.state.lock().fill(self.settings.max_size, word)
     }
 
     /// Takes out a task that a thread has come by otherwise.
@@ -155,7 +196,7 @@ impl<T> Accumulator<T> {
         // The first, mostly.
         let place = lane.iter().position(|member| std::ptr::eq(word(&member.task), lead))?;
         let member = lane.remove(place)?;
-        state.entries -= usize::from(member.linger.is_none());
+        state.uncount(&member, lead);
         Some(member)
     }
 
@@ -172,21 +213,22 @@ impl<T> Accumulator<T> {
             let count = lane.len().min(most - taken.len());
             taken.extend(lane.drain(..count));
         }
-        let count = |which: &dyn Fn(&Member<T>) -> bool| {
-            taken.iter().filter(|member| which(member)).count()
-        };
-        state.entries -= count(&|member| member.linger.is_none());
-        state.gone = state.gone.saturating_sub(count(&|member| word(&member.task).is_taken()));
+        for member in &taken {
+            state.uncount(member, word(&member.task));
+        }
         taken.extend(state.sweep_if_due(word));
         taken
     }
 
-    /// Adds the tasks of a call that is to be made again, with these tasks alone.
-    pub(in crate::engine) fn add_retries(&self, tasks: Vec<T>) {
+    /// Adds the running tasks of a call that is to be made again, with these tasks alone.
+    pub(in crate::engine) fn add_retries(&self, tasks: Vec<T>, word: impl Fn(&T) -> &TaskWord) {
         let mut state = self.state.lock();
         state.calls += 1;
         let call = state.calls;
-        state.retries.extend(tasks.into_iter().map(|task| (call, task)));
+        for task in tasks {
+            word(&task).set(ACCUMULATED);
+            state.retries.push((call, task));
+        }
     }
 
     /// Takes out the tasks of the call that is made again with this one, it included, but for those
@@ -201,19 +243,30 @@ impl<T> Accumulator<T> {
         let Some(call) = found.map(|(call, _)| *call) else {
             return Vec::new();
         };
-        let is_meant = |(of, task): &mut (u64, T)| *of == call && !word(task).is_paused();
-        let meant = state.retries.extract_if(.., is_meant);
-        let mut taken: Vec<_> = meant.map(|(_, task)| Member::of_retry(task)).collect();
+        let is_meant = |of, task: &T| of == call && !word(task).is_paused();
+        let mut taken = state.take_retries(is_meant, &word);
         taken.extend(state.sweep_if_due(word));
         taken
     }
 
-    /// Notes that a task which waits here has ended. Gives what the caller is to drop, when much of
-    /// what is here has.
-    pub(in crate::engine) fn note_gone(&self, word: impl Fn(&T) -> &TaskWord) -> Vec<Member<T>> {
+    /// Notes that a task has ended which waits here, if it still does: `first` if it never started. Gives
+    /// what the caller is to let go of, when much of what is here has ended, and where those linger
+    /// that are to linger no more: the entry of this one brings no worker.
+    pub(in crate::engine) fn note_gone(
+        &self,
+        gone: &TaskWord,
+        first: bool,
+        word: impl Fn(&T) -> &TaskWord,
+    ) -> (Vec<Member<T>>, Vec<LingerKey>) {
         let mut state = self.state.lock();
+        if !gone.has(ACCUMULATED) {
+            return (Vec::new(), Vec::new());
+        }
         state.gone += 1;
-        state.sweep_if_due(word)
+        state.live -= usize::from(first);
+        state.entries -= usize::from(first && !gone.has(LINGERS));
+        gone.clear(ACCUMULATED | LINGERS);
+        (state.sweep_if_due(&word), state.fill(self.settings.max_size, word))
     }
 }
 
@@ -240,7 +293,9 @@ mod tests {
     fn add(accumulator: &Accumulator<Task>, task: &Task, key: Option<u64>) -> Option<LingerKey> {
         let linger = key.map(|key| (key, key));
         let member = Member { task: Arc::clone(task), since: 0, linger };
-        accumulator.add(task.1.priority(), member)
+        let full = accumulator.add(member, word).expect("it waits");
+        assert!(full.len() < 2);
+        full.first().copied()
     }
 
     fn numbers(members: &[Member<Task>]) -> Vec<u32> {
@@ -287,19 +342,39 @@ mod tests {
             add(&accumulator, task, Some(task.0.into()));
         }
         assert!(tasks[0].1.cancel(|_| true).is_some());
-        let gone: Vec<_> =
-            accumulator.note_gone(word).into_iter().map(|gone| gone.linger).collect();
-        assert_eq!(gone, [Some((1, 1))]);
+        let (gone, full) = accumulator.note_gone(&tasks[0].1, true, word);
+        assert_eq!(gone.iter().map(|gone| gone.linger).collect::<Vec<_>>(), [Some((1, 1))]);
+        assert!(full.is_empty());
         assert_eq!(add(&accumulator, &tasks[2], Some(3)), None);
         assert_eq!(add(&accumulator, &task(4, Priority::Normal), Some(4)), Some((2, 2)));
+    }
+
+    #[test]
+    fn every_full_call_has_an_entry_whatever_becomes_of_others() {
+        let accumulator = accumulator(2);
+        let tasks: Vec<_> = (0..6).map(|number| task(number, Priority::Normal)).collect();
+        for task in &tasks {
+            add(&accumulator, task, Some(task.0.into()));
+        }
+        // The first three have entries, and the first call has two of them in it.
+        assert!(accumulator.remove(&tasks[0].1, word).is_some());
+        assert_eq!(numbers(&accumulator.take(1, word)), [1]);
+        assert_eq!(accumulator.fill(word), [(3, 3)]);
+        assert_eq!(numbers(&accumulator.take(1, word)), [2]);
+        assert_eq!(accumulator.fill(word), []);
+        // An entry that brings no worker.
+        assert!(tasks[3].1.cancel(|_| true).is_some());
+        assert_eq!(accumulator.note_gone(&tasks[3].1, true, word).1, [(4, 4)]);
+        // Twice is once.
+        assert_eq!(accumulator.note_gone(&tasks[3].1, true, word).1, []);
     }
 
     #[test]
     fn a_call_is_made_again_with_its_own_tasks() {
         let accumulator = accumulator(4);
         let tasks = [1, 2, 3].map(|number| task(number, Priority::Normal));
-        accumulator.add_retries(tasks[..2].to_vec());
-        accumulator.add_retries(tasks[2..].to_vec());
+        accumulator.add_retries(tasks[..2].to_vec(), word);
+        accumulator.add_retries(tasks[2..].to_vec(), word);
         let again = accumulator.take_retries(&tasks[1].1, word);
         assert_eq!(numbers(&again), [1, 2]);
         assert!(accumulator.take_retries(&tasks[1].1, word).is_empty());

@@ -208,9 +208,14 @@ impl<T> Queue<T> {
         self.lingering.add(key, Lingerer { priority, task, since });
     }
 
-    /// Gives a task its entry that lingers, if it still does.
-    pub(super) fn release(&self, key: LingerKey) {
-        if self.lingering.release(key, |it| self.lanes.push(it.priority, it.task, it.since)) {
+    /// Gives those their entries that linger by these keys, and still do.
+    pub(super) fn release(&self, keys: Vec<LingerKey>) {
+        let mut any = false;
+        for key in keys {
+            any |=
+                self.lingering.release(key, |it| self.lanes.push(it.priority, it.task, it.since));
+        }
+        if any {
             self.idle_workers.wake_one();
         }
     }

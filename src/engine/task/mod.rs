@@ -77,9 +77,11 @@ pub const RETRIES: u32 = 1 << 18;
 pub const HOLDS_PERMIT: u32 = 1 << 17;
 /// May run in one call with other tasks of its batcher.
 pub const JOINT: u32 = 1 << 19;
-/// Stands in an [`Accumulator`](super::queue::accumulator::Accumulator). Set before it is added, and
-/// cleared by the worker that claims it.
+/// Waits in an [`Accumulator`](super::queue::accumulator::Accumulator), and has not ended as far as that
+/// knows. Set and cleared under its lock.
 pub const ACCUMULATED: u32 = 1 << 20;
+/// So it does, and has no entry in a lane, but for one that a timer gave it. Set and cleared likewise.
+pub const LINGERS: u32 = 1 << 24;
 
 /// Runs after all tasks of its key that were submitted before, and in no lane until then.
 pub const SERIAL: u32 = 1 << 21;

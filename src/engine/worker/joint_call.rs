@@ -16,7 +16,7 @@ use crate::engine::roster::shared::Running;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
-use crate::engine::task::{ACCUMULATED, CANCEL_REQUESTED, Claim, RETRIES, TaskWord};
+use crate::engine::task::{CANCEL_REQUESTED, Claim, RETRIES, TaskWord};
 use crate::sync::Arc;
 
 impl<H: Attempts> WorkerSession<'_, H> {
@@ -118,7 +118,6 @@ impl<H: Attempts> WorkerSession<'_, H> {
         };
         let most = accumulator.settings().max_size;
         let own = accumulator.remove(lead, |task| host.word(task));
-        lead.clear(ACCUMULATED);
         let mut others = Vec::new();
         while others.len() + 1 < most {
             let found = accumulator.take(most - 1 - others.len(), |task| host.word(task));
@@ -132,7 +131,6 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 }
                 let Member { task, since, linger } = member;
                 let word = host.word(&task);
-                word.clear(ACCUMULATED);
                 engine.main.count_taken(word, true);
                 self.recorder.count(WorkerCounter::Started);
                 since_total += u128::from(since);
@@ -145,6 +143,10 @@ impl<H: Attempts> WorkerSession<'_, H> {
         }
         if let Some(own) = own {
             host.discard(scope, own.task);
+        }
+        if accumulator.settings().max_wait > 0 {
+            // The entries that were to bring workers for them may have been taken along.
+            engine.release_full(accumulator);
         }
         self.leave_tombstones(scope, entries);
         tasks.extend(others);
@@ -177,7 +179,6 @@ impl<H: Attempts> WorkerSession<'_, H> {
         let call = host
             .accumulator(&tasks[0])
             .map(|accumulator| accumulator.take_retries(lead, |task| host.word(task)));
-        lead.clear(ACCUMULATED);
         let mut others = Vec::new();
         for member in call.into_iter().flatten() {
             let word = host.word(&member.task);
@@ -185,7 +186,6 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 engine.discard_gone(scope, member);
                 continue;
             }
-            word.clear(ACCUMULATED);
             engine.main.count_taken(word, false);
             self.recorder.count(WorkerCounter::Resumed);
             engine.compact_if_due(scope, &engine.main);
@@ -245,8 +245,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
             && let Some(accumulator) = host.accumulator(asked)
         {
             // Before a worker can come to one of them.
-            let call = goes_on.iter().inspect(|task| _ = host.word(task).set(ACCUMULATED));
-            accumulator.add_retries(call.map(|task| host.share(scope, task)).collect());
+            let call = goes_on.iter().map(|task| host.share(scope, task)).collect();
+            accumulator.add_retries(call, |task| host.word(task));
         }
         for task in ends {
             self.end_with_error(scope, task);
@@ -272,7 +272,7 @@ impl<H: Attempts> WorkerSession<'_, H> {
     fn end_with_error(&self, scope: H::Scope<'_>, task: &H::Task) {
         let host = &self.engine.host;
         let taken = self.take_joint_outcome(host.word(task), false);
-        self.engine.leave_accumulator(scope, task);
+        self.engine.leave_accumulator(scope, task, false);
         if taken {
             host.fail(scope, self, task);
         } else {
@@ -326,11 +326,13 @@ impl<H: Attempts> WorkerSession<'_, H> {
     pub(super) fn leave_accumulator(&self, scope: H::Scope<'_>, task: &H::Task) {
         let host = &self.engine.host;
         let word = host.word(task);
-        word.clear(ACCUMULATED);
-        let own = host.accumulator(task).and_then(|it| it.remove(word, |task| host.word(task)));
-        if let Some(own) = own {
+        let Some(accumulator) = host.accumulator(task) else {
+            return;
+        };
+        if let Some(own) = accumulator.remove(word, |task| host.word(task)) {
             self.engine.discard_gone(scope, own);
         }
+        self.engine.release_full(accumulator);
     }
 
     /// A joint call has returned: from here on its tasks are given their outcomes.

@@ -656,8 +656,10 @@ impl Attempts for World {
     fn prepare_retry(&self, (): (), task: &Arc<Task>, pause: Option<DeadlineKey>) {
         *lock(&task.paused) = pause;
         (self.orders.on_verb)(self, Verb::PrepareRetry, task);
-        let (work, _) = lock(&task.judged).take().expect("a judged task has its payload");
+        let (work, text) = lock(&task.judged).take().expect("a judged task has its payload");
         *lock(&task.work) = Some(work);
+        // Of a call that is split, too.
+        lock(&task.last_error).get_or_insert(text);
     }
 
     fn sit_out(
