@@ -74,6 +74,9 @@ class Flag:
     def set(self) -> None:
         self._path.touch()
 
+    def clear(self) -> None:
+        self._path.unlink()
+
     def is_set(self) -> bool:
         return self._path.exists()
 

@@ -106,23 +106,23 @@ def test_each_resource_that_is_made_has_its_time(bench: Bench) -> None:
 
 
 def test_what_cannot_be_made_is_counted_until_it_can(bench: Bench, log: LogCapture) -> None:
-    works = True
+    fails = bench.event()
 
     def create() -> Resource:
-        if not works:
+        if fails.is_set():
             raise ConnectionRefusedError
         return bench.factory.create()
 
     runner = bench.start(on_create=create)
     assert runner.stats().creation_failing_for == 0.0
-    works = False
+    fails.set()
     renew(runner)
     eventually(lambda: runner.stats().creation_failing_for)
     before = runner.stats().creation_failing_for
     eventually(lambda: runner.stats().creation_failing_for > before)
     assert runner.metrics().total_creations_failed >= 1
     assert runner.metrics().creation.count == 1
-    works = True
+    fails.clear()
     assert use(runner) == 1
     assert runner.stats().creation_failing_for == 0.0
     assert runner.metrics().creation.count == 2
@@ -130,15 +130,15 @@ def test_what_cannot_be_made_is_counted_until_it_can(bench: Bench, log: LogCaptu
 
 
 def test_a_stopped_runner_fails_to_make_nothing(bench: Bench, log: LogCapture) -> None:
-    works = True
+    fails = bench.event()
 
     def create() -> Resource:
-        if not works:
+        if fails.is_set():
             raise ConnectionRefusedError
         return bench.factory.create()
 
     runner = bench.start(on_create=create)
-    works = False
+    fails.set()
     renew(runner)
     eventually(lambda: runner.stats().creation_failing_for)
     runner.stop()

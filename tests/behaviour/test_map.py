@@ -170,11 +170,13 @@ def test_a_map_fits_itself_into_a_bounded_queue(bench: Bench) -> None:
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
 
 
-def test_each_item_gets_a_fresh_copy_of_the_variables(bench: Bench) -> None:
-    def count_up(_resource: Resource, _item: int) -> int:
-        variable.set(variable.get() + 1)
-        return variable.get()
+# Of the module: a variable cannot be sent to an actor inside a function.
+def count_up(_resource: Resource, _item: int) -> int:
+    variable.set(variable.get() + 1)
+    return variable.get()
 
+
+def test_each_item_gets_a_fresh_copy_of_the_variables(bench: Bench) -> None:
     def run() -> list[int]:
         variable.set(10)
         return list(bench.start().map(count_up, range(5)))

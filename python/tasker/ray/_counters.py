@@ -85,15 +85,15 @@ class Counters:
             error: The type of its error, where it failed.
         """
         self.totals[what] += 1
-        row = self._row(name)
         if what == "completed":
             self.completions.add()
         if what in ("completed", "failed"):
-            row.totals[what] += 1
+            self._row(name).totals[what] += 1
         if what == "failed" and error is not None:
             is_known = error in self._errors or len(self._errors) < MOST_ERRORS
             self._errors[error if is_known else OTHER] += 1
         for place, (wait, span) in enumerate(attempts):
+            row = self._row(name)
             if place:
                 self.totals["retried"] += 1
                 row.totals["retried"] += 1
