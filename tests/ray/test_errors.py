@@ -179,6 +179,31 @@ def test_a_large_result_arrives_or_is_a_typed_error(make: Make, size: int) -> No
     assert runner.queue_task(square, 2) == 4
 
 
+class OnlyHere:
+    """A function that cannot be made in an actor."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_here, (os.getpid(),)
+
+    def __call__(self, _resource: Resource) -> None: ...
+
+
+def _make_here(process: int) -> OnlyHere:
+    if process != os.getpid():
+        raise ImportError("no such module in the actor")
+    return OnlyHere()
+
+
+def test_what_cannot_be_made_in_the_actor_fails_its_tasks_alone(make: Make) -> None:
+    runner = make()
+    for _ in range(2):  # the second time the actor knows
+        with pytest.raises(TaskNotPicklable, match="no such module in the actor"):
+            runner.queue_task(OnlyHere())
+        with pytest.raises(TaskNotPicklable, match="arguments of same"):
+            runner.queue_task(same, OnlyHere())
+    assert runner.queue_task(square, 2) == 4
+
+
 def test_the_new_errors_can_be_pickled() -> None:
     for kind in (TaskNotPicklable, ResultNotPicklable):
         again = pickle.loads(pickle.dumps(kind("text")))  # noqa: S301 - its own

@@ -352,3 +352,20 @@ def test_pauses_and_order_do_not_depend_on_a_clock_of_another_machine(make: Make
     assert found is not None
     assert 0 < found <= 100
     assert found >= 100 - (time.monotonic() - before) - 1
+
+
+def test_the_trace_of_the_submitter_goes_on_in_the_actor(make: Make) -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk is not installed")
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    def trace_of(_resource: Resource) -> int:
+        from opentelemetry import trace
+
+        return trace.get_current_span().get_span_context().trace_id
+
+    runner = make()
+    with TracerProvider().get_tracer("test").start_as_current_span("outer") as span:
+        inside = runner.queue_task(trace_of)
+    assert inside == span.get_span_context().trace_id
+    assert runner.queue_task(trace_of) == trace.INVALID_TRACE_ID

@@ -11,6 +11,17 @@ if TYPE_CHECKING:
 # As a module of no type: it is there on few interpreters, and checkers run without it.
 ray: Any = import_module("ray")
 
+
+def _unwrapped(call: Any) -> Any:
+    """Gives a function of Ray without what is around it: where there is no connection, a new one.
+
+    A thread that is in the middle of something when Ray is shut down must start no cluster.
+    """
+    return getattr(call, "__wrapped__", call)
+
+
+_get, _wait, _kill = map(_unwrapped, (ray.get, ray.wait, ray.kill))
+
 Lost: type[Exception] = ray.exceptions.RayActorError
 """What the calls of an actor end with whose process or node is gone."""
 
@@ -64,12 +75,12 @@ def group(name: str) -> Callable[[Any], Any]:
 
 def answer(reference: Any) -> Any:
     """Gives the answer to a call that is done, or raises its error."""
-    return ray.get(reference)
+    return _get(reference)
 
 
 def first_done(references: list[Any], timeout: float) -> list[Any]:
     """Waits for one of some calls; gives those that are done."""
-    ready, _ = ray.wait(references, num_returns=1, timeout=timeout)
+    ready, _ = _wait(references, num_returns=1, timeout=timeout)
     return list(ready)
 
 
@@ -85,7 +96,7 @@ def done_of(references: list[Any]) -> list[Any]:
     """Gives those whose answers are there."""
     if not references:
         return []
-    ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+    ready, _ = _wait(references, num_returns=len(references), timeout=0)
     return list(ready)
 
 
@@ -96,4 +107,4 @@ def end(handle: Any) -> None:
 
 def destroy(handle: Any) -> None:
     """Ends an actor at once, whatever it does."""
-    ray.kill(handle, no_restart=True)
+    _kill(handle, no_restart=True)

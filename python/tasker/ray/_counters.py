@@ -13,6 +13,7 @@ from tasker.ray._durations import NONE, Durations, Rate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tasker.ray._task import Task
     from tasker.ray._wire import Attempt
 
 T = TypeVar("T")
@@ -99,6 +100,33 @@ class Counters:
                 row.totals["retried"] += 1
             self._wait[priority].add(wait if place else wait + waited)
             row.execution.add(span)
+
+    def completed(self, ends: Sequence[tuple[Task, list[Attempt]]]) -> None:
+        """Counts tasks that returned a result."""
+        self.totals["completed"] += len(ends)
+        self.completions.add(len(ends))
+        waits: dict[Priority, list[float]] = {}
+        spans: dict[str, list[float]] = {}
+        counts: Counter[str] = Counter()
+        for task, attempts in ends:
+            name = task.kind.name
+            counts[name] += 1
+            of_class = waits.setdefault(task.options.priority, [])
+            of_name = spans.setdefault(name, [])
+            waited = task.sent - task.submitted
+            for wait, span in attempts:
+                of_class.append(wait + waited)
+                of_name.append(span)
+                waited = 0.0
+            if (again := len(attempts) - 1) > 0:
+                self.totals["retried"] += again
+                self._row(name).totals["retried"] += again
+        for priority, seconds in waits.items():
+            self._wait[priority].add_all(seconds)
+        for name, seconds in spans.items():
+            row = self._row(name)
+            row.totals["completed"] += counts[name]
+            row.execution.add_all(seconds)
 
     def retried(self, name: str) -> None:
         """Counts a task that is sent again, as its actor was lost."""

@@ -62,7 +62,7 @@ class _Task:
     number: int
     kind: _Kind
     payload: bytes
-    accepted: float = field(default_factory=time.monotonic)
+    accepted: float
     """When it began to wait: for its first attempt, or for the next."""
     future: Future[Any] | None = None
     """`None` of one that goes past the queue."""
@@ -71,6 +71,8 @@ class _Task:
     begun: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
     is_recalled: bool = False
+    is_told: bool = False
+    """The driver knows that it has begun, or will with the next reply."""
 
 
 class Desk:
@@ -85,9 +87,13 @@ class Desk:
         self._carrier = Carrier(())
         self._workers = 1
         self._kinds: dict[int, _Kind] = {}
+        self._faults: dict[int, PackedError] = {}
+        """Why a kind cannot be made here."""
         self._tasks: dict[int, _Task] = {}
-        self._news: SimpleQueue[_Task | Outcome | Note] = SimpleQueue()
-        """Tasks that have begun, outcomes and notes, for the next pull."""
+        self._news: SimpleQueue[Outcome | Note | None] = SimpleQueue()
+        """Outcomes and notes for the next pull; `None` has it look for tasks that have begun."""
+        self._is_waited_for = False
+        """A pull has nothing, and waits."""
         self._running: dict[int, _Task] = {}
         self._direct: set[threading.Thread] = set()
         """Threads that wait for tasks which go past the queue."""
@@ -189,7 +195,6 @@ class Desk:
     def push(self, kinds: list[KindItem], tasks: list[TaskItem]) -> None:
         """Takes tasks. What goes wrong with one is its outcome, and never an error of the call."""
         unkept: list[int] = []
-        faults: dict[int, PackedError] = {}
         for number, packed, is_kept in kinds:
             if not is_kept:
                 unkept.append(number)
@@ -200,23 +205,54 @@ class Desk:
                 message = f"the function of a task cannot be made in the actor: {error!r}"
                 fault = TaskNotPicklable(message)
                 fault.__cause__ = error
-                faults[number] = pack_error("task", fault)
+                self._faults[number] = pack_error("task", fault)
+        now = time.monotonic()
+        together: list[_Task] = []
         for number, kind, left, payload, carried, is_direct in tasks:
-            if kind in faults:
-                self._news.put((number, "error", faults[kind], []))
+            if kind in self._faults:
+                self._news.put((number, "error", self._faults[kind], []))
                 continue
-            task = _Task(number, self._kinds[kind], payload)
+            task = _Task(number, self._kinds[kind], payload, now)
             self._tasks[number] = task
-            try:
-                accept = self._run_now if is_direct else self._accept
-                if carried is None:
-                    accept(task, left)
-                else:
-                    contextvars.Context().run(self._accept_in, carried, accept, task, left)
-            except BaseException as error:
-                self._settle(task, "error", pack_error(task.kind.name, error))
+            if together and task.kind is not together[0].kind:
+                self._accept_each(together)
+                together = []
+            if left is None and carried is None and not is_direct:
+                together.append(task)
+            else:
+                self._accept_each(together)
+                together = []
+                self._accept_one(task, left, carried, is_direct=is_direct)
+        self._accept_each(together)
         for number in unkept:
             self._kinds.pop(number, None)
+            self._faults.pop(number, None)
+
+    def _accept_each(self, tasks: list[_Task]) -> None:
+        """Takes tasks of one kind that have nothing of their own, which costs each least."""
+        if not tasks:
+            return
+        try:
+            futures = tasks[0].kind.view.submit_many(self._call, tasks)
+        except BaseException as error:
+            for task in tasks:
+                self._settle(task, "error", pack_error(task.kind.name, error))
+            return
+        for task, future in zip(tasks, futures, strict=True):
+            task.future = future
+            future.add_done_callback(partial(self._done, task))
+
+    def _accept_one(
+        self, task: _Task, left: float | None, carried: bytes | None, *, is_direct: bool
+    ) -> None:
+        try:
+            accept = self._run_now if is_direct else self._accept
+            if carried is None:
+                accept(task, left)
+            else:
+                contextvars.Context().run(self._accept_in, carried, accept, task, left)
+        except BaseException as error:
+            self._settle(task, "error", pack_error(task.kind.name, error))
 
     def _make_kind(self, packed: bytes) -> _Kind:
         fn, name, priority, once, retry = loads(packed)
@@ -266,16 +302,17 @@ class Desk:
     def _call(self, resource: object, task: _Task) -> Any:
         """What a worker calls: it keeps the books, and calls the user's function."""
         task.context = current_context()
-        task.begun = time.monotonic()
+        task.begun = begun = time.monotonic()
         self._running[task.number] = task
-        self._news.put(task)
+        if self._is_waited_for:
+            self._news.put(None)
         try:
             args, kwargs = _unpack_arguments(task)
             return task.kind.fn(resource, *args, **kwargs)
         finally:
             now = time.monotonic()
             task.context = None
-            task.attempts.append((task.begun - task.accepted, now - task.begun))
+            task.attempts.append((begun - task.accepted, now - begun))
             task.accepted = now
             self._running.pop(task.number, None)
 
@@ -320,27 +357,44 @@ class Desk:
         """
         if not is_stored:
             return Reply([], [_without_large(each) for each in self._last_reply], 0.0, [])
-        started: dict[int, None] = {}
         outcomes: list[Outcome] = []
         notes: list[Note] = []
-        size, wait = 0, None
+        size = 0
         while size < _MOST_BYTES:
             try:
-                news = self._news.get(timeout=wait)
+                news = self._news.get_nowait() if outcomes or notes else self._wait_for_news()
             except Empty:
                 break
-            if isinstance(news, _Task):
-                started[news.number] = None
-            elif len(news) == 2:
+            if news is None:
+                continue
+            if len(news) == 2:
                 notes.append(news)
             else:
                 outcomes.append(news)
                 size += len(news[2]) if isinstance(news[2], bytes) else 0
-            wait = 0.0 if outcomes or notes else START_DELAY
-        for number, *_ in outcomes:
-            started.pop(number, None)
         self._last_reply = outcomes
-        return Reply(list(started), outcomes, self._idle_share(outcomes), notes)
+        return Reply(self._untold(), outcomes, self._idle_share(outcomes), notes)
+
+    def _wait_for_news(self) -> Outcome | Note | None:
+        """Waits for an outcome, or a note, or until a task has run for a moment.
+
+        Raises:
+            Empty: There are tasks that run, and nothing else to tell.
+        """
+        self._is_waited_for = True
+        try:
+            # What begins from here on says so.
+            has_begun = any(not task.is_told for task in list(self._running.values()))
+            return self._news.get(timeout=START_DELAY if has_begun else None)
+        finally:
+            self._is_waited_for = False
+
+    def _untold(self) -> list[int]:
+        """Gives the tasks that have begun, and that the driver does not know of yet."""
+        found = [task for task in list(self._running.values()) if not task.is_told]
+        for task in found:
+            task.is_told = True
+        return [task.number for task in found]
 
     def _idle_share(self, outcomes: list[Outcome]) -> float:
         """The share of the time since the last pull in which workers ran nothing."""

@@ -40,6 +40,8 @@ State = Literal["running", "stopping", "killed", "stopped"]
 
 WATCH = 1.0
 """Seconds between two looks, while tasks are under way, for what Ray tells nobody of."""
+FEW = 8
+"""Outcomes in a reply that are given out before the next reply is asked for."""
 FORKED = "this process was forked from the one that made the runner: make another one here"
 SHUT_DOWN = "Ray was shut down under the runner, or connected anew: make another one"
 
@@ -190,12 +192,7 @@ class Dispatcher:
             self.check_open()
 
     def cancelled(self, task: Task) -> None:
-        with self.waiting.lock:
-            self.outcomes.begun(task)
-            self.outcomes.counters.ended(
-                "cancelled", task.name, task.options.priority, 0.0, (), None
-            )
-        task.future.forget_task()
+        self.outcomes.cancelled(task)
         self._wake()
 
     def request_cancel(self, task: Task, reason: str | None) -> None:
@@ -414,14 +411,15 @@ class Dispatcher:
                 self._lost(link, error)
             return
         is_closed = any(what == "closed" for what, _ in reply.notes)
-        if not is_closed:
+        # Of a few outcomes somebody waits for each; many go on while the next are fetched.
+        is_first = not is_closed and len(reply.outcomes) > FEW
+        if is_first:
             link.pull(self._pulled)
         if reply.started:
             self._note_starts(link, reply.started)
-        for outcome in reply.outcomes:
-            task = link.out.pop(outcome[0], None)
-            if task is not None:
-                self._take_outcome(link, task, outcome)
+        self._take_outcomes(link, reply.outcomes)
+        if not (is_first or is_closed):
+            link.pull(self._pulled)
         link.adapt(reply.idle, has_waiting=len(self.waiting) > 0)
         for what, told in reply.notes:
             if what == "log":
@@ -431,18 +429,24 @@ class Dispatcher:
         if is_closed:
             self._closed(link)
 
-    def _take_outcome(self, link: Link, task: Task, outcome: Outcome) -> None:
-        _, what, payload, attempts = outcome
-        if link.suspect is task:
-            link.suspect = None
-        if what == "value":
-            self.outcomes.succeed(task, payload, attempts)
-        elif what == "error":
-            self.outcomes.fail(task, payload, attempts)
-        elif self.state == "killed" and not task.is_cancel_requested:
-            self.outcomes.drop_for_kill([task])
-        else:
-            self._cancel(task)
+    def _take_outcomes(self, link: Link, outcomes: list[Outcome]) -> None:
+        out, values = link.out, []
+        for number, what, payload, attempts in outcomes:
+            task = out.pop(number, None)
+            if task is None:
+                continue
+            if link.suspect is task:
+                link.suspect = None
+            if what == "value":
+                values.append((task, payload, attempts))
+            elif what == "error":
+                self.outcomes.fail(task, payload, attempts)
+            elif self.state == "killed" and not task.is_cancel_requested:
+                self.outcomes.drop_for_kill([task])
+            else:
+                self._cancel(task)
+        if values:
+            self.outcomes.succeed(values)
 
     def _note_starts(self, link: Link, numbers: Iterable[int]) -> None:
         with self.waiting.lock:

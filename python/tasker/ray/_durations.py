@@ -33,6 +33,17 @@ class Durations:
         self._min = min(self._min, seconds)
         self._max = max(self._max, seconds)
 
+    def add_all(self, seconds: Sequence[float]) -> None:
+        """Adds some, all in one go: a reply brings hundreds."""
+        if not seconds:
+            return
+        counts = self._counts
+        for each in seconds:
+            counts[bisect_left(EDGES, each)] += 1
+        self._total += sum(seconds)
+        self._min = min(self._min, *seconds)
+        self._max = max(self._max, *seconds)
+
     @staticmethod
     def together(parts: Iterable[Durations]) -> Durations:
         """Adds up some."""

@@ -32,10 +32,6 @@ class Host:
         return self._desk.open(settings)
 
     @group("control")
-    def cancel(self, number: int, reason: str | None) -> None:
-        self._desk.cancel(number, reason)
-
-    @group("control")
     def recall(self, most: int) -> list[int]:
         return self._desk.recall(most)
 
@@ -49,7 +45,11 @@ class Host:
     def renew(self, token: int) -> None:
         self._desk.renew(token)
 
-    # The end comes after all tasks that were sent, so it goes the same way.
+    # What is told of tasks comes after them, and the end after all, so it goes the same way.
+
+    @group("push")
+    def cancel(self, number: int, reason: str | None) -> None:
+        self._desk.cancel(number, reason)
 
     @group("push")
     def stop(self) -> None:

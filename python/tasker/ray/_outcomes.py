@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from concurrent.futures import InvalidStateError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasker import _tasker
 from tasker._errors import (
@@ -69,7 +69,7 @@ class Outcomes:
             self.begun(task)
             self.counters.ended(what, task.name, task.options.priority, waited, attempts, name)
         future = task.future
-        future.forget_task()
+        future._task = None
         # It is done where a holder of the future has settled it by hand.
         with contextlib.suppress(InvalidStateError):
             if error is None:
@@ -93,17 +93,31 @@ class Outcomes:
         with self._waiting.lock:
             self.begun(task)
             self.counters.ended("cancelled", task.name, task.options.priority, 0.0, (), None)
-        task.future.forget_task()
+        task.future._task = None
 
-    def succeed(self, task: Task, packed: bytes, attempts: list[Attempt]) -> None:
-        """Gives a task what its function returned."""
-        try:
-            value = loads(packed)
-        except Exception as error:
-            fault = _not_made("result", task, error)
-            self.settle(task, "failed", attempts, error=fault)
-        else:
-            self.settle(task, "completed", attempts, value=value)
+    def succeed(self, ends: list[tuple[Task, bytes, list[Attempt]]]) -> None:
+        """Gives tasks what their functions returned, all that came in one reply."""
+        done: list[tuple[Task, list[Attempt]]] = []
+        values: list[Any] = []
+        for task, packed, attempts in ends:
+            try:
+                values.append(loads(packed))
+            except Exception as error:
+                self.settle(task, "failed", attempts, error=_not_made("result", task, error))
+            else:
+                done.append((task, attempts))
+        with self._waiting.lock:
+            for task, _ in done:
+                if task.is_counted:
+                    self.begun(task)
+            self.counters.completed(done)
+        for (task, _), value in zip(done, values, strict=True):
+            future = task.future
+            future._task = None
+            try:
+                future.set_result(value)
+            except InvalidStateError:
+                continue  # settled by hand, by a holder of the future
 
     def fail(self, task: Task, packed: PackedError, attempts: list[Attempt]) -> None:
         """Gives a task the error that its actor sent."""
@@ -139,7 +153,7 @@ class Outcomes:
     def refuse(self, task: Task) -> None:
         """Fails the task of a coroutine for which there was no room in time."""
         future = task.future
-        future.forget_task()
+        future._task = None
         if future.set_running_or_notify_cancel():
             with self._waiting.lock:
                 self.counters.refused(1, is_full=False)

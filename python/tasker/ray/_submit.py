@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from tasker import _tasker
@@ -46,31 +47,41 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         """The settings of the runner, of which most hold in each actor."""
         return self._engine().config
 
-    def _task(
+    def _tasks(
         self,
         fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
         *,
         is_direct: bool = False,
-    ) -> Task:
+    ) -> list[Task]:
+        """Makes a task for each pair of arguments."""
         engine, options = self._engine(), self._options
         limit = engine.config.task_timeout if options.timeout is None else options.timeout
+        limit = None if limit == math.inf else limit
         kind = engine.kinds.get(fn, options)
-        task = Task(
-            number=next(engine.numbers),
-            kind=kind,
-            args=args,
-            kwargs=kwargs,
-            payload=pack_call(kind.name, args, kwargs),
-            carried=engine.carrier.pack(),
-            options=options,
-            limit=None if limit == math.inf else limit,
-            future=RayFuture(),
-            is_direct=is_direct,
-        )
-        task.future.assign(engine.dispatcher, task)
-        return task
+        name, owner, numbers = kind.name, engine.dispatcher, engine.numbers
+        carried, submitted = engine.carrier.pack(), time.monotonic()
+        tasks: list[Task] = []
+        for args, kwargs in calls:
+            packed = pack_call(name, args, kwargs)
+            future: RayFuture[Any] = RayFuture()
+            task = Task(
+                owner,
+                next(numbers),
+                kind,
+                args,
+                kwargs,
+                packed,
+                carried,
+                options,
+                limit,
+                future,
+                submitted,
+                is_direct,
+            )
+            future._task = task
+            tasks.append(task)
+        return tasks
 
     def submit(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -97,7 +108,7 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         """
         engine = self._engine()
         engine.dispatcher.check_open()
-        task = self._task(fn, args, kwargs)
+        (task,) = self._tasks(fn, [(args, kwargs)])
         engine.dispatcher.accept(task, may_wait=engine.may_wait())
         return task.future
 
@@ -121,7 +132,7 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         """
         engine = self._engine()
         engine.dispatcher.check_open()
-        task = self._task(fn, args, kwargs)
+        (task,) = self._tasks(fn, [(args, kwargs)])
         promise: asyncio.Future[T] = _tasker._promise(task.future)
         if engine.config.when_full == "raise":
             engine.dispatcher.accept(task, may_wait=False)
@@ -146,9 +157,9 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         engine = self._engine()
         engine.dispatcher.check_open()
         may_wait = engine.may_wait()
-        tasks = [self._task(fn, (item,), {}) for item in iterable]
+        tasks = self._tasks(fn, [((item,), {}) for item in iterable])
         for task, error in engine.dispatcher.accept_each(tasks, may_wait=may_wait):
-            task.future.forget_task()
+            task.future._task = None
             task.future.set_exception(error)
         return [task.future for task in tasks]
 
@@ -192,7 +203,7 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         """
         engine = self._engine()
         engine.dispatcher.check_open()
-        task = self._task(fn, args, kwargs, is_direct=True)
+        (task,) = self._tasks(fn, [(args, kwargs)], is_direct=True)
         engine.dispatcher.accept_now(task)
         future: Future[T] = task.future
         return _outcome(future)
@@ -225,7 +236,7 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
             look_ahead.follow(self._most_workers())
             if has_others and engine.dispatcher.waiting.is_full:
                 return None
-            task = self._task(fn, item, {})
+            (task,) = self._tasks(fn, [(item, {})])
             try:
                 engine.dispatcher.accept(task, may_wait=engine.may_wait() and not has_others)
             except QueueFull:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tasker import _tasker
@@ -39,37 +38,29 @@ class TaskOwner(Protocol):
 class RayFuture(Future[T]):
     """A future of a task that waits in the driver, or is with an actor."""
 
-    _owner: TaskOwner | None = None
     _task: Task | None = None
-
-    def assign(self, owner: TaskOwner, task: Task) -> None:
-        """Notes whose task this is the future of; forgotten with `forget_task`."""
-        self._owner, self._task = owner, task
+    """Whose outcome it is; forgotten when it is there."""
 
     @property
     def is_settled_by_hand(self) -> bool:
         """Whether a holder gave it an outcome: nobody is told of that."""
         return self._task is not None and self.done() and not self.cancelled()
 
-    def forget_task(self) -> None:
-        """Forgets its task, which is done."""
-        self._owner = self._task = None
-
     def cancel(self) -> bool:
-        owner, task = self._owner, self._task
+        task = self._task
         if not super().cancel():
             return False
-        if owner is not None and task is not None:
-            owner.cancelled(task)
+        if task is not None:
+            task.owner.cancelled(task)
         return True
 
     def request_cancel(self, reason: str | None = None) -> bool:
         if self.cancel():
             return True
-        owner, task = self._owner, self._task
-        if self.done() or owner is None or task is None:
+        task = self._task
+        if self.done() or task is None:
             return False
-        owner.request_cancel(task, reason)
+        task.owner.request_cancel(task, reason)
         return True
 
     def _abandon(self) -> None:
@@ -85,11 +76,11 @@ class RayFuture(Future[T]):
 
     def _check_wait(self, timeout: float | None) -> None:
         """Raises where only this thread could bring what is waited for."""
-        owner = self._owner
-        if owner is None or self.done():
+        task = self._task
+        if task is None or self.done():
             return
-        owner.check_process()
-        if standard_deadline(timeout) is None and owner.is_here():
+        task.owner.check_process()
+        if standard_deadline(timeout) is None and task.owner.is_here():
             raise RuntimeError(_tasker._WOULD_DEADLOCK)
 
 
@@ -98,6 +89,7 @@ class RayFuture(Future[T]):
 class Task:
     """A task under way."""
 
+    owner: TaskOwner
     number: int
     kind: Kind
     args: tuple[Any, ...]
@@ -108,9 +100,9 @@ class Task:
     options: Options
     limit: float | None
     future: RayFuture[Any]
-    is_direct: bool = False
+    submitted: float
+    is_direct: bool
     """It goes past the queue."""
-    submitted: float = field(default_factory=time.monotonic)
     sent: float = 0.0
     has_begun: bool = False
     """An actor has said so, or was lost when it may have."""
