@@ -96,6 +96,21 @@ def test_what_cannot_be_sent_is_refused_at_the_submit_and_named(make: Make) -> N
     assert runner.metrics().total_tasks_arrived == 0
 
 
+class Closed:
+    """Lets nobody look inside, nor pickle it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise ValueError(name)
+
+    def __repr__(self) -> str:
+        raise ValueError
+
+
+def test_what_lets_nobody_look_inside_is_refused_all_the_same(make: Make) -> None:
+    with pytest.raises(TaskNotPicklable, match="argument 1"):
+        make().submit(same, Closed())
+
+
 def test_a_config_that_cannot_be_sent_is_refused_and_named(cluster: object, make: Make) -> None:
     del cluster
     lock = threading.Lock()

@@ -143,10 +143,13 @@ def _blame(what: str, parts: Mapping[str, object], error: Exception) -> str:
 
 
 def _at_fault(path: str, value: object, depth: int) -> tuple[str, object]:
-    if depth:
-        for inner, part in _parts(path, value):
-            if part is not value and not _can_be_pickled(part):
-                return _at_fault(inner, part, depth - 1)
+    try:
+        parts = list(_parts(path, value)) if depth else []
+    except Exception:
+        parts = []  # it lets nobody look inside
+    for inner, part in parts:
+        if part is not value and not _can_be_pickled(part):
+            return _at_fault(inner, part, depth - 1)
     return path, value
 
 
