@@ -174,8 +174,8 @@ ray: wheel $(VENV)/.group-test $(VENV)/.group-sight  ## the tests of tasker.ray,
 	@$(install-group) ray || \
 		$(PY) -c 'import sys; sys.exit(sys.version_info[:2] == (3, 11))' || \
 		{ echo "make: ray could not be installed, and there is a wheel for Python 3.11" >&2; exit 1; }
-	$(say) "ray: tests/ray on the installed wheel; skipped where ray has no wheel for this Python"
-	@$(PY) -m pytest tests/ray
+	$(say) "ray: tests/ray on the installed wheel, and tests/behaviour on Ray; skipped where ray has no wheel for this Python"
+	@$(PY) -m pytest --ray tests/ray tests/behaviour
 
 bench: wheel  ## benchmarks of the engine and of the package
 	$(say) "bench: the engine"

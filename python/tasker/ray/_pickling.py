@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import traceback
@@ -110,7 +111,9 @@ def unpack_error(packed: PackedError) -> BaseException:
     if packed.cause is not None:
         error.__cause__ = unpack_error(packed.cause)
     if packed.traceback:
-        error.add_note(f"In the actor:\n{packed.traceback}")
+        # A class may take no notes: its errors are outcomes all the same.
+        with contextlib.suppress(Exception):
+            error.add_note(f"In the actor:\n{packed.traceback}")
     return error
 
 
