@@ -87,11 +87,16 @@ def test_workers_show_the_call_while_it_runs(runner: Runner[Resource]) -> None:
 
 def test_nothing_of_a_call_is_kept(runner: Runner[Resource]) -> None:
     argument, result = object(), object()
+
+    def give(_resource: Resource, one: object, *, by: object) -> object:
+        assert one is by is argument
+        return result
+
     before = [sys.getrefcount(object_) for object_ in (argument, result)]
     for value in (False, True):
-        assert runner.run_task(lambda _resource, *_args, **_kwargs: result, argument, by=argument)
+        assert runner.run_task(give, argument, by=argument) is result
         with pytest.raises(KeyError):
-            runner.run_task(lambda _, key: {}[key], argument)
+            runner.run_task(lambda _, key: dict[object, None]()[key], argument)
         assert runner.run_task(lambda _, value: value, value) is value
     assert [sys.getrefcount(object_) for object_ in (argument, result)] == before
 
