@@ -70,19 +70,23 @@ impl<'a> CurrentItem<'a> {
 
     /// The item has ended: no task uses its context any more, and nothing interrupts it from here
     /// on.
+    #[inline]
     pub(in crate::binding) fn end(
         &self,
         py: Python<'_>,
         session: &WorkerSession<'_, PyHost>,
     ) -> Option<UnderWay> {
+        let has_none = self.context.borrow().is_none() && self.call.borrow().is_none();
+        if has_none { None } else { Some(self.clean_up(py, session)) }
+    }
+
+    #[cold]
+    fn clean_up(&self, py: Python<'_>, session: &WorkerSession<'_, PyHost>) -> UnderWay {
         let (context, call) = (self.context.take(), self.call.take());
-        if context.is_none() && call.is_none() {
-            return None;
-        }
         let call = call.map(|(call, key)| {
             self.token.deregister(key);
             call
         });
-        Some(cancel_attempt::end(py, session, call, context))
+        cancel_attempt::end(py, session, call, context)
     }
 }

@@ -12,6 +12,7 @@ use crate::binding::log::Logger;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::serial_keys::SerialKeys;
+use crate::engine::metrics::by_name::NameRow;
 use crate::engine::metrics::ledger::Ledger;
 use crate::engine::task::helper_pool::Helpers;
 use crate::engine::worker::session::WorkerSession;
@@ -135,16 +136,25 @@ impl PyHost {
         host.map_or(&Logger::Package, |host| &host.logger)
     }
 
-    /// Has a task that begins counted by its name. A standard executor shows no figures.
+    /// Has a task that begins counted by its name.
     pub(in crate::binding) fn name_task(
         &self,
         py: Python<'_>,
         session: &WorkerSession<'_, Self>,
         task: Asked<'_>,
     ) {
-        if !self.standard {
-            session.name_task(self.names.row(py, session.engine.ledger(), task));
-        }
+        session.name_task(self.row(py, session.engine.ledger(), task));
+    }
+
+    /// Where the figures by name count a task. A standard executor shows none.
+    #[inline]
+    pub(in crate::binding) fn row(
+        &self,
+        py: Python<'_>,
+        ledger: &Ledger,
+        task: Asked<'_>,
+    ) -> NameRow {
+        if self.standard { NameRow::NONE } else { self.names.row(py, ledger, task) }
     }
 
     /// Counts a task that was given a result by hand, by name.

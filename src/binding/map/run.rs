@@ -40,23 +40,26 @@ pub(in crate::binding) fn run(
     };
     attach_yield::before_call(py, &call.function);
     let asked = Asked { function: Some(&call.function), options: future.options() };
-    host.name_task(py, session, asked);
-    current::with(|this_thread| this_thread.wake_before(call.function.as_ptr(), session));
+    let row = &batch.get().shared.row;
+    session.name_task(*row.get_or_init(|| host.row(py, session.engine.ledger(), asked)));
     let run = ChunkRun { py, host, session, task, batch, call: &call, asked };
-    let failed = if batch.get().shared.group.is_some() {
-        current::with(|this_thread| {
-            this_thread.at_session(session, || run.run_together(this_thread, chunk))
-        })
-    } else {
-        let failed = current::with(|this_thread| {
-            this_thread.at_session(session, || run.run(this_thread, chunk))
+    let failed = current::with(|this_thread| {
+        this_thread.wake_before(call.function.as_ptr(), session);
+        let failed = this_thread.at_session(session, || {
+            if batch.get().shared.group.is_some() {
+                return Err(run.run_together(this_thread, chunk));
+            }
+            Ok(run.run(this_thread, chunk))
         });
-        let count = u64::from(failed.is_some());
-        if let Some(failed) = failed {
-            current::with(|this_thread| this_thread.at_session(session, || run.fail(failed)));
+        match failed {
+            Err(failed) => failed,
+            Ok(None) => 0,
+            Ok(Some(failed)) => {
+                this_thread.at_session(session, || run.fail(*failed));
+                1
+            }
         }
-        count
-    };
+    });
     batch.get().wake_reader();
     call.release(py);
     failed
@@ -82,7 +85,7 @@ struct Failed {
 
 impl ChunkRun<'_, '_> {
     /// Runs items until the chunk is over, or one fails. Gives the failure.
-    fn run(&self, this_thread: &CurrentThread, chunk: &Chunk) -> Option<Failed> {
+    fn run(&self, this_thread: &CurrentThread, chunk: &Chunk) -> Option<Box<Failed>> {
         let Self { py, session, task, call, .. } = *self;
         let batch = self.batch.get();
         // Not two loops, one for each: what an item calls would be inlined into neither.
@@ -116,7 +119,7 @@ impl ChunkRun<'_, '_> {
                         }
                         None
                     }
-                    Err(error) => Some(Failed { index, error, attempt }),
+                    Err(error) => Some(Box::new(Failed { index, error, attempt })),
                 };
                 if let Some(under_way) = under_way {
                     under_way.wait(py);

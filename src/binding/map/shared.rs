@@ -4,13 +4,14 @@
 use crate::binding::current;
 use crate::binding::options::TaskOptions;
 use crate::binding::wakes;
+use crate::engine::metrics::by_name::NameRow;
 use crate::engine::relay::Waiter;
 use crate::engine::task::item_cursor::ItemCost;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::channel::{Receiver, Sender, unbounded};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, OnceLock};
 
 /// No outcome is waited for.
 const NONE_WANTED: u64 = u64::MAX;
@@ -28,6 +29,8 @@ pub(super) struct MapShared {
     pub(super) spread: bool,
     /// So many items are run by one call: those of a batcher.
     pub(super) group: Option<usize>,
+    /// The row of their name in the figures, once one has run.
+    pub(super) row: OnceLock<NameRow>,
     /// Cancelled when running items are told to give up. Their contexts are below it.
     pub(super) token: Token,
     /// The number of the item that the reader waits for, or one of the marks above. `SeqCst`
@@ -56,6 +59,7 @@ impl MapShared {
             options,
             spread,
             group,
+            row: OnceLock::new(),
             token: Token::new(),
             wanted: AtomicU64::new(NONE_WANTED),
             reader: Mutex::new(None),

@@ -8,6 +8,7 @@ use crate::engine::metrics::counters::WorkerCounter;
 use crate::engine::metrics::figures::Replacement;
 use crate::engine::metrics::recorder::Recorder;
 use crate::engine::metrics::sample::Sample;
+use crate::engine::queue::lanes::ArrivalMark;
 use crate::engine::resource::epochs::{self, FailureEpoch};
 use crate::engine::resource::owned_resource::OwnedResource;
 use crate::engine::resource::usage::ResourceUsage;
@@ -227,20 +228,28 @@ impl<'w, H: Host> WorkerSession<'w, H> {
     }
 
     /// Whether a worker that runs items of a batch of this priority has something else to do first.
-    pub(in crate::engine) fn is_wanted_elsewhere(&self, priority: Priority) -> bool {
+    pub(in crate::engine) fn is_wanted_elsewhere(
+        &self,
+        priority: Priority,
+        seen: &ArrivalMark,
+    ) -> bool {
         let engine = self.engine;
         let worn = || self.usage().is_worn(|| self.last.get(), engine.generations.current());
         self.is_bad()
             || self.usage().is_suspect()
-            || self.has_more_urgent(priority)
+            || self.has_more_urgent(priority, seen)
             || engine.is_dismissed(self.worker)
             || worn() && !engine.is_closing()
     }
 
     /// Whether something more urgent than this priority waits that this worker may take.
-    pub(in crate::engine) fn has_more_urgent(&self, priority: Priority) -> bool {
+    pub(in crate::engine) fn has_more_urgent(
+        &self,
+        priority: Priority,
+        seen: &ArrivalMark,
+    ) -> bool {
         let eligibility = || self.engine.eligibility(self.usage().known_good_since());
-        self.engine.main.lanes.has_above_for(priority, eligibility)
+        self.engine.main.lanes.has_above_for(priority, seen, eligibility)
     }
 
     /// Counts an outcome. Called right before it is published, so that a thread that reads the
