@@ -55,7 +55,7 @@ def main() -> int:
     Returns:
         The exit status: 0 when all of them are there.
     """
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Gets CPython 3.14 and 3.15.")
     parser.add_argument(
         "build", nargs="*", help="3.14, 3.14t, 3.15 or 3.15t; all when none is named"
     )

@@ -448,7 +448,7 @@ def test_closing_a_map_ends_the_pauses_of_its_items(runners: Runners) -> None:
 def test_cancel_queued_ends_the_pause_that_a_task_sits_out_for_another(
     runners: Runners, verb: str
 ) -> None:
-    def fail(_resource: object, _item: object) -> list[int]:
+    def fail(_resource: object, _item: Any) -> list[int]:
         raise Busy
 
     def outer(_resource: object) -> object:
