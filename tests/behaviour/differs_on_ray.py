@@ -60,8 +60,8 @@ TESTS: dict[str, str] = {
     "test_hooks.test_check_health_may_use_the_runner_and_is_answered_on_the_resource_in_question": (
         IN_A_TASK
     ),
-    "test_hooks.test_the_error_of_a_wrong_call_says_how_tasks_are_called[RayRunner-run_task]": (
-        "run_task in an actor does not add the note"
+    "test_hooks.test_the_error_of_a_wrong_call_says_how_tasks_are_called": (
+        "an actor calls tasks by a function of its own, and does not add the note yet"
     ),
     "test_own_retries.test_a_task_inside_another_is_tried_again_there": IN_A_TASK,
     "test_own_retries.test_each_attempt_has_a_fresh_copy_of_the_context_variables": (
