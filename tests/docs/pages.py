@@ -65,5 +65,5 @@ def check(page: Path, folder: Path, environment: Mapping[str, str] | None = None
     result = run(script, cwd=folder, environment=environment)
     # How soon a task leaves that is interrupted depends on the machine.
     told = [line for line in result.stderr.splitlines() if LATE not in line]
-    assert (result.returncode, told) == (0, []), result.stdout
+    assert (result.returncode, told) == (0, []), result.stdout + result.stderr
     assert result.stdout.splitlines() == said_in(script.read_text("utf-8"))
