@@ -2,6 +2,7 @@
 //! of one that failed.
 
 use super::batch::{Batch, ItemCall};
+use super::shared::MapShared;
 use crate::binding::context::item::CurrentItem;
 use crate::binding::context::variables::ContextCopy;
 use crate::binding::current::{self, CurrentThread};
@@ -15,6 +16,7 @@ use crate::binding::joint::function::{self, BatchFunction};
 use crate::binding::note;
 use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::AbandonReason;
+use crate::engine::metrics::by_name::NameRow;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::CANCEL_REQUESTED;
 use crate::engine::worker::chunk::Chunk;
@@ -40,8 +42,7 @@ pub(in crate::binding) fn run(
     };
     attach_yield::before_call(py, &call.function);
     let asked = Asked { function: Some(&call.function), options: future.options() };
-    let row = &batch.get().shared.row;
-    session.name_task(*row.get_or_init(|| host.row(py, session.engine.ledger(), asked)));
+    session.name_task(row(py, session, &batch.get().shared, asked));
     let run = ChunkRun { py, host, session, task, batch, call: &call, asked };
     let failed = current::with(|this_thread| {
         this_thread.wake_before(call.function.as_ptr(), session);
@@ -63,6 +64,21 @@ pub(in crate::binding) fn run(
     batch.get().wake_reader();
     call.release(py);
     failed
+}
+
+/// Where the figures by name count the items of a map. To ask for the name may run code of the
+/// user's and detach, so no other worker waits for it meanwhile: each asks until one has told.
+fn row(
+    py: Python<'_>,
+    session: &WorkerSession<'_, PyHost>,
+    shared: &MapShared,
+    asked: Asked<'_>,
+) -> NameRow {
+    if let Some(row) = shared.row.get() {
+        return *row;
+    }
+    let found = session.engine.host.row(py, session.engine.ledger(), asked);
+    *shared.row.get_or_init(|| found)
 }
 
 /// What a worker needs to run some items one after the other.
