@@ -18,7 +18,7 @@ from tasker._options import Options
 from tasker._tasker import _once
 
 
-# Compared by identity: whoever makes two batchers alike has two.
+# Compared by identity: two batchers that were made alike are two.
 @_once
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchSettings:

@@ -64,7 +64,7 @@ def _find(name: object) -> contextvars.ContextVar[Any]:
 
 def _trace() -> dict[str, str]:
     """The trace of the caller, as headers have it; empty where nothing traces."""
-    # Who has not imported it is in no trace.
+    # A process that has not imported it is in no trace.
     if _TRACING not in sys.modules:
         return {}
     headers: dict[str, str] = {}

@@ -411,7 +411,7 @@ class Dispatcher:
                 self._lost(link, error)
             return
         is_closed = any(what == "closed" for what, _ in reply.notes)
-        # Of a few outcomes somebody waits for each; many go on while the next are fetched.
+        # Of a few outcomes a caller waits for each; many go on while the next are fetched.
         is_first = not is_closed and len(reply.outcomes) > FEW
         if is_first:
             link.pull(self._pulled)
