@@ -20,12 +20,7 @@ pub(super) struct TaskKey {
 
 impl TaskKey {
     /// The task has no key.
-    pub(super) const NONE: Self = Self::of(KeyNumber::NONE);
-
-    /// That of a task whose line the caller holds, or whose key has none.
-    pub(super) const fn of(number: KeyNumber) -> Self {
-        Self { number, hold: None }
-    }
+    pub(super) const NONE: Self = Self { number: KeyNumber::NONE, hold: None };
 }
 
 /// Keeps the line of a key, and with it the key, until the task is in it.
@@ -47,19 +42,8 @@ impl Drop for LineHold {
 }
 
 impl EngineHandle {
-    /// The key of a task with these arguments, if it has options that ask for one.
+    /// The key of a task with this item for its argument, or the items of it if it is to be `spread`.
     #[inline]
-    pub(super) fn key(
-        &self,
-        py: Python<'_>,
-        asked: Asked<'_>,
-        args: Option<&Py<PyTuple>>,
-        kwargs: Option<&Py<PyDict>>,
-    ) -> PyResult<TaskKey> {
-        if asked.has_key() { self.ask_key(py, asked, args, kwargs) } else { Ok(TaskKey::NONE) }
-    }
-
-    /// [`key`](Self::key) for an item, which may be a tuple of arguments, to be `spread`.
     pub(super) fn key_of_item(
         &self,
         asked: Asked<'_>,
@@ -72,12 +56,13 @@ impl EngineHandle {
         }
         let args = if spread { item.cast::<PyTuple>()?.clone() } else { PyTuple::new(py, [item])? };
         let args = args.unbind();
-        let key = self.ask_key(py, asked, Some(&args), None);
+        let key = self.key(py, asked, Some(&args), None);
         guarded_call::release(py, args);
         key
     }
 
-    fn ask_key(
+    /// The key of a task with these arguments, whose options ask for one.
+    pub(super) fn key(
         &self,
         py: Python<'_>,
         asked: Asked<'_>,
@@ -99,7 +84,7 @@ impl EngineHandle {
                     TaskKey { number: number.in_line(line), hold }
                 })
         } else {
-            Ok(TaskKey::of(number))
+            Ok(TaskKey { number, hold: None })
         };
         guarded_call::release(py, key);
         made

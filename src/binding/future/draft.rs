@@ -7,7 +7,6 @@ use crate::binding::context::snapshot::Snapshot;
 use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::gc;
 use crate::binding::options::{Asked, TaskOptions};
-use crate::binding::task_key::TaskKey;
 use crate::engine::clock::Tick;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
@@ -25,7 +24,8 @@ pub(in crate::binding) struct TaskCall<'py> {
     pub(in crate::binding) kwargs: Option<Bound<'py, PyDict>>,
     /// `None`: the runner's defaults.
     pub(in crate::binding) options: Option<Arc<TaskOptions>>,
-    pub(in crate::binding) key: TaskKey,
+    /// Who makes the call holds its line, if it has one, until the task is accepted, or is not.
+    pub(in crate::binding) key: KeyNumber,
 }
 
 impl TaskCall<'_> {
@@ -59,11 +59,11 @@ impl EngineHandleRef<'_> {
         // Its end is told to the group.
         flags |= if self.group.is_some() { OBSERVED } else { 0 };
         flags |= if due.is_some() { TIMED } else { 0 };
-        flags |= if call.key.number.line().is_some() { SERIAL } else { 0 };
+        flags |= if call.key.line().is_some() { SERIAL } else { 0 };
         let extras = |due| Box::new(FutureExtras { due: Some(due), ..FutureExtras::default() });
         let future = Future {
             word: TaskWord::new(call.asked().priority(), flags),
-            key: call.key.number,
+            key: call.key,
             extras: Mutex::new(due.map(extras)),
             payload: UnsafeCell::new(Payload {
                 function: Some(call.function.unbind()),

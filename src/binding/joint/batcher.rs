@@ -12,9 +12,9 @@ use crate::binding::map::results::{MapSettings, Results};
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
-use crate::binding::task_key::TaskKey;
 use crate::engine::queue::accumulator::JointSettings;
 use crate::engine::task::JOINT;
+use crate::engine::task::key::KeyNumber;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use pyo3::exceptions::PyException;
@@ -148,7 +148,7 @@ impl Batcher {
     pub(in crate::binding) fn asubmit(&self, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let py = item.py();
         match self.call(item)? {
-            Ok(call) => self.handle().asubmit_checked(call, JOINT),
+            Ok(call) => self.handle().asubmit_checked(call, None, JOINT),
             Err(error) => {
                 let (event_loop, notifier) = loop_notifier::here(py, "asubmit works")?;
                 let error = error.into_value(py).into_any();
@@ -185,7 +185,7 @@ impl Batcher {
             args: Arguments::of_item(item.clone().unbind()),
             kwargs: None,
             options: Some(Arc::clone(&self.options)),
-            key: TaskKey::NONE,
+            key: KeyNumber::NONE,
         }))
     }
 }

@@ -17,7 +17,6 @@ use crate::binding::host::events;
 use crate::binding::host::guarded_call;
 use crate::binding::host::task_record::{AttemptFacts, TaskFacts, TaskRecord};
 use crate::binding::options::Asked;
-use crate::binding::task_key::TaskKey;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::JOINT;
 use crate::engine::task::item_cursor::ItemCursor;
@@ -165,7 +164,7 @@ impl Batch {
             },
             kwargs: None,
             options: batch.shared.options.clone(),
-            key: TaskKey::of(call.key),
+            key: call.key,
         };
         let handle = EngineHandleRef(&batch.handle);
         let future = handle.draft(call, context, None, if is_joint { JOINT } else { 0 })?;

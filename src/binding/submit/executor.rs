@@ -18,8 +18,8 @@ use crate::binding::log::Logger;
 use crate::binding::options::Asked;
 use crate::binding::printable;
 use crate::binding::runner::Runner;
-use crate::binding::task_key::TaskKey;
 use crate::binding::wait::{self, Limit};
+use crate::engine::task::key::KeyNumber;
 use crate::engine::task::task_group::TaskGroup;
 use crate::engine::{Engine, EngineSettings};
 use crate::sync::{Arc, OnceLock};
@@ -175,7 +175,7 @@ impl Executor {
         let args =
             if args.is_empty() { Arguments::NONE } else { Arguments::of_tuple(args.unbind()) };
         let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        self.submit(TaskCall { function, args, kwargs, options: None, key: TaskKey::NONE })
+        self.submit(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
     }
 
     /// Raises what `submit` would raise, if nothing is accepted.

@@ -21,7 +21,7 @@ use super::future::draft::TaskCall;
 use super::host::guarded_call::Object;
 use super::joint::batcher::Batcher;
 use super::runner::Runner;
-use super::task_key::TaskKey;
+use crate::engine::task::key::KeyNumber;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -76,7 +76,7 @@ macro_rules! submit_methods {
 
 submit_methods! { Runner, install_on_runner,
     submit => |runner, call| runner.get().handle().submit(call).map(Py::into_any);
-    asubmit => |runner, call| runner.get().handle().asubmit(call);
+    asubmit => |runner, call| runner.get().handle().asubmit(call, None);
     queue_task => |runner, call| runner.get().handle().queue_task(call);
     queue_task_with_priority => |runner, call| {
         runner.get().handle().queue_task(call.with(&runner.get().high))
@@ -92,11 +92,17 @@ submit_methods! { Runner, install_on_runner,
 
 submit_methods! { Submitter, install_on_submitter,
     submit => |view, call| {
-        let call = view.get().with_options(call)?;
+        let (call, _hold) = view.get().with_options(call)?;
         view.get().handle().submit(call).map(Py::into_any)
     };
-    asubmit => |view, call| view.get().handle().asubmit(view.get().with_options(call)?);
-    queue_task => |view, call| view.get().handle().queue_task(view.get().with_options(call)?);
+    asubmit => |view, call| {
+        let (call, hold) = view.get().with_options(call)?;
+        view.get().handle().asubmit(call, hold)
+    };
+    queue_task => |view, call| {
+        let (call, _hold) = view.get().with_options(call)?;
+        view.get().handle().queue_task(call)
+    };
     run_task => |view, call| view.get().run_task(call);
 }
 
@@ -269,5 +275,5 @@ unsafe fn unpack<V: SubmitMethod>(
         _ => None,
     };
     let function = item(0).to_owned();
-    Ok(TaskCall { function, args, kwargs, options: None, key: TaskKey::NONE })
+    Ok(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
 }

@@ -8,6 +8,7 @@ use crate::binding::host::observed;
 use crate::binding::options::{Asked, RetryOption, TaskOptions};
 use crate::binding::py_imports::PyImports;
 use crate::binding::runner::Runner;
+use crate::binding::task_key::LineHold;
 use crate::sync::Arc;
 use pyo3::prelude::*;
 
@@ -26,16 +27,22 @@ impl Submitter {
         self.runner.get().handle()
     }
 
-    /// A call of a view's method: with its options, and the number of its key.
-    pub(super) fn with_options<'py>(&self, call: TaskCall<'py>) -> PyResult<TaskCall<'py>> {
+    /// A call of a view's method: with its options, and the number of its key, of which the line is
+    /// held until the task is accepted.
+    pub(super) fn with_options<'py>(
+        &self,
+        call: TaskCall<'py>,
+    ) -> PyResult<(TaskCall<'py>, Option<LineHold>)> {
+        let mut hold = None;
         let mut call = call.with(&self.options);
         // A runner that is closing refuses the task, whatever its key.
         if self.options.key.is_some() && !self.handle().engine.is_closing() {
             let args = call.args.tuple(call.function.py());
             let kwargs = call.kwargs.as_ref().map(Bound::as_unbound);
-            call.key = self.handle().key(call.function.py(), call.asked(), args, kwargs)?;
+            let key = self.handle().key(call.function.py(), call.asked(), args, kwargs)?;
+            (call.key, hold) = (key.number, key.hold);
         }
-        Ok(call)
+        Ok((call, hold))
     }
 
     /// `run_task` of a view.

@@ -10,7 +10,7 @@ use crate::binding::future::{
 };
 use crate::binding::host::observed;
 use crate::binding::options::{Asked, TaskOptions};
-use crate::binding::task_key::TaskKey;
+use crate::binding::task_key::{LineHold, TaskKey};
 use crate::binding::wait::Limit;
 use crate::engine::clock::Tick;
 use crate::engine::task::{JOINT, NOT_ADMITTED, RESERVED};
@@ -76,15 +76,8 @@ impl EngineHandleRef<'_> {
 
     /// Waits for room if need be, and queues a task.
     #[inline]
-    fn enqueue(
-        &self,
-        mut call: TaskCall<'_>,
-        due: Option<Tick>,
-        flags: u32,
-    ) -> PyResult<Py<Future>> {
+    fn enqueue(&self, call: TaskCall<'_>, due: Option<Tick>, flags: u32) -> PyResult<Py<Future>> {
         let py = call.function.py();
-        // Until the task is in its line.
-        let _hold = call.key.hold.take();
         let left = |due: Tick| due.saturating_sub(self.engine.clock.now());
         let left = || due.map(|due| Duration::from_nanos(left(due)).as_secs_f64());
         let permit = self.room(py, call.asked(), || Limit::after(left()))?;
@@ -137,7 +130,7 @@ impl EngineHandleRef<'_> {
         let mut futures = Vec::with_capacity(items.len());
         let mut keys = keys.into_iter().flatten();
         for item in items {
-            let key = keys.next().unwrap_or(TaskKey::NONE);
+            let TaskKey { number: key, hold: _hold } = keys.next().unwrap_or(TaskKey::NONE);
             let args = Arguments::of_tuple(PyTuple::new(py, [item])?.unbind());
             let (function, options) = (function.clone(), options.cloned());
             match self.enqueue(TaskCall { function, args, kwargs: None, options, key }, due, 0) {
@@ -153,15 +146,20 @@ impl EngineHandleRef<'_> {
     }
 
     /// `Runner.asubmit`.
-    pub(in crate::binding) fn asubmit(&self, call: TaskCall<'_>) -> PyResult<Py<PyAny>> {
+    pub(in crate::binding) fn asubmit(
+        &self,
+        call: TaskCall<'_>,
+        hold: Option<LineHold>,
+    ) -> PyResult<Py<PyAny>> {
         self.check_open(&call.function, call.options.as_deref())?;
-        self.asubmit_checked(call, 0)
+        self.asubmit_checked(call, hold, 0)
     }
 
     /// [`asubmit`](Self::asubmit) for what is a task, of a runner that is open.
     pub(in crate::binding) fn asubmit_checked(
         &self,
-        mut call: TaskCall<'_>,
+        call: TaskCall<'_>,
+        hold: Option<LineHold>,
         flags: u32,
     ) -> PyResult<Py<PyAny>> {
         let py = call.function.py();
@@ -171,7 +169,6 @@ impl EngineHandleRef<'_> {
         if permit.is_none() {
             self.may_wait_for_room(py, call.asked())?;
         }
-        let hold = call.key.hold.take();
         let future = self.new_task(call, due, flags)?;
         let (promise, loop_waiter) =
             loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
@@ -211,7 +208,7 @@ impl EngineHandleRef<'_> {
         let py = call.function.py();
         let bounded = self.engine.settings.max_queue_size.is_some();
         // What runs in order cannot go past its line.
-        let goes_through = bounded && call.key.hold.is_none();
+        let goes_through = bounded && call.key.line().is_none();
         if goes_through && current::session_of(py, &self.engine, |_| ()).is_some() {
             // It runs here and now anyhow, and needs no room in the queue for that.
             return self.run_task(call);
