@@ -30,7 +30,15 @@ pub(super) struct LineHold {
 }
 
 impl Drop for LineHold {
+    #[inline]
     fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+impl LineHold {
+    #[cold]
+    fn let_go(&self) {
         // A thread that is gone may have held the lock.
         if self.engine.is_left_by_fork() {
             return;
