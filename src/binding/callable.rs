@@ -53,6 +53,11 @@ pub(super) fn check_task(function: &Bound<'_, PyAny>) -> PyResult<()> {
     Err(PyTypeError::new_err(text))
 }
 
+/// Whether it is a function written in Python, and nothing around one.
+pub(super) fn is_plain_function(callable: &Py<PyAny>) -> bool {
+    Function::of(callable.as_ptr()).is_some()
+}
+
 /// The name of a task by its function, for people: a bound method's and a partial object's is that
 /// of what they lead to.
 pub(super) fn name_of(py: Python<'_>, function: Option<&Py<PyAny>>) -> String {

@@ -51,6 +51,7 @@ mod py_imports;
 mod runner;
 mod runner_name;
 mod serial_keys;
+mod shared_count;
 mod start;
 mod submit;
 mod survey;

@@ -39,6 +39,9 @@ MOMENT = 0.05
 """Seconds in which something that must not happen would have happened."""
 
 
+OVERDUE = "outlived its time limit"
+"""What the log says of a worker that waits for long."""
+
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 """Whether this build of Python has no interpreter lock.
 

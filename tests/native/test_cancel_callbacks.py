@@ -18,6 +18,7 @@ from tasker import CancelHandle, Context, Runner, TaskTimeout, current_context
 from tests.native.support import (
     LONG_TIMEOUT,
     MOMENT,
+    OVERDUE,
     Call,
     Gate,
     LogCapture,
@@ -29,7 +30,6 @@ from tests.native.support import (
 
 LIMIT = 0.5
 """Seconds after which a task is cancelled that has begun by then, on a busy machine too."""
-OVERDUE = "outlived its time limit"
 
 
 class Callback:

@@ -34,6 +34,7 @@ from tasker import (
 from tests.native.support import (
     EVENT_KINDS,
     LONG_TIMEOUT,
+    OVERDUE,
     Broken,
     Call,
     Gate,
@@ -142,7 +143,10 @@ def test_each_failed_attempt_is_told_with_its_error(runners: Runners, book: Even
     assert None not in (retried.started, retried.ended, failed.started)
 
 
-def test_a_task_that_times_out_while_it_runs(runners: Runners, gate: Gate, book: EventBook) -> None:
+def test_a_task_that_times_out_while_it_runs(
+    runners: Runners, gate: Gate, book: EventBook, log: LogCapture
+) -> None:
+    log.overlook(OVERDUE)
     runner = runners.start(on_event=book)
     future = runner.options(timeout=0.01).submit(gate.hold)
     with pytest.raises(TaskTimeout) as raised:

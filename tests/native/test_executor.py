@@ -108,6 +108,7 @@ def test_workers_are_hired_when_nobody_is_free(gate: Gate) -> None:
         for number in (1, 2, 3, 3, 3):
             executor.submit(gate.hold)
             assert len(threads_of(executor)) == number
+        gate.wait_for(3)
         assert executor._work_queue.qsize() == 2
         assert not executor._work_queue.empty()
         gate.open()

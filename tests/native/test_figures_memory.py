@@ -1,7 +1,8 @@
 """The figures of a runner take less than a megabyte, however many names its tasks and errors have.
 
 Rust's memory is seen by none of Python's tools: a process of its own is asked for its pages, before
-many runners and after.
+many runners and after. What their threads take, and what the interpreter keeps for each of them, is
+found by executors, which count nothing by name.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PROGRAM = f"""
 import gc
 import sys
 from pathlib import Path
-from tasker import Config, Runner
+from tasker import Config, Runner, ThreadPoolExecutor
 
 TAIL = 200 * sys.argv[1]
 
@@ -28,7 +29,7 @@ def pages():
 
 
 def task_of(number):
-    def task(resource):
+    def task(_resource=None):
         if number % 100 == 0:
             raise type(f"{{number}} {{TAIL}}", (Exception,), {{}})
 
@@ -36,24 +37,37 @@ def task_of(number):
     return task
 
 
-def run():
-    runner = Runner(Config(on_create=object, worker_count=1, logger=None))
+def run(pool):
     for begin in range(0, {TASKS}, 100):
         numbers = range(begin, begin + 100)
-        for future in [runner.submit(task_of(number)) for number in numbers]:
+        for future in [pool.submit(task_of(number)) for number in numbers]:
             future.exception()
-    metrics = runner.metrics()
-    assert (len(metrics.by_task), len(metrics.errors)) == (201, 100)
-    return runner
+    if isinstance(pool, Runner):
+        metrics = pool.metrics()
+        assert (len(metrics.by_task), len(metrics.errors)) == (201, 100)
+    return pool
+
+
+def runner():
+    return Runner(Config(on_create=object, worker_count=1, logger=None))
+
+
+def executor():
+    return ThreadPoolExecutor(1)
+
+
+def cost(make):
+    before = pages()
+    pools.extend(run(make()) for _ in range({RUNNERS}))
+    return (pages() - before) // {RUNNERS}
 
 
 # What the first of them needs once.
-run().stop()
-before = pages()
-runners = [run() for _ in range({RUNNERS})]
-print((pages() - before) // {RUNNERS})
-for runner in runners:
-    runner.stop()
+pools = [run(executor()), run(runner())]
+without, whole = cost(executor), cost(runner)
+print(whole - without)
+for pool in pools:
+    pool.__exit__(None, None, None)
 """
 
 
@@ -68,5 +82,4 @@ def test_many_long_names_and_types_of_errors_take_little(character: str, most: i
         [sys.executable, "-c", PROGRAM, character], capture_output=True, text=True, timeout=50
     )
     assert (result.returncode, result.stderr) == (0, "")
-    # Stacks of threads and the like are in it.
     assert int(result.stdout) < most

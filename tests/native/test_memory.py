@@ -155,6 +155,19 @@ def test_a_result_dies_with_its_future(runners: Runners, tracked: Tracked) -> No
     tracked.wait_until_dead(20)
 
 
+def test_what_a_worker_made_dies_at_once_where_the_last_reference_goes(
+    runners: Runners, tracked: Tracked
+) -> None:
+    runner = runners.start()
+    future = runner.submit(lambda _: tracked.new())
+    future.result(LONG_TIMEOUT)
+    tracked.refs.append(weakref.ref(future))
+    # The worker has let go of the first task by then.
+    runner.queue_task(lambda _: None)
+    del future
+    assert tracked.alive == []
+
+
 def test_a_cancelled_task_lets_go_at_once(runners: Runners, tracked: Tracked, gate: Gate) -> None:
     runner = runners.start()
     runner.submit(gate.hold)

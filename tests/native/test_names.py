@@ -18,7 +18,7 @@ from tasker import (
     _tasker,
     current_context,
 )
-from tests.native.support import FREE_THREADED, Gate, LogCapture, Runners
+from tests.native.support import Gate, LogCapture, Runners
 
 NASTY = "a\r\nERROR: all is lost\x1b[2J\u2028\u202eb\x00" + "c" * 5000
 SHOWN = r"a\r\nERROR: all is lost\u{1b}[2J\u{2028}\u{202e}b\u{0}ccc"
@@ -99,9 +99,7 @@ def test_the_name_of_a_task(way: str, runners: Runners, gate: Gate) -> None:
     check(str(late.value))
     held = runner.options(**options).submit(function, gate)
     gate.wait_for()
-    # Without an interpreter's lock only the worker may look at the function of a task that runs.
-    if way == "given" or not FREE_THREADED:
-        check(repr(held))
+    check(repr(held))
     with pytest.raises(StopTimeout) as slow:
         runner.stop(0)
     check(str(slow.value))

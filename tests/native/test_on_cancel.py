@@ -15,6 +15,7 @@ from tasker import Config, ConfigError, Context, Runner, TaskTimeout, current_co
 from tests.native.support import (
     LONG_TIMEOUT,
     MOMENT,
+    OVERDUE,
     Call,
     Gate,
     LogCapture,
@@ -24,8 +25,6 @@ from tests.native.support import (
 )
 
 LIMIT = 0.05
-OVERDUE = "outlived its time limit"
-"""What the log says of a worker that waits for long."""
 
 
 class Line:
@@ -305,6 +304,7 @@ def test_an_error_of_it_is_logged_with_the_name_of_the_task(
         line.interrupt()
         raise ValueError
 
+    log.overlook(OVERDUE)
     runner = runners.keep(Runner(lines(on_cancel=hook)))
     with pytest.raises(TaskTimeout):
         runner.options(timeout=LIMIT, name="long").queue_task(Line.wait)

@@ -4,7 +4,7 @@ import inspect
 import threading
 
 from tasker import Future, Priority
-from tests.native.support import FREE_THREADED, Broken, Gate, Runners, is_healthy
+from tests.native.support import Broken, Gate, Runners, is_healthy
 
 
 def test_a_runner_shows_the_workers_it_has(runners: Runners) -> None:
@@ -30,10 +30,9 @@ def test_a_future_shows_its_task(runners: Runners, gate: Gate) -> None:
     running = runner.options(name="report").submit(gate.hold)
     waiting = runner.submit(repr)
     gate.wait_for()
-    function = "" if FREE_THREADED else " task='repr'"
     at = f"<Future at {hex(id(running))} state="
     assert repr(running) == f"{at}running task='report' attempt=1>"
-    assert repr(waiting) == f"<Future at {hex(id(waiting))} state=pending{function}>"
+    assert repr(waiting) == f"<Future at {hex(id(waiting))} state=pending task='repr'>"
     gate.open()
     running.result(20)
     assert repr(running) == f"{at}finished returned NoneType task='report'>"

@@ -20,6 +20,7 @@ from tasker import (
     current_context,
 )
 from tests.native.support import (
+    FREE_THREADED,
     LONG_TIMEOUT,
     Broken,
     Call,
@@ -414,7 +415,7 @@ def test_many_callers_of_lent_resources_get_one_outcome_each(
     threads = [Call(go_on, caller) for caller in range(callers)]
     assert all_at_work.wait(LONG_TIMEOUT)
     stats = runner.stats()
-    assert stats.queued_tasks <= callers
+    assert FREE_THREADED or stats.queued_tasks <= callers
     assert stats.running_tasks <= callers
     getattr(runner, end)()
     for thread in threads:

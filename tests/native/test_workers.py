@@ -97,6 +97,32 @@ def test_a_busy_worker_shows_its_task(runners: Runners, gate: Gate) -> None:
     assert (0 <= task.age < LONG_TIMEOUT, task.stack) == (True, ())
 
 
+def test_a_task_may_end_while_it_is_looked_at(runners: Runners) -> None:
+    """Its function may die then, and its name is asked for."""
+
+    class Task:
+        def __call__(self, _resource: Resource) -> None:
+            pass
+
+    runner = runners.start(worker_count=2)
+    over = threading.Event()
+
+    def look() -> set[str]:
+        seen = set()
+        while not over.is_set():
+            seen |= {worker.task.name for worker in runner.workers() if worker.task}
+        return seen
+
+    looking = Call(look)
+    for _ in range(200):
+        futures = [runner.submit(Task()) for _ in range(50)]
+        while not all(future.done() for future in futures):
+            assert all(repr(future).startswith("<Future at ") for future in futures)
+    over.set()
+    # One that has just ended has no name any more.
+    assert all("Task" in name or name == "task" for name in looking.result())
+
+
 def test_items_of_a_map_are_shown_as_tasks(runners: Runners, gate: Gate) -> None:
     runner = runners.start()
     call = Call(lambda: list(runner.options(name="items").map(gate.hold, range(3))))

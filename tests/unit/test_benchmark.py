@@ -44,6 +44,14 @@ def test_a_quick_run_measures_every_workload_on_every_contestant(tmp_path: Path)
         assert min(row["medians"].values()) > 0
 
 
+def test_a_quick_run_measures_how_threads_scale() -> None:
+    result = run("-m", "benches.python.without_gil", "--quick")
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [line for line in result.stdout.splitlines() if " k/s " in line]
+    assert [row.split(",")[0] for row in rows] == ["computing", "run_task", "bulk", "bulk", "bulk"]
+    assert all(" x" in row for row in rows)
+
+
 def test_an_unoptimised_build_is_refused() -> None:
     result = run("-c", UNOPTIMISED)
     assert result.returncode == 1

@@ -6,6 +6,7 @@
 
 use crate::binding::gc;
 use crate::binding::host::guarded_call;
+use crate::binding::shared_count;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -44,6 +45,11 @@ impl Snapshot {
         // Like its future it cannot be garbage while it waits.
         gc::untrack(&copy);
         Ok(Self(Some(copy)))
+    }
+
+    /// Makes it one that another thread lets go of.
+    pub(in crate::binding) fn hand_over(mut self, py: Python<'_>) -> Self {
+        Self(self.0.take().map(|context| shared_count::hand_over(py, context)))
     }
 
     /// A context to run an attempt in. The last attempt gets the snapshot itself.

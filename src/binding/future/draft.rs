@@ -10,7 +10,9 @@ use crate::binding::options::{Asked, TaskOptions};
 use crate::engine::clock::Tick;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
-use crate::engine::task::{BATCH, OBSERVED, ONCE, RENEWAL, RETRIES, SERIAL, TIMED, TaskWord};
+use crate::engine::task::{
+    BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, RETRIES, SERIAL, TIMED, TaskWord,
+};
 use crate::sync::atomic::AtomicU32;
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
@@ -61,16 +63,20 @@ impl EngineHandleRef<'_> {
         flags |= if due.is_some() { TIMED } else { 0 };
         flags |= if call.key.line().is_some() { SERIAL } else { 0 };
         let extras = |due| Box::new(FutureExtras { due: Some(due), ..FutureExtras::default() });
+        let word = TaskWord::new(call.asked().priority(), flags);
+        let payload = Payload {
+            function: Some(call.function.unbind()),
+            args: call.args,
+            kwargs: call.kwargs.map(Bound::unbind),
+            context,
+        };
+        let goes_to_worker = cfg!(Py_GIL_DISABLED) && flags & RESERVED == 0;
+        let payload = if goes_to_worker { payload.hand_over(py) } else { payload };
         let future = Future {
-            word: TaskWord::new(call.asked().priority(), flags),
+            word,
             key: call.key,
             extras: Mutex::new(due.map(extras)),
-            payload: UnsafeCell::new(Payload {
-                function: Some(call.function.unbind()),
-                args: call.args,
-                kwargs: call.kwargs.map(Bound::unbind),
-                context,
-            }),
+            payload: UnsafeCell::new(payload),
             attempts: AtomicU32::new(0),
             outcome: UnsafeCell::default(),
             origin: Some(Origin { handle: self.0.clone_ref(py), options: call.options }),

@@ -18,6 +18,7 @@ pub(super) mod waiting_submits;
 
 use self::failures::Failures;
 use self::unretrieved::UnretrievedError;
+use super::callable;
 use super::context::TaskContext;
 use super::context::snapshot::Snapshot;
 use super::engine_handle::EngineHandle;
@@ -26,6 +27,7 @@ use super::host::state::PyHost;
 use super::host::task_record::TaskRecord;
 use super::interrupt::call::CancelCall;
 use super::options::{Asked, TaskOptions};
+use super::shared_count;
 use crate::binding::task_key::LineHold;
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
@@ -54,7 +56,9 @@ pub(super) struct Future {
     /// How many attempts have begun. Written by the thread that runs it; relaxed.
     attempts: AtomicU32,
     /// Owned by the thread that the word says: the submitter before the task is queued, then the
-    /// thread that moves the word out of a waiting phase.
+    /// thread that moves the word out of a waiting phase. Others look at the function alone, while
+    /// attached; without an interpreter's lock they do so, and the owner lets go of it, under the
+    /// lock of the extras.
     payload: UnsafeCell<Payload>,
     /// Owned by the thread that moved the word to settling; shared and constant once the word says
     /// finished.
@@ -76,6 +80,21 @@ pub(super) struct Payload {
     pub(super) kwargs: Option<Py<PyDict>>,
     /// It runs in a copy of this; `None`: in the worker's own context.
     pub(super) context: Option<Snapshot>,
+}
+
+impl Payload {
+    /// Makes it one that another thread lets go of. A plain function is mostly there for long, and
+    /// that of many tasks: its halves are merged once at most.
+    fn hand_over(self, py: Python<'_>) -> Self {
+        let is_plain = |function: &Py<PyAny>| callable::is_plain_function(function);
+        let hand_over = |function| shared_count::hand_over(py, function);
+        Self {
+            function: self.function.map(|it| if is_plain(&it) { it } else { hand_over(it) }),
+            args: Arguments(self.args.0.map(hand_over)),
+            kwargs: self.kwargs.map(|kwargs| shared_count::hand_over(py, kwargs)),
+            context: self.context.map(|context| context.hand_over(py)),
+        }
+    }
 }
 
 /// What a task's function is called with beside the resource: a tuple, or, of a task of a batcher,
@@ -123,6 +142,17 @@ pub(super) enum Outcome {
     None,
     Value(Py<PyAny>),
     Error(Py<PyAny>),
+}
+
+impl Outcome {
+    /// Makes it one that another thread lets go of.
+    fn hand_over(self, py: Python<'_>) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Value(value) => Self::Value(shared_count::hand_over(py, value)),
+            Self::Error(error) => Self::Error(shared_count::hand_over(py, error)),
+        }
+    }
 }
 
 /// What only some futures need. Locked while attached, for a few instructions, with no call into
@@ -222,6 +252,7 @@ impl Future {
     }
 
     /// Makes a bare future of one that only the caller holds.
+    #[cfg(not(Py_GIL_DISABLED))]
     pub(super) fn clear(_py: Python<'_>, object: &Py<Self>) {
         // SAFETY: no other code has a reference to the object.
         unsafe { *Self::native(object) = Self::bare() };
@@ -276,8 +307,13 @@ impl Future {
 
     /// Lets go of the payload.
     pub(super) unsafe fn drop_payload(&self, py: Python<'_>) {
-        // SAFETY: the caller owns the payload.
-        let payload = std::mem::take(unsafe { self.payload() });
+        let payload = {
+            // Without an interpreter's lock another thread may look at the function.
+            #[cfg(Py_GIL_DISABLED)]
+            let _extras = self.extras.lock();
+            // SAFETY: the caller owns the payload.
+            std::mem::take(unsafe { self.payload() })
+        };
         guarded_call::release_some(py, payload.function);
         guarded_call::release_some(py, payload.args.0);
         guarded_call::release_some(py, payload.kwargs);
@@ -337,9 +373,12 @@ impl Future {
 
     /// The task's function, while the task may run (again).
     fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        // SAFETY: attached, and the owner changes a payload only while attached, between calls into
-        // the interpreter; a shared look at the function is therefore whole. A reference of the
-        // reader's own, since what the reader asks the function may let the owner go on.
+        #[cfg(Py_GIL_DISABLED)]
+        let _extras = self.extras.lock();
+        // SAFETY: attached, and the owner lets go of a payload only while attached, between calls
+        // into the interpreter, and without an interpreter's lock under the lock of the extras; a
+        // shared look at the function is therefore whole. A reference of the reader's own, since
+        // what the reader asks the function may let the owner go on.
         unsafe { (*self.payload.get()).function.as_ref() }.map(|function| function.clone_ref(py))
     }
 
@@ -367,8 +406,7 @@ impl Future {
     /// What the text of a future says of its task: the name, and which attempt it is at.
     fn described(&self, py: Python<'_>) -> String {
         let given = self.options().is_some_and(|options| options.name.is_some());
-        // Without an interpreter's lock only the payload's owner may look at it.
-        let knows = !cfg!(Py_GIL_DISABLED) && self.origin.is_some() && !self.word.is_done();
+        let knows = self.origin.is_some() && !self.word.is_done();
         let function = if knows && !given { self.function(py) } else { None };
         let mut text = String::new();
         if given || function.is_some() {

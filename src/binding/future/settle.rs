@@ -21,6 +21,7 @@ use crate::binding::host::guarded_call;
 use crate::binding::host::state::PyHost;
 use crate::binding::host::task_record::AttemptFacts;
 use crate::binding::log::{self, Level, Logger};
+use crate::binding::shared_count;
 use crate::binding::wakes;
 use crate::engine::Engine;
 use crate::engine::metrics::events::EventKind;
@@ -79,6 +80,7 @@ fn expect_reader(py: Python<'_>, future: &Future, error: &Py<PyAny>) {
     let unretrieved = UnretrievedError::new(py, &origin.handle, future.name(py), error);
     // Without memory for it there is none for a record either.
     if let Ok(unretrieved) = unretrieved {
+        let unretrieved = shared_count::hand_over(py, unretrieved);
         future.with_extras(|extras| extras.unretrieved = Some(unretrieved));
     }
 }
@@ -113,7 +115,7 @@ pub(in crate::binding) fn publish(
         gc::track(object.as_any());
     }
     // SAFETY: the word is settling, and the caller moved it there.
-    unsafe { future.set_outcome(outcome) };
+    unsafe { future.set_outcome(outcome.hand_over(py)) };
     let plain = |flags: u32| flags & HAS_CONDITION == 0;
     if let Some(flags) = future.word.publish(plain) {
         if flags & (OBSERVED | TOLD) != 0 {

@@ -15,6 +15,7 @@ use crate::binding::host::state::PyHost;
 use crate::binding::host::task_record::AttemptFacts;
 use crate::binding::map::batch::Batch;
 use crate::binding::options::{Asked, TaskOptions};
+use crate::binding::shared_count;
 use crate::binding::wait::{self, Limit};
 use crate::engine::SubmitError;
 use crate::engine::clock::Tick;
@@ -123,7 +124,7 @@ impl EngineHandle {
         future: &Py<Future>,
         permit: Permit<'_>,
     ) -> PyResult<()> {
-        let (word, task) = (&future.get().word, future.clone_ref(py));
+        let (word, task) = (&future.get().word, shared_count::share(py, future));
         self.engine
             .submit(py, word, task, self.engine.clock.now(), permit)
             .map_err(|error| self.not_accepted(py, future, error))?;
