@@ -193,6 +193,44 @@ def test_a_task_that_fails_leaves_its_context(runners: Runners, copying: bool) -
     assert runner.queue_task(value) == ("nobody's" if copying else "task's")
 
 
+def test_what_a_task_leaves_in_an_empty_context_no_other_task_finds(runners: Runners) -> None:
+    runner = runners.start()
+    submit_from_nowhere = contextvars.Context().run
+    seen = [submit_from_nowhere(runner.queue_task, set_and_get) for _ in range(3)]
+    assert seen == [["nobody's", "task's"]] * 3
+
+
+def test_a_token_of_an_empty_context_fits_the_context_of_no_other_task(runners: Runners) -> None:
+    runner = runners.start()
+
+    def leave_no_trace_but_a_token(_resource: Resource) -> contextvars.Token[Any]:
+        first = variable.set("first")
+        second = variable.set("second")
+        variable.reset(first)
+        return second
+
+    def reset(_resource: Resource, token: contextvars.Token[Any]) -> None:
+        variable.reset(token)
+
+    submit_from_nowhere = contextvars.Context().run
+    token = submit_from_nowhere(runner.queue_task, leave_no_trace_but_a_token)
+    with pytest.raises(ValueError, match="different Context"):
+        submit_from_nowhere(runner.queue_task, reset, token)
+
+
+def test_a_task_that_does_not_leave_a_context_harms_no_other_task(runners: Runners) -> None:
+    ctypes = pytest.importorskip("ctypes")
+    runner = runners.start()
+
+    def enter(_resource: Resource) -> None:
+        entered = contextvars.Context()
+        ctypes.pythonapi.PyContext_Enter(ctypes.py_object(entered))
+
+    submit_from_nowhere = contextvars.Context().run
+    submit_from_nowhere(runner.queue_task, enter)
+    assert [submit_from_nowhere(runner.queue_task, value) for _ in range(3)] == ["nobody's"] * 3
+
+
 class Session:
     """Something of one user, which must not outlive the request."""
 

@@ -4,6 +4,7 @@ pub(super) mod clock;
 pub(super) mod current_context;
 pub(super) mod decimal;
 pub(super) mod item;
+pub(super) mod kept_empty;
 pub(super) mod snapshot;
 pub(super) mod variables;
 

@@ -5,7 +5,7 @@ use super::interruption;
 use super::observed::{self, ObservedAttempt};
 use super::state::{Dropped, PyHost};
 use crate::binding::context;
-use crate::binding::context::{decimal, variables};
+use crate::binding::context::{decimal, kept_empty, variables};
 use crate::binding::error::{
     self, BrokenThreadPool, ResourceCreationError, RunnerBroken, TaskCancelled, TaskTimeout,
 };
@@ -98,11 +98,19 @@ impl PyHost {
         let once = !self.given.judges || self.max_retries == 0 || future.word.has(ONCE);
         let last = once && !future.word.has(RETRIES);
         let is_empty = snapshot.peek().is_none();
-        let context = snapshot.open(py, last);
-        let context = context.map_err(|error| error.into_value(py).into_any())?;
+        let context = if is_empty {
+            kept_empty::take(py)?
+        } else {
+            let context = snapshot.open(py, last);
+            context.map_err(|error| error.into_value(py).into_any())?
+        };
         let has_variables = !is_empty && decimal::may_be_in(&context);
         let result = variables::within(py, &context, has_variables, run);
-        guarded_call::release(py, context);
+        if is_empty {
+            kept_empty::give_back(py, context);
+        } else {
+            guarded_call::release(py, context);
+        }
         result
     }
 
