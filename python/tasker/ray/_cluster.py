@@ -25,8 +25,11 @@ _get, _wait, _kill = map(_unwrapped, (ray.get, ray.wait, ray.kill))
 Lost: type[Exception] = ray.exceptions.RayActorError
 """What the calls of an actor end with whose process or node is gone."""
 
-GROUPS = {"push": 1, "pull": 1, "control": 1}
-"""The threads of an actor: each takes its calls in order, and none holds up another."""
+GROUPS = {"push": 1, "pull": 2, "control": 1}
+"""The threads of an actor: a group takes its calls in order, and none holds up another.
+
+Two calls wait for news at most: a pull, and a call that brought an idle actor its next task.
+"""
 
 
 def has_modules_by_value() -> bool:
@@ -68,8 +71,11 @@ def actor_class(host: type, options: Mapping[str, object]) -> Any:
 
 
 def group(name: str) -> Callable[[Any], Any]:
-    """Decorates a method of an actor: says which thread takes its calls."""
-    decorate: Callable[[Any], Any] = ray.method(concurrency_group=name)
+    """Decorates a method of an actor: says which thread takes its calls.
+
+    Ray keeps no book of these calls, which are none that a user makes.
+    """
+    decorate: Callable[[Any], Any] = ray.method(concurrency_group=name, enable_task_events=False)
     return decorate
 
 

@@ -17,9 +17,10 @@ from tasker._runner import Runner
 from tasker._tasker import TaskContext, current_context
 from tasker.ray._carried import Carrier
 from tasker.ray._cluster import place
+from tasker.ray._news import News
 from tasker.ray._pickling import PackedError, loads, pack_error, pack_result
 from tasker.ray._remote_log import forwarding_logger
-from tasker.ray._wire import Attempt, KindItem, Note, Opened, Outcome, Reply, Settings, TaskItem
+from tasker.ray._wire import Attempt, KindItem, Opened, Outcome, Reply, Settings, TaskItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-START_DELAY = 0.005
-"""Seconds for which the news of a start waits for that of the end, which is more often near."""
-_MOST_BYTES = 64 * 2**20
-"""Of results in one reply, from which on the rest waits for the next."""
 _LARGE = 2**20
 """Bytes of a result that is blamed where a reply could not be stored."""
 _NET_TIMEOUT = 10.0
@@ -90,15 +87,14 @@ class Desk:
         self._faults: dict[int, PackedError] = {}
         """Why a kind cannot be made here."""
         self._tasks: dict[int, _Task] = {}
-        self._news: SimpleQueue[Outcome | Note | None] = SimpleQueue()
-        """Outcomes and notes for the next pull; `None` has it look for tasks that have begun."""
-        self._is_waited_for = False
-        """A pull has nothing, and waits."""
         self._running: dict[int, _Task] = {}
+        self._news = News(self._has_untold)
+        self._asked = 0
+        """How many calls of `ask` have had their tasks taken."""
+        self._ask_taken = threading.Condition()
         self._direct: set[threading.Thread] = set()
         """Threads that wait for tasks which go past the queue."""
         self._last_pull = time.monotonic()
-        self._last_reply: list[Outcome] = []
 
     # ---- control: the life of the runner, and what must not wait behind tasks
 
@@ -172,7 +168,7 @@ class Desk:
             how()
             for thread in list(self._direct):
                 thread.join()
-            self._note("closed", None)
+            self._news.close()
 
         threading.Thread(target=close, name="tasker-ray-close", daemon=True).start()
 
@@ -183,6 +179,11 @@ class Desk:
         return self._runner
 
     # ---- push: tasks come in, and the end after them
+
+    def wait_for_asks(self, count: int) -> None:
+        """Waits for the tasks of the calls of `ask` made before, which other threads take."""
+        with self._ask_taken:
+            self._ask_taken.wait_for(lambda: self._asked >= count)
 
     def stop(self) -> None:
         """Begins a graceful stop; the last reply says that it is over."""
@@ -304,8 +305,7 @@ class Desk:
         task.context = current_context()
         task.begun = begun = time.monotonic()
         self._running[task.number] = task
-        if self._is_waited_for:
-            self._news.put(None)
+        self._news.begun()
         try:
             args, kwargs = _unpack_arguments(task)
             return task.kind.fn(resource, *args, **kwargs)
@@ -348,46 +348,38 @@ class Desk:
 
     # ---- pull: outcomes go out
 
-    def pull(self, is_stored: bool) -> Reply:
+    def ask(self, call: int, kinds: list[KindItem], tasks: list[TaskItem]) -> Reply:
+        """Takes tasks while there are no others, and waits until there is news.
+
+        Args:
+            call: Its number.
+            kinds: As for `push`.
+            tasks: As for `push`.
+        """
+        self.push(kinds, tasks)
+        with self._ask_taken:
+            self._asked += 1
+            self._ask_taken.notify_all()
+        return self._reply(call, is_soon=True)
+
+    def pull(self, call: int, failed: int | None) -> Reply:
         """Waits until there is news, and gives all of it.
 
         Args:
-            is_stored: Whether the driver has got the last reply. It has not where a result was too
-                large to be stored: then that task fails, and the others' outcomes are given again.
+            call: Its number.
+            failed: That of a call whose reply the driver has not got, since a result was too large
+                to be stored: that task fails, and the others' outcomes are given again.
         """
-        if not is_stored:
-            return Reply([], [_without_large(each) for each in self._last_reply], 0.0, [])
-        outcomes: list[Outcome] = []
-        notes: list[Note] = []
-        size = 0
-        while size < _MOST_BYTES:
-            try:
-                news = self._news.get_nowait() if outcomes or notes else self._wait_for_news()
-            except Empty:
-                break
-            if news is None:
-                continue
-            if len(news) == 2:
-                notes.append(news)
-            else:
-                outcomes.append(news)
-                size += len(news[2]) if isinstance(news[2], bytes) else 0
-        self._last_reply = outcomes
+        if failed is not None:
+            return Reply([], [_without_large(each) for each in self._news.again(failed)], 0.0, [])
+        return self._reply(call, is_soon=False)
+
+    def _reply(self, call: int, *, is_soon: bool) -> Reply:
+        outcomes, notes = self._news.take(call, is_soon=is_soon)
         return Reply(self._untold(), outcomes, self._idle_share(outcomes), notes)
 
-    def _wait_for_news(self) -> Outcome | Note | None:
-        """Waits for an outcome, or a note, or until a task has run for a moment.
-
-        Raises:
-            Empty: There are tasks that run, and nothing else to tell.
-        """
-        self._is_waited_for = True
-        try:
-            # What begins from here on says so.
-            has_begun = any(not task.is_told for task in list(self._running.values()))
-            return self._news.get(timeout=START_DELAY if has_begun else None)
-        finally:
-            self._is_waited_for = False
+    def _has_untold(self) -> bool:
+        return any(not task.is_told for task in list(self._running.values()))
 
     def _untold(self) -> list[int]:
         """Gives the tasks that have begun, and that the driver does not know of yet."""

@@ -313,10 +313,10 @@ class Dispatcher:
 
     def _begin(self) -> None:
         for link in self.fleet.links:
-            link.pull(self._pulled)
+            link.listen(self._replied)
 
     def _opened(self, link: Link) -> None:
-        link.pull(self._pulled)
+        link.listen(self._replied)
         if self.state == "killed":
             link.close(now=True)
 
@@ -401,32 +401,36 @@ class Dispatcher:
 
     # ---- receiving
 
-    def _pulled(self, link: Link, future: Any) -> None:
+    def _replied(self, link: Link, call: int, future: Any) -> None:
         if link not in self.fleet.links:
             return
+        is_again = link.note_reply(call)
         try:
             reply: Reply = loads(future.result())
         except Exception as error:
-            if isinstance(error, _cluster.Lost) or not link.pull(self._pulled, is_stored=False):
+            if isinstance(error, _cluster.Lost) or is_again:
                 self._lost(link, error)
+            else:
+                link.pull(failed=call)
             return
-        is_closed = any(what == "closed" for what, _ in reply.notes)
+        if any(what == "closed" for what, _ in reply.notes):
+            link.is_over = True
         # Of a few outcomes a caller waits for each; many go on while the next are fetched.
-        is_first = not is_closed and len(reply.outcomes) > FEW
+        is_first = len(reply.outcomes) > FEW
         if is_first:
-            link.pull(self._pulled)
+            link.pull()
         if reply.started:
             self._note_starts(link, reply.started)
         self._take_outcomes(link, reply.outcomes)
-        if not (is_first or is_closed):
-            link.pull(self._pulled)
+        if not is_first:
+            link.pull()
         link.adapt(reply.idle, has_waiting=len(self.waiting) > 0)
         for what, told in reply.notes:
             if what == "log":
                 _remote_log.write(self.logger, link.name, told)
             elif what == "renewed":
                 self._renewals.told(link, *told)
-        if is_closed:
+        if link.is_over and not link.is_listening:
             self._closed(link)
 
     def _take_outcomes(self, link: Link, outcomes: list[Outcome]) -> None:

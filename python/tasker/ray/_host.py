@@ -20,8 +20,8 @@ class Host:
     """Hands each call to its `Desk`.
 
     A class of its own, for Ray puts something around each method of an actor's class, which would
-    be around each task too. What there is much of comes and goes as bytes: Ray would pack each
-    element of a list by itself.
+    be around each task too. What there is much of comes and goes as bytes, in one argument: Ray
+    would pack each argument and each element of a list by itself.
     """
 
     def __init__(self) -> None:
@@ -48,24 +48,33 @@ class Host:
     # What is told of tasks comes after them, and the end after all, so it goes the same way.
 
     @group("push")
-    def cancel(self, number: int, reason: str | None) -> None:
+    def cancel(self, asked: int, number: int, reason: str | None) -> None:
+        self._desk.wait_for_asks(asked)
         self._desk.cancel(number, reason)
 
     @group("push")
-    def stop(self) -> None:
+    def stop(self, asked: int) -> None:
+        self._desk.wait_for_asks(asked)
         self._desk.stop()
 
     @group("push")
-    def kill(self) -> None:
+    def kill(self, asked: int) -> None:
+        self._desk.wait_for_asks(asked)
         self._desk.kill()
 
     @group("push")
     def push(self, packed: bytes) -> None:
-        self._desk.push(*loads(packed))
+        asked, kinds, tasks = loads(packed)
+        self._desk.wait_for_asks(asked)
+        self._desk.push(kinds, tasks)
 
     @group("pull")
-    def pull(self, is_stored: bool) -> bytes:
-        return dumps(self._desk.pull(is_stored))
+    def ask(self, packed: bytes) -> bytes:
+        return dumps(self._desk.ask(*loads(packed)))
+
+    @group("pull")
+    def pull(self, call: int, failed: int | None) -> bytes:
+        return dumps(self._desk.pull(call, failed))
 
     def __ray_shutdown__(self) -> None:
         self._desk.shut_down()

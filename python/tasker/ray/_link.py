@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tasker.ray import _cluster
@@ -20,7 +21,8 @@ IDLE_SHARE = 0.05
 """Workers that are idle for more of their time get more tasks sent ahead."""
 BUSY_SHARE = 0.01
 """Workers that are idle for less get a few less."""
-GROWTH = 1.5
+GROWTH = 2.0
+"""So many times the idle share more."""
 DECAY = 0.99
 
 
@@ -58,6 +60,8 @@ class Link:
         """It gets no more tasks, and ends when those that it has are done."""
         self.is_killed = False
         self.is_recalling = False
+        self.is_over = False
+        """Its runner has stopped, and has told all."""
         self.last_figures: tuple[Metrics, Histograms] | None = None
         """What it told last, for when it is gone."""
         self._most = most
@@ -67,7 +71,11 @@ class Link:
         self._known: set[int] = set()
         self._pushes: list[Any] = []
         self._post = post
-        self._is_resent = False
+        self._calls = count(1)
+        self._standing: dict[int, bool] = {}
+        """Calls that wait for news, by number; whether they are for news that was lost."""
+        self._asked = 0
+        """How many tasks, or lots of them, were sent by such a call."""
 
     @property
     def room(self) -> int:
@@ -78,8 +86,20 @@ class Link:
         """Has the actor make its runner; gives what is waited for."""
         return self.handle.open.remote(settings)
 
+    def listen(self, replied: Callable[[Link, int, Any], object]) -> None:
+        """Begins to ask for what is new.
+
+        Args:
+            replied: Called by the driver's thread with the number of a call, and the future of the
+                reply.
+        """
+        self._replied = replied
+        self.pull()
+
     def send(self, tasks: list[Task]) -> None:
-        """Sends tasks.
+        """Sends tasks: to an actor that has none by a call that waits for news as well.
+
+        So one call brings a task and its outcome, where nothing else goes on.
 
         Raises:
             Exception: Ray takes none of them: they are too large for its store, say.
@@ -101,27 +121,41 @@ class Link:
                     task.is_direct,
                 )
             )
-        self._pushes.append(self.handle.push.remote(dumps((list(kinds.values()), items))))
+        new = list(kinds.values())
+        if self.out or len(self._standing) > 1:
+            self._pushes.append(self.handle.push.remote(dumps((self._asked, new, items))))
+        else:
+            call = next(self._calls)
+            self._stand(call, self.handle.ask.remote(dumps((call, new, items))))
+            self._asked += 1
         self._known |= {number for number, _, is_kept in kinds.values() if is_kept}
         for task in tasks:
             task.sent = now
             self.out[task.number] = task
 
-    def pull(self, pulled: Callable[[Link, Any], object], *, is_stored: bool = True) -> bool:
-        """Asks for what is new.
+    def pull(self, failed: int | None = None) -> None:
+        """Asks for what is new, unless a call waits for that.
 
         Args:
-            pulled: Called by the driver's thread with the future of the reply.
-            is_stored: Whether the last reply has come; `False` twice in a row is refused.
-
-        Returns:
-            Whether it was asked.
+            failed: The number of a call whose reply was lost: for that one.
         """
-        if self._is_resent and not is_stored:
-            return False
-        self._is_resent = not is_stored
-        self._when_done(self.handle.pull.remote(is_stored), partial(pulled, self))
-        return True
+        if failed is None and (self._standing or self.is_over):
+            return
+        call = next(self._calls)
+        self._stand(call, self.handle.pull.remote(call, failed), is_again=failed is not None)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether a call waits for news."""
+        return bool(self._standing)
+
+    def note_reply(self, call: int) -> bool:
+        """Takes note of a reply; tells whether it was to bring one that was lost."""
+        return self._standing.pop(call)
+
+    def _stand(self, call: int, reference: Any, *, is_again: bool = False) -> None:
+        self._standing[call] = is_again
+        self._when_done(reference, partial(self._replied, self, call))
 
     def adapt(self, idle: float, *, has_waiting: bool) -> None:
         """Has more tasks sent ahead while workers wait for some, and less while none does.
@@ -131,7 +165,7 @@ class Link:
             has_waiting: Whether there was more to be sent.
         """
         if idle > IDLE_SHARE and has_waiting:
-            self.target = min(self.target * GROWTH, self._most)
+            self.target = min(self.target * (1.0 + GROWTH * idle), self._most)
         elif idle < BUSY_SHARE:
             self.target = max(self.target * DECAY, self._least)
 
@@ -147,7 +181,7 @@ class Link:
 
     def cancel(self, task: Task) -> None:
         """Has a task cancelled that it has."""
-        self.handle.cancel.remote(task.number, task.reason)
+        self.handle.cancel.remote(self._asked, task.number, task.reason)
 
     def renew(self, token: int) -> None:
         """Has the resources renewed."""
@@ -158,9 +192,9 @@ class Link:
         self.is_closing = True
         if now:
             self.is_killed = True
-            self.handle.kill.remote()
+            self.handle.kill.remote(self._asked)
         else:
-            self.handle.stop.remote()
+            self.handle.stop.remote(self._asked)
 
     def figures(
         self, wait_edges: Sequence[float], run_edges: Sequence[float], *, stacks: bool

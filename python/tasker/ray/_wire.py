@@ -33,7 +33,7 @@ class Reply(NamedTuple):
     """Tasks that have begun, and are not done yet."""
     outcomes: list[Outcome]
     idle: float
-    """The share of the workers' time since the last pull in which they ran no task."""
+    """The share of the workers' time since the last reply in which they ran no task."""
     notes: list[Note]
 
 
