@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from collections.abc import Iterator, Sized
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
-from tasker._tasker import _once
+from tasker._tasker import _is_handed_out, _once
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from tasker._future import Future
 
 T = TypeVar("T")
 
@@ -73,3 +75,22 @@ class Results(Iterator[T], metaclass=ABCMeta):
         /,
     ) -> None:
         self.close()
+
+
+def shortest(inputs: tuple[object, ...]) -> int | None:
+    """How many items there are, if every input has a length."""
+    lengths = [len(each) for each in inputs if isinstance(each, Sized)]
+    return min(lengths) if len(lengths) == len(inputs) else None
+
+
+def result_at(index: int, future: Future[T], *, hands_out_errors: bool) -> T:
+    """The result of an item, or the error in its place where that is handed out."""
+    error = future.exception()
+    try:
+        if error is not None and _is_handed_out(error, index) and hands_out_errors:
+            # Its type says so: the results are of T | Exception then.
+            return cast("T", error)
+        return future.result()
+    finally:
+        # The traceback of an error keeps this frame, which must not lead back to the error.
+        del error, future

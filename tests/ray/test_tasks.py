@@ -369,3 +369,49 @@ def test_the_trace_of_the_submitter_goes_on_in_the_actor(make: Make) -> None:
         inside = runner.queue_task(trace_of)
     assert inside == span.get_span_context().trace_id
     assert runner.queue_task(trace_of) == trace.INVALID_TRACE_ID
+
+
+def test_tasks_of_one_worker_run_in_order_however_little_the_actor_has(
+    make: Make, tmp_path: Path
+) -> None:
+    runner, book = make(), tmp_path / "book"
+    numbers = iter(range(1000))
+    expected = []
+    for _ in range(40):  # the first finds the actor idle, the others are on their way meanwhile
+        some = [next(numbers) for _ in range(3)]
+        expected += some
+        for each in [runner.submit(append, book, str(n)) for n in some]:
+            each.result(timeout=60)
+    assert list(map(int, book.read_text().split())) == expected
+
+
+def test_a_task_is_cancelled_right_after_its_submit(make: Make) -> None:
+    runner = make()
+
+    def wait(_resource: Resource) -> str | None:
+        context = current_context()
+        context.wait()
+        return context.reason
+
+    for _ in range(20):
+        future = runner.submit(wait)
+        eventually(future.running)
+        future.request_cancel("enough")
+        # Cancelled before it began, or told so while it ran.
+        error = future.exception(timeout=60)
+        assert isinstance(error, TaskCancelled) or future.result() == "enough"
+
+
+def test_a_map_reads_ahead_in_lots_and_takes_what_comes_before_an_error(make: Make) -> None:
+    runner = make(actors=2)
+    assert list(runner.map(square, range(3000))) == [n * n for n in range(3000)]
+
+    def items() -> Any:
+        yield from range(2000)
+        yield threading.Lock()
+        yield 1
+
+    results = runner.map(square, items())
+    assert [next(results) for _ in range(2000)] == [n * n for n in range(2000)]
+    with pytest.raises(TypeError, match="lock"):
+        next(results)

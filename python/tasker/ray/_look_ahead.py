@@ -10,6 +10,10 @@ WORK = 0.1
 """Seconds of work that are read ahead: some replies of an actor bring so much."""
 
 
+LOT = 0.25
+"""The part of them that is read in one go: many at a time cost each less."""
+
+
 class TimedLookAhead:
     """Begins with what keeps the workers busy, and doubles while that is too little.
 
@@ -34,7 +38,9 @@ class TimedLookAhead:
         self._workers = workers
 
     def room(self, ahead: int) -> int:
-        return max(self._size - ahead, 0)
+        room = self._size - ahead
+        is_worth_it = self._is_fixed or room >= self._size * LOT
+        return room if room > 0 and is_worth_it else 0
 
     def note_wait(self) -> None:
         self._waited = True

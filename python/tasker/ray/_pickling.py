@@ -6,7 +6,7 @@ import contextlib
 import os
 import pickle
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tasker._errors import ResultNotPicklable, TaskNotPicklable
@@ -26,18 +26,25 @@ class PackedError(NamedTuple):
     traceback: str
 
 
+def fitting_dumps() -> Callable[[object], bytes]:
+    """Gives what pickles many values, for as long as nothing is asked of Ray's pickler."""
+    return by_value if has_modules_by_value() else _dumps
+
+
 def dumps(value: object) -> bytes:
     """Pickles a value by C code where that gives the same as Ray's pickler, which is slower.
 
     What the main module defines is pickled by value: in an actor that is another module.
     """
+    return fitting_dumps()(value)
+
+
+def _dumps(value: object) -> bytes:
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
         return by_value(value)
-    if b"__main__" in data or has_modules_by_value():
-        return by_value(value)
-    return data
+    return by_value(value) if b"__main__" in data else data
 
 
 def loads(data: bytes) -> Any:
@@ -45,8 +52,19 @@ def loads(data: bytes) -> Any:
     return pickle.loads(data)  # noqa: S301 - it comes from this program's own actor
 
 
-def pack_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def pack_call(
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dumps: Callable[[object], bytes],
+) -> bytes:
     """Pickles the arguments of a task.
+
+    Args:
+        name: Of the task.
+        args: Its arguments.
+        kwargs: Its arguments by keyword.
+        dumps: What `fitting_dumps` gives.
 
     Raises:
         TaskNotPicklable: One cannot be pickled; the text names it.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from tasker import _tasker
-from tasker._results import LookAhead, Results
+from tasker._results import LookAhead, Results, result_at, shortest
 from tasker.ray._task import RayFuture
 
 T = TypeVar("T")
@@ -23,7 +22,7 @@ class RayResults(Results[T]):
 
     def __init__(
         self,
-        submit: Callable[[Item, bool], RayFuture[T] | None],
+        submit: Callable[[list[Item], bool], list[RayFuture[T]]],
         inputs: tuple[Iterable[Any], ...],
         look_ahead: LookAhead,
         ordered: bool,
@@ -32,14 +31,14 @@ class RayResults(Results[T]):
         """Submits the first items.
 
         Args:
-            submit: Submits the task for an item; `None` where there is no room and it may wait.
+            submit: Submits tasks for items: for the first of them, where there is no room for all
+                that may wait. It raises what is wrong with the first.
             inputs: One iterable for each argument of the task.
             look_ahead: How many items may be read beyond the results handed out.
             ordered: Whether the results come in the order of the input, else as they finish.
             return_exceptions: Whether an item's `Exception` is handed out in place of its result.
         """
-        lengths = [len(each) for each in inputs if isinstance(each, Sized)]
-        self._left = min(lengths) if len(lengths) == len(inputs) else None
+        self._left = shortest(inputs)
         self._submit = submit
         self._look_ahead = look_ahead
         self._ordered = ordered
@@ -51,7 +50,8 @@ class RayResults(Results[T]):
         """Something is done that is waited for, or the iteration was closed."""
         self._submitted = 0
         self._items: Iterator[Item] | None = zip(*inputs, strict=False)
-        self._held: Item | None = None
+        self._held: list[Item] = []
+        """Items that were read, and for which there was no room."""
         self._failure: BaseException | None = None
         self._in_use = threading.Lock()
         with self._in_use:
@@ -69,7 +69,8 @@ class RayResults(Results[T]):
             if found is None:
                 self._left = 0
                 raise StopIteration
-            result = self._result(*found)
+            index, future = found
+            result = result_at(index, future, hands_out_errors=self._return_exceptions)
             self._look_ahead.note_taken()
             if self._left:
                 self._left -= 1
@@ -83,7 +84,8 @@ class RayResults(Results[T]):
             self._in_use.release()
 
     def close(self) -> None:
-        self._items = self._held = self._failure = None
+        self._items = self._failure = None
+        self._held = []
         self._left = 0
         flight, self._flight = self._flight, {}
         for future in flight.values():
@@ -100,7 +102,7 @@ class RayResults(Results[T]):
     def _wait(self) -> tuple[int, RayFuture[T]] | None:
         """Waits for the next result; `None`: there is none, or no longer."""
         while flight := self._flight:
-            index = next(iter(flight)) if self._ordered else self._first_done()
+            index = self._submitted - len(flight) if self._ordered else self._first_done()
             if index is not None and (future := flight.get(index)) is not None:
                 if future.done():
                     flight.pop(index, None)
@@ -113,52 +115,50 @@ class RayResults(Results[T]):
     def _first_done(self) -> int | None:
         return self._done.popleft() if self._done else None
 
-    def _result(self, index: int, future: RayFuture[T]) -> T:
-        """The result of an item, or the error in its place where that is handed out."""
-        error = future.exception()
-        try:
-            if error is not None:
-                is_handed_out = _tasker._is_handed_out(error, index)
-                if self._return_exceptions and is_handed_out:
-                    # Its type says so: the results are of T | Exception then.
-                    return cast("T", error)
-            return future.result()
-        finally:
-            # The traceback of an error keeps this frame, which must not lead back to the error.
-            del error, future
-
     def _read_on(self) -> None:
         """Reads and submits as many items as may be under way."""
+        while room := self._look_ahead.room(len(self._flight)):
+            self._read(room - len(self._held))
+            if not self._held:
+                return
+            try:
+                futures = self._submit(self._held[:room], bool(self._flight))
+            except BaseException as error:
+                self._items, self._held, self._failure = None, [], error
+                return
+            if not futures:
+                return  # tried again once a result has been taken
+            del self._held[: len(futures)]
+            for index, future in enumerate(futures, self._submitted):
+                self._flight[index] = future
+                if not self._ordered:
+                    future.add_done_callback(partial(_note_done, self._done, self._news, index))
+            self._submitted += len(futures)
+
+    def _read(self, most: int) -> None:
+        """Reads items; what the input raises is raised after all before it."""
         try:
-            while self._failure is None and self._look_ahead.room(len(self._flight)):
-                if self._held is None:
-                    self._held = next(self._items, None) if self._items is not None else None
-                if self._held is None:
+            while most > 0 and self._items is not None:
+                item = next(self._items, None)
+                if item is None:
                     # An exhausted zip asked again would take from its first input again.
                     self._items = None
                     return
-                future = self._submit(self._held, bool(self._flight))
-                if future is None:
-                    return  # tried again once a result has been taken
-                index = self._submitted
-                self._flight[index] = future
-                self._submitted += 1
-                self._held = None
-                if not self._ordered:
-                    future.add_done_callback(partial(_note_done, self._done, self._news, index))
+                self._held.append(item)
+                most -= 1
         except BaseException as error:
-            self._failure = error
+            self._items, self._failure = None, error
 
     def _raise_if_failed(self) -> None:
         """Raises what the input raised, or why an item was refused, after everything before."""
         failure = self._failure
-        if failure is None or self._flight:
+        if failure is None or self._flight or self._held:
             return
         self.close()
         try:
             raise failure
         finally:
-            # As in `_result`.
+            # As in `result_at`.
             del failure
 
 

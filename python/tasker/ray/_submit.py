@@ -13,12 +13,12 @@ from tasker._errors import QueueFull
 from tasker._map import MapMixin
 from tasker._options import Options
 from tasker.ray._look_ahead import TimedLookAhead
-from tasker.ray._pickling import pack_call
+from tasker.ray._pickling import fitting_dumps, pack_call
 from tasker.ray._results import RayResults
 from tasker.ray._task import RayFuture, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from tasker._config import Config
     from tasker._future import Future
@@ -29,6 +29,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 A = TypeVar("A")
 P = ParamSpec("P")
+
+NO_KWARGS: dict[str, Any] = {}
+"""What many tasks share."""
 
 
 class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
@@ -53,17 +56,17 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
         *,
         is_direct: bool = False,
-    ) -> list[Task]:
-        """Makes a task for each pair of arguments."""
+    ) -> Iterator[Task]:
+        """Makes a task for each pair of arguments, as it is asked for."""
         engine, options = self._engine(), self._options
         limit = engine.config.task_timeout if options.timeout is None else options.timeout
         limit = None if limit == math.inf else limit
         kind = engine.kinds.get(fn, options)
         name, owner, numbers = kind.name, engine.dispatcher, engine.numbers
         carried, submitted = engine.carrier.pack(), time.monotonic()
-        tasks: list[Task] = []
+        dumps = fitting_dumps()
         for args, kwargs in calls:
-            packed = pack_call(name, args, kwargs)
+            packed = pack_call(name, args, kwargs, dumps)
             future: RayFuture[Any] = RayFuture()
             task = Task(
                 owner,
@@ -80,8 +83,7 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
                 is_direct,
             )
             future._task = task
-            tasks.append(task)
-        return tasks
+            yield task
 
     def submit(
         self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -157,7 +159,7 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         engine = self._engine()
         engine.dispatcher.check_open()
         may_wait = engine.may_wait()
-        tasks = self._tasks(fn, [((item,), {}) for item in iterable])
+        tasks = list(self._tasks(fn, [((item,), NO_KWARGS) for item in iterable]))
         for task, error in engine.dispatcher.accept_each(tasks, may_wait=may_wait):
             task.future._task = None
             task.future.set_exception(error)
@@ -231,19 +233,31 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         engine.dispatcher.check_open()
         look_ahead = self._look_ahead(buffersize)
 
-        def submit(item: tuple[Any, ...], has_others: bool) -> RayFuture[Any] | None:
-            engine.dispatcher.check_open()
+        def submit(items: list[tuple[Any, ...]], has_others: bool) -> list[RayFuture[Any]]:
+            dispatcher = engine.dispatcher
+            dispatcher.check_open()
             look_ahead.follow(self._most_workers())
-            if has_others and engine.dispatcher.waiting.is_full:
-                return None
-            (task,) = self._tasks(fn, [(item, {})])
+            is_bounded = dispatcher.waiting.bound is not None
+            if has_others and dispatcher.waiting.is_full:
+                return []
+            tasks: list[Task] = []
             try:
-                engine.dispatcher.accept(task, may_wait=engine.may_wait() and not has_others)
+                calls = [(item, NO_KWARGS) for item in (items[:1] if is_bounded else items)]
+                tasks.extend(self._tasks(fn, calls))
+            except BaseException:
+                if not tasks:
+                    raise
+                # Those before come first: of the one at fault it is said when it is alone.
+            if not is_bounded:
+                dispatcher.accept_each(tasks, may_wait=False)
+                return [task.future for task in tasks]
+            try:
+                dispatcher.accept(tasks[0], may_wait=engine.may_wait() and not has_others)
             except QueueFull:
                 if has_others:
-                    return None
+                    return []
                 raise
-            return task.future
+            return [tasks[0].future]
 
         return RayResults(submit, iterables, look_ahead, ordered, return_exceptions)
 

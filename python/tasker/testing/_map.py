@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasker import _tasker
-from tasker._results import Results
+from tasker._results import Results, result_at, shortest
 from tasker.testing._task import InlineFuture
+
+if TYPE_CHECKING:
+    from tasker import _tasker
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ class InlineResults(Results[T]):
             ordered: Whether the results come in the order of the input, else as they finish.
             return_exceptions: Whether an item's `Exception` is handed out in place of its result.
         """
-        self._left = _shortest(inputs)
+        self._left = shortest(inputs)
         self._submit = submit
         self._look_ahead = look_ahead
         self._ordered = ordered
@@ -61,7 +63,7 @@ class InlineResults(Results[T]):
         index, future = self._take()
         self._is_in_use = True
         try:
-            result = self._result(index, future)
+            result = result_at(index, future, hands_out_errors=self._return_exceptions)
         except BaseException:
             self.close()
             raise
@@ -93,20 +95,6 @@ class InlineResults(Results[T]):
                     self._futures.rotate(place)
                     return taken
         return self._futures.popleft()
-
-    def _result(self, index: int, future: InlineFuture[T]) -> T:
-        """The result of an item, or the error in its place where that is handed out."""
-        error = future.exception()
-        try:
-            if error is not None:
-                is_handed_out = _tasker._is_handed_out(error, index)
-                if self._return_exceptions and is_handed_out:
-                    # Its type says so: the results are of T | Exception then.
-                    return cast("T", error)
-            return future.result()
-        finally:
-            # The traceback of an error keeps this frame, which must not lead back to the error.
-            del error, future
 
     def _read_on(self) -> None:
         """Reads and submits as many items as may be under way."""
@@ -141,9 +129,3 @@ class InlineResults(Results[T]):
         finally:
             # The traceback of an error keeps this frame, which must not lead back to the error.
             del failure
-
-
-def _shortest(inputs: tuple[object, ...]) -> int | None:
-    """How many items there are, if every input has a length."""
-    lengths = [len(each) for each in inputs if isinstance(each, Sized)]
-    return min(lengths) if len(lengths) == len(inputs) else None
