@@ -60,9 +60,6 @@ TESTS: dict[str, str] = {
     "test_hooks.test_check_health_may_use_the_runner_and_is_answered_on_the_resource_in_question": (
         IN_A_TASK
     ),
-    "test_hooks.test_the_error_of_a_wrong_call_says_how_tasks_are_called": (
-        "an actor calls tasks by a function of its own, and does not add the note yet"
-    ),
     "test_own_retries.test_a_task_inside_another_is_tried_again_there": IN_A_TASK,
     "test_own_retries.test_each_attempt_has_a_fresh_copy_of_the_context_variables": (
         "the variable is of a function, and has no name by which it could travel"
@@ -79,9 +76,6 @@ TESTS: dict[str, str] = {
     ),
     "test_waiting.test_a_retry_is_first_in_its_class_and_comes_after_higher_ones": IN_A_TASK,
     "test_waiting.test_a_task_that_is_cancelled_while_its_resource_is_made_is_counted": FUTURE,
-    "test_waiting.test_callbacks_find_a_cancelled_task_counted": (
-        "a cancelled task is counted right after its callbacks"
-    ),
 }
 """Why a test is not run there, by its file and name, or one case of it, with its parameters."""
 

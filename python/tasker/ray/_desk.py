@@ -8,9 +8,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasker import _tasker
 from tasker._config import Config
 from tasker._errors import ResultNotPicklable, RunnerStopped, TaskCancelled, TaskNotPicklable
 from tasker._runner import Runner
@@ -309,6 +309,9 @@ class Desk:
         try:
             args, kwargs = _unpack_arguments(task)
             return task.kind.fn(resource, *args, **kwargs)
+        except TypeError as error:
+            _note_wrong_call(error)
+            raise
         finally:
             now = time.monotonic()
             task.context = None
@@ -405,6 +408,14 @@ def _unpack_arguments(task: _Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
         message = f"the arguments of {task.kind.name} cannot be made in the actor: {error!r}"
         raise TaskNotPicklable(message) from error
     return args, kwargs
+
+
+def _note_wrong_call(error: TypeError) -> None:
+    """Adds the note of a runner, which takes a function of ours for that of the task."""
+    frames = error.__traceback__
+    if frames is not None and frames.tb_next is None:
+        _tasker._note_calling(error.with_traceback(None))
+        error.with_traceback(frames)
 
 
 def _without_large(outcome: Outcome) -> Outcome:

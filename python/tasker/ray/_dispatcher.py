@@ -191,9 +191,13 @@ class Dispatcher:
             waiting.has_room.wait(None if left == math.inf else left)
             self.check_open()
 
-    def cancelled(self, task: Task) -> None:
-        self.outcomes.cancelled(task)
+    def give_up(self, task: Task) -> bool:
+        with self.waiting.lock:
+            if not self.waiting.take_out(task):
+                return False
+            self.outcomes.cancelled(task)
         self._wake()
+        return True
 
     def request_cancel(self, task: Task, reason: str | None) -> None:
         task.is_cancel_requested, task.reason = True, reason
@@ -334,7 +338,7 @@ class Dispatcher:
             ready = [link for link in links if link.suspect is None]
             while waiting.direct and (ready or links):
                 least = min(ready or links, key=lambda link: len(link.out))
-                batches.setdefault(least, []).append(waiting.direct.popleft())
+                batches.setdefault(least, []).append(waiting.take_direct())
             ready.sort(key=lambda link: len(link.out))
             for place, link in enumerate(ready):
                 share = -(-len(waiting) // (len(ready) - place))
@@ -488,6 +492,8 @@ class Dispatcher:
         with self.waiting.lock:
             tasks = self.waiting.take_all()
         for task in tasks:
+            if not self.outcomes.claim(task):
+                continue
             error = ResourceCreationError("no actor could be made for the task")
             error.__cause__ = self.fleet.fault
             self.outcomes.settle(task, "failed" if task.has_begun else "dropped", error=error)
@@ -588,7 +594,7 @@ class Dispatcher:
             link.out.clear()
         self.fleet.forget()
         for task in tasks:
-            if not task.future.done():
+            if not task.future.done() and self.outcomes.claim(task):
                 fault = RunnerBroken(str(error))
                 fault.__cause__ = error
                 self.outcomes.settle(task, "failed", error=fault)

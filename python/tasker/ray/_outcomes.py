@@ -77,6 +77,11 @@ class Outcomes:
             else:
                 future.set_exception(error)
 
+    def claim(self, task: Task) -> bool:
+        """Whether the outcome of a task that waited is for us to give, and not its holder's."""
+        with self._waiting.lock:
+            return self._waiting.claim(task)
+
     def begun(self, task: Task) -> None:
         """Takes note of a task that waits no more, under the lock: others may come in."""
         if let_in := self._waiting.begun(task):
@@ -153,8 +158,8 @@ class Outcomes:
     def refuse(self, task: Task) -> None:
         """Fails the task of a coroutine for which there was no room in time."""
         future = task.future
-        future._task = None
-        if future.set_running_or_notify_cancel():
+        if self.claim(task) and future.set_running_or_notify_cancel():
+            future._task = None
             with self._waiting.lock:
                 self.counters.refused(1, is_full=False)
             future.set_exception(RunnerStopped(_tasker._STOPPED))
@@ -180,11 +185,11 @@ class Outcomes:
         for task in tasks:
             if task.has_begun:
                 self.lose(task, None)
-            elif not task.future.done():
+            elif task.future.done():
+                self.count_settled_by_hand(task)
+            elif self.claim(task):
                 dropped.append(task)
                 self.settle(task, "dropped", error=TaskCancelled(reason))
-            else:
-                self.count_settled_by_hand(task)
         return dropped
 
 

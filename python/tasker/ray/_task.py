@@ -21,8 +21,9 @@ T = TypeVar("T")
 class TaskOwner(Protocol):
     """What is told when a holder of a future gives its task up."""
 
-    def cancelled(self, task: Task) -> None:
-        """Takes note of a task that was cancelled before it was sent."""
+    def give_up(self, task: Task) -> bool:
+        """Counts a task as cancelled that waits; `False`: it was sent."""
+        ...
 
     def request_cancel(self, task: Task, reason: str | None) -> None:
         """Has a task cancelled that was sent."""
@@ -48,11 +49,10 @@ class RayFuture(Future[T]):
 
     def cancel(self) -> bool:
         task = self._task
-        if not super().cancel():
-            return False
-        if task is not None:
-            task.owner.cancelled(task)
-        return True
+        # First: its callbacks find it counted.
+        if task is None or self.done() or (not self.running() and task.owner.give_up(task)):
+            return super().cancel()
+        return self.cancelled()
 
     def request_cancel(self, reason: str | None = None) -> bool:
         if self.cancel():
@@ -108,6 +108,8 @@ class Task:
     """An actor has said so, or was lost when it may have."""
     is_counted: bool = False
     """It takes a place of `max_queue_size`."""
+    is_taken: bool = False
+    """It waits no more: it is sent, or was ended where it waited."""
     is_cancel_requested: bool = False
     reason: str | None = None
     losses: int = 0

@@ -78,10 +78,27 @@ class Waiting:
     def put_back(self, tasks: Iterable[Task]) -> None:
         """Takes tasks back that have not begun: to the front, in the order of their numbers."""
         for task in sorted(tasks, key=lambda task: task.number, reverse=True):
+            task.is_taken = False
             if task.is_direct:
                 self.direct.appendleft(task)
             else:
                 self._lanes[task.options.priority].appendleft(task)
+
+    def take_out(self, task: Task) -> bool:
+        """Takes a task out that its holder ends; `False`: it waits no more."""
+        waits = not task.is_taken
+        task.is_taken = True
+        return waits
+
+    def claim(self, task: Task) -> bool:
+        """Takes a task out for its outcome; `False`: its holder has ended it."""
+        return task.future.running() or self.take_out(task)
+
+    def take_direct(self) -> Task:
+        """Gives the next task that goes past the queue."""
+        task = self.direct.popleft()
+        task.is_taken = True
+        return task
 
     def take(self, most: int) -> list[Task]:
         """Gives the tasks whose turn it is, the higher classes first.
@@ -92,7 +109,8 @@ class Waiting:
         for lane in self._lanes.values():
             while lane and len(taken) < most:
                 task = lane.popleft()
-                if not task.future.done() or task.future.is_settled_by_hand:
+                if _has_a_turn(task):
+                    task.is_taken = True
                     taken.append(task)
         return taken
 
@@ -105,19 +123,20 @@ class Waiting:
         return None
 
     def take_all(self) -> list[Task]:
-        """Gives all tasks, the higher classes first."""
+        """Gives all tasks, the higher classes first; their holders may still end them."""
         taken = [task for task in (*self.suspects, *self.direct) if not task.future.done()]
-        taken += self.take(len(self))
-        taken += [task for task in self._overflow if not task.future.done()]
+        for lane in self._lanes.values():
+            taken += [task for task in lane if _has_a_turn(task)]
+            lane.clear()
+        taken += self.take_for_room()
         self.suspects.clear()
         self.direct.clear()
-        self._overflow.clear()
         return taken
 
     def take_for_room(self) -> list[Task]:
         """Gives the tasks of coroutines that there is no room for, ever."""
-        taken, self._overflow = list(self._overflow), deque()
-        return taken
+        overflow, self._overflow = self._overflow, deque()
+        return [task for task in overflow if not task.future.done()]
 
     def begun(self, task: Task) -> list[Task]:
         """Takes note of a task that waits no more; gives the tasks that this has let in."""
@@ -129,7 +148,7 @@ class Waiting:
         let_in: list[Task] = []
         while self._overflow and not self.is_full:
             waiting = self._overflow.popleft()
-            if not waiting.future.done():
+            if not (waiting.is_taken or waiting.future.done()):
                 self.add(waiting)
                 let_in.append(waiting)
         return let_in
@@ -140,7 +159,7 @@ class Waiting:
         taken: list[Task] = []
         while self._due and (self._due[0][0] <= now or self._due[0][2].future.done()):
             task = heapq.heappop(self._due)[2]
-            if not task.future.done():
+            if not task.future.done() and self.claim(task):
                 taken.append(task)
         return taken
 
@@ -159,3 +178,7 @@ class Waiting:
         """Gives those that have not begun."""
         for lane in self._lanes.values():
             yield from (task for task in lane if not task.future.done())
+
+
+def _has_a_turn(task: Task) -> bool:
+    return not task.is_taken and (not task.future.done() or task.future.is_settled_by_hand)
