@@ -10,10 +10,8 @@ from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Concatenate,
     Literal,
     NoReturn,
-    ParamSpec,
     Self,
     TypeVar,
     cast,
@@ -32,6 +30,7 @@ from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
 from tasker._public import publish, publish_methods
 from tasker._retry import Retry, Unset
+from tasker._shortcuts import ShortcutsMixin
 from tasker._stop_timeout import StopTimeout
 from tasker.ray import _cluster, _figures, _names
 from tasker.ray._carried import Carrier
@@ -54,14 +53,12 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 S = TypeVar("S")
 """The resource of a runner that is being made: a class method of its own."""
-T = TypeVar("T")
-P = ParamSpec("P")
 
 OURS = ("max_restarts", "max_task_retries", "max_concurrency", "concurrency_groups")
 """Options of actors that decide what is run twice, and where: the runner gives them."""
 
 
-class RayRunner(RaySubmitMixin[R]):
+class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
     """A runner on a Ray cluster: each actor is a process with a `Runner` of the same config inside.
 
     Resources are made, checked, renewed and destroyed in the actors, by their workers, as on one
@@ -238,24 +235,6 @@ class RayRunner(RaySubmitMixin[R]):
             message = "key: a RayRunner has no locality by key"
             raise NotImplementedError(message)
         return RaySubmitter(self, checked)
-
-    def queue_task_with_priority(
-        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Does what `queue_task` does, in the class `Priority.HIGH`."""
-        return self.options(priority=Priority.HIGH).queue_task(fn, *args, **kwargs)
-
-    def queue_task_once(
-        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Does what `queue_task` does, and enters the function at most once."""
-        return self.options(once=True).queue_task(fn, *args, **kwargs)
-
-    def queue_task_with_priority_once(
-        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Does what `queue_task` does, in the class `Priority.HIGH` and at most once."""
-        return self.options(priority=Priority.HIGH, once=True).queue_task(fn, *args, **kwargs)
 
     # ---- the life of the runner
 

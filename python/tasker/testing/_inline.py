@@ -7,9 +7,7 @@ import time
 import warnings
 from typing import (
     TYPE_CHECKING,
-    Concatenate,
     Literal,
-    ParamSpec,
     Self,
     TypeVar,
     Unpack,
@@ -33,6 +31,7 @@ from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
 from tasker._public import publish, publish_methods
 from tasker._retry import Retry, Unset
+from tasker._shortcuts import ShortcutsMixin
 from tasker._texts import plain, shown
 from tasker._workers import WorkerInfo
 from tasker.testing._counters import stats
@@ -51,12 +50,9 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 S = TypeVar("S")
 """The resource of a runner that is being made: a class method of its own."""
-T = TypeVar("T")
-A = TypeVar("A")
-P = ParamSpec("P")
 
 
-class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
+class InlineRunner(InlineEngine[R], InlineSubmitMixin[R], ShortcutsMixin[R]):
     """A runner for tests: without a thread, it runs tasks where they are submitted.
 
     Everything a task meets is as on a runner with one worker: its resource, `current_context()`,
@@ -196,24 +192,6 @@ class InlineRunner(InlineEngine[R], InlineSubmitMixin[R]):
         """
         options = check_options(priority, once, timeout, name, retry, key, serial)
         return InlineSubmitter(self, options)
-
-    def queue_task_with_priority(
-        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Does what `queue_task` does, in the class `Priority.HIGH`."""
-        return self.options(priority=Priority.HIGH).queue_task(fn, *args, **kwargs)
-
-    def queue_task_once(
-        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Does what `queue_task` does, and enters the function at most once."""
-        return self.options(once=True).queue_task(fn, *args, **kwargs)
-
-    def queue_task_with_priority_once(
-        self, fn: Callable[Concatenate[R, P], T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """Does what `queue_task` does, in the class `Priority.HIGH` and at most once."""
-        return self.options(priority=Priority.HIGH, once=True).queue_task(fn, *args, **kwargs)
 
     # ---- what a test does with it
 
