@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import os, sys, time
 from collections import Counter
@@ -63,7 +65,9 @@ cluster.shutdown()
 """
 
 
-def test_a_node_that_dies_loses_no_task_and_delivers_none_twice() -> None:
+@pytest.mark.parametrize("run", range(3))
+def test_a_node_that_dies_loses_no_task_and_delivers_none_twice(run: int) -> None:
+    del run
     code = SCRIPT % {"graceful": False}
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=230
