@@ -41,6 +41,8 @@ with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
                 report.append(f"{path_of[future]}: {len(future.result())} bytes")
             except urllib.error.HTTPError as error:
                 report.append(f"{path_of[future]}: {error}")
+                # It is the answer as well, and kept by the future.
+                error.close()
     server.shutdown()
 
 print(*sorted(report), sep="\n")
