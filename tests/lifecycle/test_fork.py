@@ -90,7 +90,7 @@ def test_an_inherited_renewal_keeps_nobody_waiting() -> None:
         say(renewal.result())
         runner.stop()
 
-    assert run(program, *QUIETLY) == ["broken 1", "0", "1"]
+    assert run(program, options=QUIETLY) == ["broken 1", "0", "1"]
 
 
 @pytest.mark.parametrize("call", ["result", "exception", "result(1)", "cancel", "callback", "repr"])
