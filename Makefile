@@ -8,7 +8,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PY := $(BIN)/python
 
 SOURCES := $(shell find src python -name '*.rs' -o -name '*.py' -o -name '*.pyi') \
-	Cargo.toml Cargo.lock build.rs pyproject.toml
+	Cargo.toml Cargo.lock build.rs pyproject.toml scripts/build_wheel.py $(wildcard third-party/*)
 
 # clippy and cargo doc read PyO3's configuration from the interpreter that the wheel is built for.
 export PYO3_PYTHON := $(abspath $(PY))
@@ -18,10 +18,10 @@ say = @printf '\n== %s\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check venv wheel lint rust loom types pytest docs site pythons interpreters instructions verify ray bench clean
+.PHONY: help demo test check venv wheel wheels third-party lint audit rust loom types pytest fuzz docs site pythons interpreters instructions verify ray bench clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo:  ## build and install the wheel, crawl a server that breaks, three ways
 	$(say) "demo: builds the wheel first (about a minute when new), then runs for about 15 seconds"
@@ -33,7 +33,7 @@ demo:  ## build and install the wheel, crawl a server that breaks, three ways
 test: lint rust loom types pytest docs pythons instructions  ## every check there is
 	@printf '\ntest: passed\n'
 
-verify: test ray  ## every check, those that need a cluster too
+verify: test ray fuzz  ## every check, those that need a cluster too
 
 check:
 	@command -v "$(PYTHON)" >/dev/null || \
@@ -77,12 +77,24 @@ $(OPTIONAL:%=$(VENV)/.group-%): $(VENV)/.group-%: $(VENV)/.made pyproject.toml u
 wheel: $(VENV)/.wheel  ## build the release wheel into dist/ and install it
 	@printf '\nwheel: %s is installed in $(VENV)\n' dist/*.whl
 
-$(VENV)/.wheel: $(VENV)/.group-build $(SOURCES)
+$(VENV)/.wheel: $(VENV)/.group-build $(wildcard $(VENV)/.group-wheels) $(SOURCES)
 	$(say) "wheel: release build into dist/"
 	@rm -rf dist
-	@$(PY) -m maturin build --release --locked --quiet --out dist --interpreter $(PY)
+	@$(PY) -m scripts.build_wheel --out dist --interpreter $(PY)
 	@$(PY) -m pip install --quiet --force-reinstall --no-deps dist/*.whl
 	@touch $@
+
+# From then on `make wheel` builds such a wheel, too, so that every test runs on what is published.
+wheels: $(VENV)/.group-build $(VENV)/.group-wheels  ## the wheels of a release, for every Python found, tried and built twice
+	$(say) "wheels: manylinux, for every Python found, in dist/release"
+	@$(PY) -m scripts.wheels --reproduce
+
+# cargo-about looks for the texts in the sources of the crates.
+third-party: | check  ## what the wheel says of the crates in it: the bill of materials, their licences
+	$(say) "third-party: the bill of materials, and the licences by cargo-about"
+	@"$(PYTHON)" -m scripts.bill_of_materials
+	@cargo about --log-level error generate --locked --fail --config third-party/about.toml \
+		--output-file third-party/LICENSES.txt third-party/about.hbs
 
 # The door is looked for in the source: to clippy an item is the same before and behind a re-export.
 # Unit tests, at the end of a file, start threads as they like.
@@ -105,8 +117,21 @@ lint: $(VENV)/.group-lint  ## format and lint: Rust, Python, the lock, the workf
 	@$(PY) -m uv lock --check --offline --quiet --python "$(PY)" \
 		--default-index https://pypi.org/simple || \
 		{ echo "make: uv.lock does not fit pyproject.toml; run \`uv lock\`" >&2; exit 1; }
+	$(say) "lint: the bill of materials fits Cargo.lock"
+	@$(PY) -m scripts.bill_of_materials --check
 	$(say) "lint: zizmor, security of the workflows"
 	@$(BIN)/zizmor --offline --quiet .github
+
+# Databases of advisories come over the network, from other hosts than packages do.
+audit: $(VENV)/.group-audit $(VENV)/.group-lint  ## known vulnerabilities, licences and sources of all dependencies
+	$(say) "audit: cargo-deny: licences, sources and advisories"
+	@cargo deny --locked check
+	$(say) "audit: cargo-audit: advisories, for the crates of Cargo.lock"
+	@cargo audit --deny warnings
+	$(say) "audit: pip-audit: advisories, for what uv.lock installs"
+	@mkdir -p target
+	@$(PY) -m uv export --quiet --locked --all-groups --no-emit-project --output-file target/locked.txt
+	@$(PY) -m pip_audit --require-hashes --disable-pip --requirement target/locked.txt
 
 rust:  ## tests of the engine, without Python
 	$(say) "rust: unit, integration and documentation tests of the engine"
@@ -144,6 +169,16 @@ types: wheel $(VENV)/.group-types  ## mypy, basedpyright, stubtest and the plant
 pytest: wheel $(VENV)/.group-test $(OPTIONAL:%=$(VENV)/.group-%)  ## the Python tests, on the installed wheel
 	$(say) "pytest: tests/ on the installed wheel"
 	@$(PY) -m pytest
+
+# So many times as many rounds as `make rust` has; TASKER_SEED=n begins with another one. There is a
+# wheel of atheris for few versions of Python.
+fuzz: wheel $(VENV)/.group-test $(VENV)/.group-sight  ## random sequences of what the engine does, and hostile input, for half an hour
+	$(say) "fuzz: rounds of faults, cancels, kills and stops on the engine"
+	@TASKER_STRESS=$${TASKER_STRESS:-100} \
+		cargo test --locked --release --no-default-features --test stress
+	$(say) "fuzz: settings, options and requests, by what they cover"
+	@if $(PY) -m pip install --quiet --only-binary :all: atheris; then $(PY) -m scripts.fuzz --seconds 300; \
+		else echo "fuzz: not run for hostile input: there is no atheris for this Python"; fi
 
 # Private items are documented always, so a link to one is no fault.
 docs: wheel site $(VENV)/.group-test  ## the documentation: it builds and its examples run
