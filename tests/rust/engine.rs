@@ -972,12 +972,12 @@ fn a_loan_is_shared_by_callers_beyond_the_limit() {
     for keep_reserved in [true, false] {
         let settings = EngineSettings { reserve_limit: Some(1), keep_reserved, ..workers(1) };
         let runner = Runner::new(lending(settings), Orders::default());
-        let inside = AtomicUsize::new(0);
-        let inside: &'static AtomicUsize = Box::leak(Box::new(inside));
+        let inside = Arc::new(AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     for _ in 0..rounds(50) {
+                        let inside = Arc::clone(&inside);
                         let task = reserved(move |_, _| {
                             assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                             inside.fetch_sub(1, Ordering::SeqCst);
