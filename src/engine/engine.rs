@@ -51,6 +51,14 @@ pub enum Mode {
     Stopped,
 }
 
+/// How long a retry waits for a resource known to be good before any will do.
+enum RetryHold {
+    /// For so long since it came.
+    For(Tick),
+    /// Until then, whenever it came.
+    Until(Tick),
+}
+
 /// See the module's documentation.
 pub struct Engine<H: Host> {
     /// The world around the engine; see [`Host`].
@@ -164,28 +172,39 @@ impl<H: Host> Engine<H> {
             // Any retry, for the worker to turn away.
             return Eligibility::ANY;
         }
-        let held_since = || self.clock.now().checked_sub(self.settings.retry_hold);
-        Eligibility {
-            known_good_since,
-            held_since: if self.extends_retry_hold() { None } else { held_since() },
+        Eligibility { known_good_since, held_since: self.held_since() }
+    }
+
+    /// Any worker may take a retry that waits since then or longer.
+    fn held_since(&self) -> Option<Tick> {
+        let now = self.clock.now();
+        match self.retry_hold() {
+            RetryHold::For(time) => now.checked_sub(time),
+            RetryHold::Until(end) => (end <= now).then_some(now),
         }
     }
 
-    /// Whether retries are held for as long as it takes: no resource can be made at the moment, so
-    /// the idle ones are hardly better. In a closing runner no worker tries again.
-    pub(super) fn extends_retry_hold(&self) -> bool {
-        !self.is_closing() && self.backoff.is_in_trouble()
+    /// For how long retries are held. While no resource can be made, the idle ones are hardly better, and
+    /// retries are held for as long as it takes; but where tasks are to fail fast, no longer than until
+    /// these would fail if no worker had a resource. In a closing runner no worker tries again.
+    fn retry_hold(&self) -> RetryHold {
+        let failing_since = self.backoff.failing_since().filter(|_| !self.is_closing());
+        let Some(since) = failing_since else {
+            return RetryHold::For(self.settings.retry_hold);
+        };
+        let limit = self.settings.fail_fast_after;
+        RetryHold::Until(limit.map_or(Tick::MAX, |limit| since.saturating_add(limit)))
     }
 
     /// How long a worker sleeps at most while retries wait that it may not take.
     pub(super) fn retry_hold_left(&self, queue: &Queue<H::Task>) -> Option<Tick> {
-        let (oldest, retry_hold) = (queue.lanes.oldest_retry()?, self.settings.retry_hold);
-        let end = oldest.saturating_add(retry_hold);
-        Some(if self.extends_retry_hold() {
-            retry_hold
-        } else {
-            end.saturating_sub(self.clock.now())
-        })
+        let oldest = queue.lanes.oldest_retry()?;
+        let end = match self.retry_hold() {
+            RetryHold::For(time) => oldest.saturating_add(time),
+            RetryHold::Until(end) => end,
+        };
+        // Creation may work again before that.
+        Some(end.saturating_sub(self.clock.now()).min(self.settings.retry_hold))
     }
 
     // ---- tasks that leave without a worker ------------------------------------------------------

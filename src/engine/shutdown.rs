@@ -220,7 +220,6 @@ impl<H: Host> Engine<H> {
         match self.mode.load(Ordering::SeqCst) {
             mode if mode & BROKEN != 0 => AbandonReason::Broken,
             mode if mode & KILLED != 0 => AbandonReason::Killed,
-            _ if self.fails_fast() => AbandonReason::FailsFast,
             _ => AbandonReason::NoWorker,
         }
     }

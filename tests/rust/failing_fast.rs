@@ -192,6 +192,37 @@ fn calls_of_run_task_fail_unless_one_of_their_resources_is_there() {
 }
 
 #[test]
+fn a_retry_is_tried_on_an_idle_resource_when_tasks_would_fail_without_one() {
+    for (flags, thread_bound) in [(0, true), (RESERVED, true), (RESERVED, false)] {
+        let base = EngineSettings { thread_bound, reserve_limit: Some(2), ..workers(2) };
+        let settings = EngineSettings { reserve_at_start: 2, ..base };
+        let (runner, available) = runner(settings, SOON);
+        available.store(false, Ordering::SeqCst);
+        let task = Task::new(Priority::Normal, flags, |_, task| match task.attempts() {
+            1 => End::Bad("dead"),
+            _ => End::Value(7),
+        });
+        assert!(if flags == 0 { runner.submit_task(&task) } else { runner.run_task(&task) });
+        assert_eq!(task.outcome(), Outcome::Value(7), "{flags} {thread_bound}");
+        let entered = task.entered();
+        assert_ne!(entered[0], entered[1], "{flags} {thread_bound}");
+        assert!(runner.stats().creation_failing > 0);
+        available.store(true, Ordering::SeqCst);
+        runner.finish();
+    }
+}
+
+#[test]
+fn a_retry_fails_when_it_has_found_the_idle_resources_dead_too() {
+    let (runner, available) = runner(workers(2), SOON);
+    available.store(false, Ordering::SeqCst);
+    let task = runner.submit(Priority::Normal, |_, _| End::Bad("dead"));
+    assert_eq!((task.outcome(), task.attempts()), (FAILED, 2));
+    available.store(true, Ordering::SeqCst);
+    runner.finish();
+}
+
+#[test]
 fn a_stop_while_tasks_fail_ends() {
     let (runner, available) = runner(workers(2), Duration::ZERO);
     available.store(false, Ordering::SeqCst);

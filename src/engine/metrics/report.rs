@@ -151,7 +151,9 @@ impl<H: Host> Engine<H> {
             creation_failing: if self.mode() == Mode::Stopped {
                 0
             } else {
-                self.backoff.failing_for(now)
+                // Never zero while it fails.
+                let since = self.backoff.failing_since();
+                since.map_or(0, |since| now.saturating_sub(since).max(1))
             },
         }
     }

@@ -87,10 +87,10 @@ impl Backoff {
         false
     }
 
-    /// For how long no attempt has succeeded; zero while all is well.
-    pub fn failing_for(&self, now: Tick) -> Tick {
+    /// Since when no attempt has succeeded; `None` while all is well.
+    pub fn failing_since(&self) -> Option<Tick> {
         let state = self.state.lock();
-        if state.failures == 0 { 0 } else { now.saturating_sub(state.since).max(1) }
+        (state.failures > 0).then_some(state.since)
     }
 
     /// Has every worker that waits look again whether it is needed.
@@ -109,11 +109,6 @@ impl Backoff {
     /// Whether new resources may be bad from the start.
     pub fn validates_on_create(&self) -> bool {
         self.validate_on_create.load(Ordering::Relaxed)
-    }
-
-    /// Whether creation fails at the moment.
-    pub fn is_in_trouble(&self) -> bool {
-        self.state.lock().failures > 0
     }
 
     /// An attempt made a resource: every worker that waits may attempt.

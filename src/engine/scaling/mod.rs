@@ -300,7 +300,7 @@ impl<H: Threads> Engine<H> {
         }
         // Looked at again for as long as anything waits.
         self.request_scaling(now);
-        if self.backoff.is_in_trouble() {
+        if self.backoff.failing_since().is_some() {
             return;
         }
         self.start_missing(scope, target::target_workers(load));

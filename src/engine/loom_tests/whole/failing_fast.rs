@@ -45,23 +45,64 @@ fn loom_no_task_waits_while_tasks_fail_fast() {
     });
 }
 
+/// An engine without threads, which fails fast with the first attempt that fails.
+fn silent_engine() -> Arc<Engine<Bare>> {
+    let settings = EngineSettings { fail_fast_after: Some(0), ..settings(true, 1) };
+    Engine::new(Bare::new(|| ()), settings)
+}
+
+/// Begins with a failed attempt, and has the keeper look while this thread does something else.
+fn beside_the_keeper(engine: &Arc<Engine<Bare>>, work: impl FnOnce()) {
+    engine.backoff.failed(false, 0);
+    let keeper = {
+        let engine = Arc::clone(engine);
+        spawn(move || engine.fail_fast_if_due(()))
+    };
+    work();
+    keeper.join().unwrap();
+}
+
 /// A thread that raises the mark while an attempt succeeds: one of them lowers it again.
 #[test]
 fn loom_the_mark_does_not_stay_up_beside_a_resource() {
     model(|| {
-        let fail_fast_after = Some(0);
-        let settings = EngineSettings { fail_fast_after, ..settings(true, 1) };
-        let engine = Engine::new(Bare::new(|| ()), settings);
+        let engine = silent_engine();
         let worker = engine.roster.add(&engine.settings, false, |_| Some(WorkerKind::Base));
-        let worker = worker.unwrap();
-        engine.backoff.failed(false, 1);
-        let keeper = {
-            let engine = Arc::clone(&engine);
-            spawn(move || engine.fail_fast_if_due(()))
-        };
-        engine.roster.note_resource(&worker, 1);
-        engine.creation_succeeded(false);
-        keeper.join().unwrap();
+        beside_the_keeper(&engine, || {
+            engine.roster.note_resource(&worker.unwrap(), 0);
+            engine.creation_succeeded(false);
+        });
         assert!(!engine.fails_fast());
+    });
+}
+
+/// An attempt that succeeds, and one that fails after it: its time has just begun.
+#[test]
+fn loom_the_mark_is_not_up_for_a_failure_that_is_over() {
+    model(|| {
+        let engine = silent_engine();
+        beside_the_keeper(&engine, || {
+            engine.creation_succeeded(false);
+            engine.backoff.failed(false, 1);
+            engine.fail_fast_if_due(());
+        });
+        assert!(!engine.fails_fast());
+    });
+}
+
+/// An attempt that succeeds for `run_task` beside one that fails: of the threads that set the mark none
+/// leaves it as it saw it before.
+#[test]
+fn loom_the_mark_follows_the_last_attempt() {
+    model(|| {
+        let engine = silent_engine();
+        let other = Arc::clone(&engine);
+        beside_the_keeper(&engine, || {
+            let succeeds = spawn(move || other.creation_succeeded(false).is_some());
+            engine.backoff.failed(false, 0);
+            engine.fail_fast_if_due(());
+            succeeds.join().unwrap();
+        });
+        assert_eq!(engine.fails_fast(), engine.backoff.failing_since().is_some());
     });
 }
