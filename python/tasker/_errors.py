@@ -45,8 +45,9 @@ class ResourceCreationError(TaskerError, RuntimeError):
     """A resource could not be made.
 
     Raised by `Runner(config)` when a base worker gets no resource, and the outcome of tasks left
-    over when the last worker of a closing runner gives up. `__cause__` is the error of
-    `on_create`. Of a start that ran out of time the text names each worker that has no resource
+    over when the last worker of a closing runner gives up, or while tasks fail fast. `__cause__` is
+    the error of `on_create`; of a task that was to be tried again `__context__` is what its last
+    attempt raised. Of a start that ran out of time the text names each worker that has no resource
     yet, and the line at which it is.
     """
 
@@ -83,7 +84,8 @@ class TaskTimeout(TaskerError, TimeoutError):
 
     A task that had not started never will. One that was running has had its context cancelled,
     and what it still returns is dropped. When it waited for a resource that could not be made,
-    `__cause__` is the last error of `on_create`.
+    `__cause__` is the last error of `on_create`. When it was being tried again, `__context__` is
+    what its last attempt raised.
     """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasker import Config, ConfigError, ResourceCreationError, Retry, Runner
+from tasker import Config, ConfigError, ResourceCreationError, Retry, Runner, TaskTimeout
 from tests.native.support import (
     LONG_TIMEOUT,
     Broken,
@@ -130,13 +130,48 @@ def test_without_it_tasks_wait(outage: Outage) -> None:
     assert waits.result() == 1
 
 
-def test_a_task_that_was_to_be_tried_again_keeps_its_own_error_as_context(outage: Outage) -> None:
-    runner = outage.start(fail_fast_after=0.0, max_retries=3)
+@pytest.mark.parametrize("end", ["fails_fast", "stops", "times_out"])
+def test_a_task_that_was_to_be_tried_again_keeps_its_own_error_as_context(
+    outage: Outage, end: str
+) -> None:
+    limit = 0.0 if end == "fails_fast" else None
+    runner = outage.start(fail_fast_after=limit, max_retries=3)
     outage.is_on = True
-    error = runner.submit(break_down).exception(LONG_TIMEOUT)
-    assert type(error) is ResourceCreationError
+    timeout = 1.0 if end == "times_out" else None
+    future = runner.options(timeout=timeout).submit(break_down)
+    if end == "stops":
+        eventually(lambda: runner.stats().creation_failing_for > 0)
+        runner.stop(LONG_TIMEOUT)
+    error = future.exception(LONG_TIMEOUT)
+    assert type(error) is (TaskTimeout if end == "times_out" else ResourceCreationError)
     assert isinstance(error.__cause__, ConnectionRefusedError)
     assert isinstance(error.__context__, Broken)
+
+
+@pytest.mark.parametrize("verb", ["queue_task", "run_task"])
+@pytest.mark.parametrize("thread_bound", [True, False])
+def test_a_retry_is_bounded_where_a_worker_has_an_idle_resource(
+    outage: Outage, verb: str, *, thread_bound: bool
+) -> None:
+    runner = outage.start(
+        fail_fast_after=0.05,
+        max_retries=3,
+        worker_count=2,
+        resource_pool_size=2,
+        thread_bound=thread_bound,
+    )
+    outage.is_on = True
+    used: list[int] = []
+
+    def served_by_another(resource: Resource) -> int:
+        used.append(resource.number)
+        if len(used) == 1:
+            raise Broken
+        return resource.number
+
+    assert getattr(runner, verb)(served_by_another) == used[1] != used[0]
+    with pytest.raises(ResourceCreationError):
+        runner.queue_task(break_down)
     assert runner.metrics().total_tasks_failed == 1
 
 

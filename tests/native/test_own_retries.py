@@ -16,12 +16,14 @@ import pytest
 
 from tasker import (
     Future,
+    Priority,
     QueueFull,
     ResourceCreationError,
     Results,
     Retry,
     Runner,
     TaskEvent,
+    TaskTimeout,
     current_context,
 )
 from tasker._retry import _tracebacks
@@ -331,6 +333,28 @@ def test_a_time_limit_leaves_a_pause_its_room(runners: Runners) -> None:
     assert type(error) is Busy
     assert "its time limit leaves no room" in error.__notes__[0]
     assert runner.metrics().total_tasks_timed_out == 0
+
+
+@pytest.mark.parametrize("again", ["waits", "runs"])
+def test_a_time_limit_leaves_the_error_of_the_attempt_before(
+    runners: Runners, gate: Gate, again: str
+) -> None:
+    runner = runners.start(worker_count=1, retry=Retry(on=Busy, wait=0.0))
+
+    def busy_then_held(resource: Resource) -> None:
+        if current_context().attempt > 1:
+            gate.hold(resource)
+        if again == "waits":
+            runner.options(priority=Priority.HIGH).submit(gate.hold)
+        raise Busy
+
+    future = runner.options(timeout=0.5).submit(busy_then_held)
+    gate.wait_for()
+    error = future.exception(LONG_TIMEOUT)
+    assert type(error) is TaskTimeout
+    assert error.__cause__ is None
+    assert type(error.__context__) is Busy
+    gate.open()
 
 
 def test_a_stop_from_within_the_asked_function_ends_the_task(runners: Runners) -> None:

@@ -423,7 +423,9 @@ def test_a_request_ends_a_held_retry(held: Held, gate: Gate) -> None:
 
 def test_a_limit_ends_a_held_retry(held: Held, gate: Gate) -> None:
     runner, future = held(timeout=0.1)
-    assert isinstance(future.exception(LONG_TIMEOUT), TaskTimeout)
+    error = future.exception(LONG_TIMEOUT)
+    assert isinstance(error, TaskTimeout)
+    assert isinstance(error.__context__, Broken)
     assert runner.stats().queued_tasks == 0
     gate.open()
 

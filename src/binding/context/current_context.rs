@@ -33,7 +33,7 @@ pub(in crate::binding) fn current_context(py: Python<'_>) -> PyResult<Py<TaskCon
         return Err(PyRuntimeError::new_err("the task has no runner"));
     };
     let token = Token::new().child(due(py, future));
-    let last_error = future.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)));
+    let last_error = future.last_error(py);
     let (attempt, name) = (future.attempts(), future.name(py));
     let context = TaskContext::make(py, engine, token.clone(), attempt, name, last_error)?;
     let (reason, call) = future.with_extras(|extras| {

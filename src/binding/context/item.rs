@@ -42,7 +42,7 @@ impl<'a> CurrentItem<'a> {
         };
         let token = self.token.child(None);
         // Of a joint call that is made again; a ticket has none.
-        let last_error = ticket.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)));
+        let last_error = ticket.last_error(py);
         let name = ticket.name(py);
         let context = TaskContext::make(py, engine, token.clone(), self.attempt, name, last_error)?;
         *self.context.borrow_mut() = Some(context.clone_ref(py));

@@ -446,6 +446,11 @@ impl Future {
         self.extras.lock().as_deref_mut().and_then(get)
     }
 
+    /// What the attempt before this one raised, or this one while that is judged.
+    pub(super) fn last_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)))
+    }
+
     pub(super) fn take_last_error(&self) -> Option<Py<PyAny>> {
         self.extra(|extras| extras.last_error.take())
     }

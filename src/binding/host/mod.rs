@@ -314,7 +314,7 @@ impl Attempts for PyHost {
         task: &Py<Future>,
     ) -> Verdict {
         let future = task.get();
-        let error = future.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)));
+        let error = future.last_error(py);
         let Some(error) = error else {
             return Verdict::Healthy;
         };

@@ -143,8 +143,17 @@ impl PyHost {
         let verb = if future.attempts() > 0 { "finish" } else { "start" };
         let text = format!("task {name} did not {verb} within its time limit of {limit} s");
         let error = error::make::<TaskTimeout>(py, &text, cause.as_ref());
+        // One that runs has its own use for it, as `current_context().last_error`.
+        let last = match taken {
+            Taken::Running => future.last_error(py),
+            _ => future.take_last_error(),
+        };
+        if let Some(last) = &last {
+            error::set_context(py, &error, last);
+        }
         settle::publish(py, object, Outcome::Error(error), EventKind::TimedOut);
         guarded_call::release_some(py, cause);
+        guarded_call::release_some(py, last);
         if taken == Taken::Running {
             settle::request_cancel(future, Some(context::OVERDUE.into()));
             if how == Overdue::RunsOn {
@@ -255,19 +264,23 @@ impl PyHost {
             }
             AbandonReason::NoWorker => {
                 let text = "the runner stopped while no resource could be created for the task";
-                error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref())
+                self.without_resource(py, text, last)
             }
             AbandonReason::FailsFast => {
                 let text =
                     "no worker has a resource, and none could be created within fail_fast_after";
-                let error = error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref());
-                if let Some(last) = last {
-                    error::set_context(py, &error, last);
-                }
-                error
+                self.without_resource(py, text, last)
             }
             AbandonReason::Broken => error::make::<RunnerBroken>(py, error::BROKEN, last),
         }
+    }
+
+    fn without_resource(&self, py: Python<'_>, text: &str, last: Option<&Py<PyAny>>) -> Py<PyAny> {
+        let error = error::make::<ResourceCreationError>(py, text, self.fault(py).as_ref());
+        if let Some(last) = last {
+            error::set_context(py, &error, last);
+        }
+        error
     }
 
     /// Keeps what a kill hands back. A standard executor has no caller to hand it to.
