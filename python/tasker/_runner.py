@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from tasker import _tasker, _threads
 from tasker._amap import AsyncMapMixin
 from tasker._batcher import BatcherMixin, functions_of
+from tasker._batching import Adopter
 from tasker._block import ends_gracefully
 from tasker._checks import below_base, cannot_resize, check_deadline, check_sizes
 from tasker._config import Config, check_config, taking_a_config
@@ -101,8 +102,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
         shutdown = AttributeHint("stop")
         terminate = AttributeHint("kill")
 
-    _adopted: dict[BatchSettings, _tasker._BatchFunctions]
-    """Batchers of other runners whose items were submitted to this one."""
+    _adopter: Adopter[_tasker._BatchFunctions]
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if hasattr(self, name)]
@@ -124,7 +124,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
             if len(given) > 1:
                 refuse_positions(len(given))
             runner = super().__new__(cls, *given, **settings)
-            runner._adopted = {}
+            runner._adopter = Adopter(functions_of)
             register(runner)
             return runner
 
@@ -258,11 +258,7 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
         return Options()
 
     def _adopt(self, settings: BatchSettings) -> _tasker._BatchFunctions:
-        """Finds what items of another runner's batcher share here."""
-        functions = self._adopted.get(settings)
-        if functions is None:
-            functions = self._adopted.setdefault(settings, functions_of(settings))
-        return functions
+        return self._adopter.adopt(settings)
 
     def _most_workers(self) -> int:
         return self.max_worker_count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import itertools
 import threading
 import time
@@ -1148,6 +1149,32 @@ def test_what_ends_while_it_waits_for_more_is_let_go(runners: Runners) -> None:
     things.append(batcher.runner.queue_task(lambda _: weakref.ref(batcher.queue_task(0))))
     eventually(lambda: not any(thing() for thing in things))
     assert batcher.runner.stats().queued_tasks == 0
+
+
+def test_a_batcher_whose_items_went_to_another_runner_is_let_go(
+    runners: Runners, held: Runner[Resource], gate: Gate
+) -> None:
+    class Double:
+        def __call__(self, _resource: Resource, items: list[int]) -> list[int]:
+            return [2 * item for item in items]
+
+    double = Double()
+    batcher = held.batcher(double, max_size=4)
+    for item in range(4):
+        batcher.submit(item)
+    dropped = held.cancel_queued()
+    other = runners.start()
+    assert results([task.submit_to(other) for task in dropped]) == [0, 2, 4, 6]
+    things = [weakref.ref(double)]
+    del double, batcher, dropped
+    gate.open()
+
+    def is_let_go() -> bool:
+        gc.collect()
+        return things[0]() is None
+
+    eventually(is_let_go)
+    assert other.queue_task(lambda resource: resource.number) >= 0
 
 
 def test_a_batcher_that_is_dropped_leaves_its_items_to_the_runner(

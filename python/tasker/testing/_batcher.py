@@ -248,8 +248,7 @@ class InlineBatcherMixin(Generic[R]):
 
     def _submit_item(self, settings: BatchSettings, item: Any) -> Future[Any]:
         """Submits an item of another runner's batcher to one with the same settings."""
-        adopted = self._engine()._adopted
-        functions = adopted.setdefault(settings, InlineFunctions(settings))
+        functions = self._engine()._adopter.adopt(settings)
         batcher: InlineBatcher[Any, Any] = InlineBatcher(self._engine(), functions, self._options)
         return batcher.submit(item)
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tasker import _tasker
+from tasker._batching import Adopter
 from tasker._config import Config, check_config
 from tasker._dropped import DroppedTask
 from tasker._errors import (
@@ -41,8 +42,6 @@ from tasker.testing._task import HERE, NO_KEY, InlineFuture, InlineKey, InlineTa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasker._batching import BatchSettings
-
 R = TypeVar("R")
 
 STACK_DEPTH = 100
@@ -66,7 +65,7 @@ class InlineEngine(JointCalls[R]):
         }
         self._lines = InlineLines()
         self._running: list[InlineTask] = []
-        self._adopted: dict[BatchSettings, InlineFunctions] = {}
+        self._adopter = Adopter(InlineFunctions)
         self._entered: list[InlineTask] = []
         self._injected: deque[BaseException] = deque()
         self._counters = InlineCounters()
