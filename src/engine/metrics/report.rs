@@ -117,7 +117,7 @@ impl<H: Host> Engine<H> {
             self.batches.oldest(|task| self.host.cursor(task)),
             self.loans.oldest_call(waits),
             self.main.lingering.oldest(waits),
-            self.main.serial_lines.oldest(waits),
+            self.main.serial_lines.oldest(),
             self.main.permits.as_ref().and_then(Permits::oldest),
         ];
         let oldest = in_lanes.chain(others.into_iter().flatten()).min();

@@ -28,6 +28,8 @@ pub(in crate::engine) struct Lingering<T> {
     /// How many there are. `SeqCst`, like the lanes: raised before the gate is left, and lowered
     /// after the entry is in its lane.
     count: AtomicUsize,
+    /// For how long any was to linger at most. Written and read under the lock.
+    longest: AtomicU64,
     tasks: Mutex<BTreeMap<LingerKey, Lingerer<T>>>,
 }
 
@@ -36,6 +38,7 @@ impl<T> Lingering<T> {
         Self {
             numbers: AtomicU64::new(0),
             count: AtomicUsize::new(0),
+            longest: AtomicU64::new(0),
             tasks: Mutex::new(BTreeMap::new()),
         }
     }
@@ -51,7 +54,9 @@ impl<T> Lingering<T> {
 
     pub(super) fn add(&self, key: LingerKey, lingerer: Lingerer<T>) {
         self.count.fetch_add(1, Ordering::SeqCst);
-        self.tasks.lock().insert(key, lingerer);
+        let mut tasks = self.tasks.lock();
+        self.longest.fetch_max(key.0.saturating_sub(lingerer.since), Ordering::Relaxed);
+        tasks.insert(key, lingerer);
     }
 
     /// Has one pushed into its lane; false when it lingers no more.
@@ -111,13 +116,24 @@ impl<T> Lingering<T> {
         self.tasks.lock().first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Since when the one waits that has waited longest of those that `waits` picks.
+    /// Since when the one waits that has waited longest of those that `waits` picks. Where all linger for
+    /// as long, that is the first to be due, and no other is looked at.
     pub(in crate::engine) fn oldest(&self, waits: impl Fn(&T) -> bool) -> Option<Tick> {
         if self.is_empty() {
             return None;
         }
         let tasks = self.tasks.lock();
-        tasks.values().filter(|lingerer| waits(&lingerer.task)).map(|it| it.since).min()
+        let longest = self.longest.load(Ordering::Relaxed);
+        let mut oldest: Option<Tick> = None;
+        for ((due, _), lingerer) in &*tasks {
+            if oldest.is_some_and(|oldest| due.saturating_sub(longest) >= oldest) {
+                break;
+            }
+            if waits(&lingerer.task) {
+                oldest = oldest.into_iter().chain([lingerer.since]).min();
+            }
+        }
+        oldest
     }
 }
 
@@ -146,6 +162,21 @@ mod tests {
         assert!(!lingering.is_empty());
         assert!(lingering.release_due(20, push) && lingering.is_empty());
         assert_eq!(*pushed.borrow(), [3, 2]);
+    }
+
+    #[test]
+    fn the_oldest_is_found_before_those_that_cannot_be_older_are_looked_at() {
+        let lingering = Lingering::new();
+        for (task, since, due) in [(1, 5, 15), (2, 3, 13), (3, 1, 21), (4, 9, 29), (5, 2, 40)] {
+            add(&lingering, task, since, due);
+        }
+        let seen = std::cell::RefCell::new(Vec::new());
+        let waits = |task: &u32| {
+            seen.borrow_mut().push(*task);
+            *task != 5
+        };
+        assert_eq!(lingering.oldest(waits), Some(1));
+        assert_eq!(*seen.borrow(), [2, 1, 3, 4]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod idle_workers;
 pub mod key_homes;
 pub mod lanes;
+mod line_figures;
 pub(in crate::engine) mod lingering;
 pub mod permits;
 pub mod serial_lines;

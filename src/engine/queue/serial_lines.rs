@@ -5,6 +5,7 @@
 //! A head is *held* from its claim on, until its function has returned and no retry is to come. What
 //! is to run next of a line is in the highest class of all that wait there.
 
+use super::line_figures::{LineFigure, LineFigures};
 use crate::engine::clock::Tick;
 use crate::engine::task::key::LineNumber;
 use crate::engine::task::priority::Priority;
@@ -27,6 +28,7 @@ struct LineTable<T> {
     /// How many lines ever were.
     count: u64,
     lines: BTreeMap<LineNumber, Line<T>>,
+    figures: LineFigures,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,7 @@ struct Line<T> {
     hash: u64,
     /// How many submitters are about to add a task.
     holds: usize,
+    /// The first two have not ended.
     tasks: VecDeque<Member<T>>,
     /// Where the head waits; `None`: it is held, or there is none.
     lane: Option<Priority>,
@@ -129,14 +132,27 @@ impl<T> Line<T> {
         self.tasks.front().is_some_and(|head| std::ptr::eq(of(&head.task), word))
     }
 
-    /// Takes out the followers that have ended.
+    fn figure(&self) -> LineFigure {
+        let follower = self.tasks.get(1).map(|follower| follower.since);
+        LineFigure { length: self.tasks.len() - self.gone, follower }
+    }
+
+    /// Takes out the followers that have ended and are the first, and all of them when they are many.
     fn sweep(&mut self, word: impl Fn(&T) -> &TaskWord) -> Vec<T> {
-        self.gone = 0;
-        let (live, dead) = std::mem::take(&mut self.tasks)
-            .into_iter()
-            .partition(|member| word(&member.task).has(IN_LINE));
-        self.tasks = live;
-        VecDeque::into_iter(dead).map(|member| member.task).collect()
+        let has_ended = |member: &Member<T>| !word(&member.task).has(IN_LINE);
+        let mut dead = Vec::new();
+        if self.gone * 2 >= self.tasks.len() {
+            let tasks = std::mem::take(&mut self.tasks);
+            let (gone, live) = tasks.into_iter().partition::<VecDeque<_>, _>(has_ended);
+            self.tasks = live;
+            dead.extend(gone);
+        } else {
+            while self.tasks.get(1).is_some_and(has_ended) {
+                dead.extend(self.tasks.remove(1));
+            }
+        }
+        self.gone -= dead.len();
+        dead.into_iter().map(|member| member.task).collect()
     }
 }
 
@@ -153,7 +169,7 @@ impl<T> LineTable<T> {
 
 impl<T> SerialLines<T> {
     pub(in crate::engine) fn new() -> Self {
-        let table = LineTable { count: 0, lines: BTreeMap::new() };
+        let table = LineTable { count: 0, lines: BTreeMap::new(), figures: LineFigures::new() };
         Self { table: Mutex::new(table), outside: AtomicUsize::new(0) }
     }
 
@@ -197,8 +213,8 @@ impl<T> SerialLines<T> {
         word: impl Fn(&T) -> &TaskWord,
         share: impl Fn(&T) -> T,
     ) -> Added<T> {
-        let mut table = self.table.lock();
-        let Some(line) = table.lines.get_mut(&number) else {
+        let LineTable { lines, figures, .. } = &mut *self.table.lock();
+        let Some(line) = lines.get_mut(&number) else {
             return Added::Gone(task);
         };
         let own = word(&task);
@@ -208,8 +224,10 @@ impl<T> SerialLines<T> {
             own.clear(IN_LINE);
             return Added::Gone(task);
         }
+        let before = line.figure();
         line.waiting[priority as usize] += 1;
         line.tasks.push_back(Member { task, since });
+        figures.update(number, before, line.figure());
         if line.tasks.len() == 1 {
             line.lane = Some(priority);
             return Added::Head(share(&line.tasks[0].task));
@@ -283,30 +301,30 @@ impl<T> SerialLines<T> {
         share: impl Fn(&T) -> T,
     ) -> Option<Left<T>> {
         let mut table = self.table.lock();
-        let line = table.lines.get_mut(&number).filter(|_| own.has(IN_LINE))?;
+        let LineTable { lines, figures, .. } = &mut *table;
+        let line = lines.get_mut(&number).filter(|_| own.has(IN_LINE))?;
+        let before = line.figure();
         own.clear(IN_LINE);
         let mut left = Left { lane: None, next: None, dead: Vec::new(), ended: None };
-        if !line.is_head(own, &word) {
+        if line.is_head(own, &word) {
+            left.lane = line.lane.take();
+            if left.lane.is_some() {
+                line.waiting[own.priority() as usize] -= 1;
+            }
+            left.dead.extend(line.tasks.pop_front().map(|head| head.task));
+            left.dead.extend(line.sweep(word));
+            if let Some(head) = line.tasks.front() {
+                line.lane = line.class();
+                left.next = line.lane.map(|lane| (lane, share(&head.task), head.since));
+            }
+        } else {
             line.waiting[own.priority() as usize] -= 1;
             line.gone += 1;
             self.outside.fetch_sub(1, Ordering::SeqCst);
-            if line.gone * 2 >= line.tasks.len() {
-                left.dead = line.sweep(word);
-            }
-            return Some(left);
+            left.dead = line.sweep(word);
         }
-        left.lane = line.lane.take();
-        if left.lane.is_some() {
-            line.waiting[own.priority() as usize] -= 1;
-        }
-        let is_over = |member: &Member<T>| !word(&member.task).has(IN_LINE);
-        let ended = line.tasks.iter().take_while(|member| is_over(member)).count();
-        line.gone -= ended - 1;
-        left.dead.extend(line.tasks.drain(..ended).map(|member| member.task));
-        if let Some(head) = line.tasks.front() {
-            line.lane = line.class();
-            left.next = line.lane.map(|lane| (lane, share(&head.task), head.since));
-        } else {
+        figures.update(number, before, line.figure());
+        if line.tasks.is_empty() {
             left.ended = table.end_if_over(number);
         }
         Some(left)
@@ -327,7 +345,9 @@ impl<T> SerialLines<T> {
         share: impl Fn(&T) -> T,
     ) -> Vec<(T, bool)> {
         let mut taken = Vec::new();
-        for line in self.table.lock().lines.values_mut() {
+        let LineTable { lines, figures, .. } = &mut *self.table.lock();
+        for (number, line) in lines {
+            let before = line.figure();
             let Some(head) = line.tasks.pop_front() else {
                 continue;
             };
@@ -337,16 +357,19 @@ impl<T> SerialLines<T> {
             let mut stay = VecDeque::from([head]);
             for member in std::mem::take(&mut line.tasks) {
                 let own = word(&member.task);
-                if member.since > then || !own.has(IN_LINE) {
-                    stay.push_back(member);
-                    continue;
+                if own.has(IN_LINE) {
+                    if member.since > then {
+                        stay.push_back(member);
+                        continue;
+                    }
+                    own.clear(IN_LINE);
+                    line.waiting[own.priority() as usize] -= 1;
+                    self.outside.fetch_sub(1, Ordering::SeqCst);
                 }
-                own.clear(IN_LINE);
-                line.waiting[own.priority() as usize] -= 1;
-                self.outside.fetch_sub(1, Ordering::SeqCst);
                 taken.push((member.task, false));
             }
-            line.tasks = stay;
+            (line.tasks, line.gone) = (stay, 0);
+            figures.update(*number, before, line.figure());
         }
         taken
     }
@@ -358,21 +381,12 @@ impl<T> SerialLines<T> {
 
     /// How many tasks the longest line has, the one that runs included.
     pub(in crate::engine) fn longest(&self) -> usize {
-        let table = self.table.lock();
-        table.lines.values().map(|line| line.tasks.len() - line.gone).max().unwrap_or(0)
+        self.table.lock().figures.longest()
     }
 
     /// Since when the follower waits that has waited longest.
-    pub(in crate::engine) fn oldest(&self, waits: impl Fn(&T) -> bool) -> Option<Tick> {
-        if self.outside() == 0 {
-            return None;
-        }
-        let table = self.table.lock();
-        let first = |line: &Line<T>| {
-            let follower = line.tasks.iter().skip(1).find(|member| waits(&member.task));
-            follower.map(|member| member.since)
-        };
-        table.lines.values().filter_map(first).min()
+    pub(in crate::engine) fn oldest(&self) -> Option<Tick> {
+        self.table.lock().figures.oldest()
     }
 }
 
@@ -456,13 +470,13 @@ mod tests {
             assert!(task.cancel(|_| true).is_some());
             leave(&lines, number, task).dead.len()
         };
-        assert_eq!([&tasks[1], &tasks[3], &tasks[4]].map(dead), [0, 0, 3]);
-        assert_eq!((lines.outside(), lines.longest()), (2, 3));
+        assert_eq!([&tasks[1], &tasks[3], &tasks[4]].map(dead), [1, 0, 0]);
+        assert_eq!((lines.outside(), lines.longest(), lines.oldest()), (2, 3, Some(2)));
         lines.begin(number, &tasks[0]);
-        assert_eq!(dead(&tasks[2]), 0);
+        assert_eq!((dead(&tasks[2]), lines.oldest()), (3, Some(5)));
         let left = leave(&lines, number, &tasks[0]);
         assert_eq!(next(&left), Some((Priority::Normal, Arc::as_ptr(&tasks[5]))));
-        assert_eq!(left.dead.len(), 2);
+        assert_eq!((left.dead.len(), lines.longest(), lines.oldest()), (1, 1, None));
         assert!(lines.leave(number, &tasks[1], word, Arc::clone).is_none());
     }
 
