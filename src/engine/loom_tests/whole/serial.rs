@@ -1,6 +1,7 @@
 //! The races of tasks that run in order by key: one at a time, none twice, none left behind.
 
 use super::*;
+use crate::engine::EngineMetrics;
 use crate::engine::queue::serial_lines::{Added, SerialLines};
 use crate::engine::task::key::LineNumber;
 use crate::engine::task::{SERIAL, Taken};
@@ -177,6 +178,100 @@ fn loom_what_is_cancelled_in_a_stopping_runner_holds_up_nothing() {
         model.max_branches = 20_000;
         model.check(scenario);
     }
+}
+
+/// A head that is cancelled in a closed queue, whose worker leaves once nothing is left: not while the next
+/// one is in its line no more, and not yet in its lane.
+#[test]
+fn loom_the_next_of_a_cancelled_head_keeps_the_worker() {
+    check(2, || {
+        let engine = engine(1);
+        let (line, jobs) = jobs::<2>(&engine, false);
+        assert!(jobs.iter().all(|job| submit(&engine, job)));
+        engine.serial_lines().let_go(line);
+        engine.begin_stop();
+        let cancelled = cancel(&engine, &jobs[0]);
+        check_ended(&engine, line);
+        assert_eq!(engine.metrics()[EventKind::Completed], 2 - u64::from(cancelled));
+    });
+}
+
+/// Submits a task of a line while another thread does what ends the runner. What was accepted has one
+/// outcome, and what was not has none. Gives the figures of the runner that has ended.
+fn submit_beside(ends: fn(&Engine<Bare>)) -> EngineMetrics {
+    let engine = engine(1);
+    let (line, jobs) = jobs::<2>(&engine, false);
+    assert!(submit(&engine, &jobs[0]));
+    let submitter = {
+        let (engine, job) = (Arc::clone(&engine), Arc::clone(&jobs[1]));
+        spawn(move || {
+            let accepted = submit(&engine, &job);
+            engine.serial_lines().let_go(line);
+            accepted
+        })
+    };
+    ends(&engine);
+    let accepted = [true, submitter.join().unwrap()];
+    check_ended(&engine, line);
+    for (job, accepted) in jobs.iter().zip(accepted) {
+        assert_eq!(job.outcomes.load(Ordering::Relaxed), u32::from(accepted));
+    }
+    let metrics = engine.metrics();
+    assert_eq!(metrics[EventKind::Arrived], 1 + u64::from(accepted[1]));
+    metrics
+}
+
+/// A follower that comes as the runner stops: its worker has left, or its line is not found empty.
+#[test]
+fn loom_a_follower_is_served_or_refused_by_a_stop() {
+    check(1, || {
+        let metrics = submit_beside(Engine::begin_stop);
+        assert_eq!(metrics[EventKind::Completed], metrics[EventKind::Arrived]);
+    });
+}
+
+/// A follower that comes as the runner is killed, after the lines were looked at.
+#[test]
+fn loom_a_follower_is_settled_or_refused_by_a_kill() {
+    check(1, || {
+        let metrics = submit_beside(|engine| engine.kill(()));
+        let [completed, dropped] = [EventKind::Completed, EventKind::Dropped].map(|it| metrics[it]);
+        assert_eq!(completed + dropped, metrics[EventKind::Arrived]);
+    });
+}
+
+/// A line that ends as a submitter is about to add to it: that holds it, or makes another.
+#[test]
+fn loom_a_line_that_is_held_does_not_end() {
+    model(|| {
+        let lines = Arc::new(SerialLines::new());
+        let number = lines.open(7);
+        let tasks = [(); 2].map(|()| Arc::new(TaskWord::new(Priority::Normal, SERIAL)));
+        let add = |number, task| lines.add(number, task, 0, |word| &**word, Arc::clone);
+        assert!(matches!(add(number, Arc::clone(&tasks[0])), Added::Head(_)));
+        assert!(lines.let_go(number).is_none());
+        assert!(tasks[0].claim_fresh());
+        lines.begin(number, &tasks[0]);
+        let worker = {
+            let (lines, word) = (Arc::clone(&lines), Arc::clone(&tasks[0]));
+            spawn(move || {
+                let left = lines.leave(number, &word, |word| &**word, Arc::clone).unwrap();
+                (left.next.is_some(), left.ended.is_some())
+            })
+        };
+        let held = lines.hold(number);
+        let in_line = if held { number } else { lines.open(7) };
+        let added = add(in_line, Arc::clone(&tasks[1]));
+        assert!(lines.let_go(in_line).is_none(), "it has a task");
+        let (has_next, has_ended) = worker.join().unwrap();
+        assert_eq!(has_ended, !held);
+        // Either gives it its entry, and one of them alone.
+        match added {
+            Added::Head(_) => assert!(!has_next),
+            Added::Follower(_) => assert!(has_next && held),
+            Added::Gone(_) => panic!("it is in no line"),
+        }
+    });
 }
 
 /// The last task behind another one, cancelled while a worker sleeps in a closed queue.
