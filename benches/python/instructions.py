@@ -105,25 +105,25 @@ LIMITS = {"submit": 3_050, "executor.submit": 2_780, "run_task": 1_910, "map": 1
 # What the first functions cost with all below them, less what the second ones do, which are there.
 STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "submit: make the future, take the context": (
-        ("future::Future>::draft", "snapshot::Snapshot::take"),
+        ("EngineHandleRef>::draft", "snapshot::Snapshot::take"),
         (),
     ),
-    "submit: gate, lane, wake-up": (("engine::Engine<H>::submit",), ()),
+    "submit: gate, lane, wake-up": (("Engine<H>::submit",), ()),
     "submit: arguments, checks, clock": (
         ("submit::enter",),
-        ("future::Future>::draft", "snapshot::Snapshot::take", "engine::Engine<H>::submit"),
+        ("EngineHandleRef>::draft", "snapshot::Snapshot::take", "Engine<H>::submit"),
     ),
     "worker: take it from its lane": (
-        ("worker::Worker<H>::work",),
-        ("session::WorkerSession<H>::serve",),
+        ("Worker<H>::work",),
+        ("WorkerSession<H>::serve",),
     ),
     "worker: claim, show as running, figures, let go": (
-        ("session::WorkerSession<H>::serve",),
-        ("guarded_call::call", "settle::publish", "session::WorkerSession<H>::delivered"),
+        ("WorkerSession<H>::serve",),
+        ("guarded_call::call", "settle::publish", "WorkerSession<H>::count_outcome"),
     ),
     "worker: call the function": (("guarded_call::call",), ()),
     "worker: count and publish the outcome": (
-        ("settle::publish", "session::WorkerSession<H>::delivered"),
+        ("settle::publish", "WorkerSession<H>::count_outcome"),
         (),
     ),
     "caller: result()": (("future::Future>::__pymethod_result__",), ()),
@@ -165,15 +165,20 @@ def anatomy(environment: dict[str, str]) -> str:
     total = counts.by_library.total()
     duration = nanoseconds(environment)
 
+    missing = {
+        function
+        for functions in STAGES.values()
+        for function in (*functions[0], *functions[1])
+        if not any(name.endswith(function) for name in counts.by_function)
+    }
+    if missing:
+        # Renamed, or inlined by another compiler.
+        names = ", ".join(sorted(missing))
+        raise LookupError(f"in this build nothing is called by these names of STAGES: {names}")
+
     def cost(functions: tuple[str, ...]) -> int:
-        found = [
-            (name, count) for name, count in counts.by_function.items() if name.endswith(functions)
-        ]
-        for function in functions:
-            if not any(name.endswith(function) for name, _ in found):
-                # Renamed, or inlined by another compiler.
-                raise LookupError(f"{function} is not called by its name in this build")
-        return sum(count for _, count in found)
+        found = counts.by_function.items()
+        return sum(count for name, count in found if name.endswith(functions))
 
     stages = {stage: cost(first) - cost(less) for stage, (first, less) in STAGES.items()}
     stages["the caller's own loop, and the rest"] = total - sum(stages.values())
