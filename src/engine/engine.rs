@@ -257,6 +257,18 @@ impl<H: Host> Engine<H> {
         self.discard_tombstones(scope, queue, dead);
     }
 
+    /// Takes the entries out of the main queue that tasks which run have left there, before one of these
+    /// waits for a retry: a worker that comes to its old entry would take that for it, whether its
+    /// resource is known to be good or not.
+    pub(super) fn drop_stale_entries(&self, scope: H::Scope<'_>) {
+        let waits = |task: &H::Task, _| self.host.word(task).is_waiting();
+        let mut stale = Self::compact(&self.main, waits);
+        for priority in Priority::ALL {
+            stale.extend(self.main.compact_retries(priority, waits));
+        }
+        self.discard_tombstones(scope, &self.main, stale);
+    }
+
     /// Takes what `live` rejects, which it calls under a lock, out of all priorities, the highest
     /// first. Retries stay.
     pub(super) fn compact(

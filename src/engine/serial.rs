@@ -12,7 +12,7 @@ use super::queue::serial_lines::{Added, Departure, Left, Place, SerialLines};
 use super::queue::{Admitted, Queue};
 use super::task::key::KeyNumber;
 use super::task::priority::Priority;
-use super::task::{IN_LINE, RAISED, TaskWord};
+use super::task::{IN_LINE, TaskWord};
 
 impl<H: Host> Engine<H> {
     /// Puts a task that is being accepted into its line. Only a head gets an entry.
@@ -129,18 +129,6 @@ impl<H: Host> Engine<H> {
         match self.host.key(task).line() {
             Some(line) if word.has(IN_LINE) => self.main.serial_lines.again(line, word),
             _ => word.priority(),
-        }
-    }
-
-    /// Takes the entries out of the lanes that a task has left there, before it waits for a retry: a
-    /// worker that comes to one of them would take it for that.
-    pub(super) fn drop_stale_entries(&self, scope: H::Scope<'_>, task: &H::Task) {
-        let word = self.host.word(task);
-        if word.has(RAISED) {
-            word.clear(RAISED);
-            let is_other = |other: &H::Task, _| !std::ptr::eq(self.host.word(other), word);
-            let stale = Self::compact(&self.main, is_other);
-            self.discard_tombstones(scope, &self.main, stale);
         }
     }
 }

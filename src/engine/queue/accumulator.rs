@@ -168,6 +168,10 @@ impl<T> Accumulator<T> {
     ) -> Result<Vec<LingerKey>, Member<T>> {
         let mut state = self.state.lock();
         let (own, has_entry) = (word(&member.task), member.linger.is_none());
+        if own.phase() != Phase::Waiting {
+            // It lingered before it came here: it may be among the retries by now.
+            return Err(member);
+        }
         // Who ends it from here on finds that it is here.
         if own.set(if has_entry { ACCUMULATED } else { ACCUMULATED | LINGERS }) != Phase::Waiting {
             own.clear(ACCUMULATED | LINGERS);
@@ -185,19 +189,22 @@ impl<T> Accumulator<T> {
         self.state.lock().fill(self.settings.max_size, word)
     }
 
-    /// Takes out a task that a thread has come by otherwise.
+    /// Takes out a task that a thread has come by otherwise, if it is here; and what has ended, when that
+    /// is much of what is left.
     pub(in crate::engine) fn remove(
         &self,
         lead: &TaskWord,
         word: impl Fn(&T) -> &TaskWord,
-    ) -> Option<Member<T>> {
+    ) -> Vec<Member<T>> {
         let mut state = self.state.lock();
         let lane = &mut state.fresh[lead.priority() as usize];
         // The first, mostly.
-        let place = lane.iter().position(|member| std::ptr::eq(word(&member.task), lead))?;
-        let member = lane.remove(place)?;
-        state.uncount(&member, lead);
-        Some(member)
+        let place = lane.iter().position(|member| std::ptr::eq(word(&member.task), lead));
+        let member = place.and_then(|place| lane.remove(place));
+        if let Some(member) = &member {
+            state.uncount(member, lead);
+        }
+        member.into_iter().chain(state.sweep_if_due(word)).collect()
     }
 
     /// Takes out up to `most` tasks for a worker to claim, the most urgent first; and what has ended, when
@@ -312,8 +319,8 @@ mod tests {
         {
             add(&accumulator, &task(number, priority), None);
         }
-        assert_eq!(accumulator.remove(&lead.1, word).map(|gone| gone.task.0), Some(0));
-        assert!(accumulator.remove(&lead.1, word).is_none());
+        assert_eq!(numbers(&accumulator.remove(&lead.1, word)), [0]);
+        assert!(accumulator.remove(&lead.1, word).is_empty());
         assert_eq!(numbers(&accumulator.take(2, word)), [3, 2]);
         assert_eq!(numbers(&accumulator.take(9, word)), [4, 1]);
         assert!(accumulator.is_empty());
@@ -357,7 +364,7 @@ mod tests {
             add(&accumulator, task, Some(task.0.into()));
         }
         // The first three have entries, and the first call has two of them in it.
-        assert!(accumulator.remove(&tasks[0].1, word).is_some());
+        assert_eq!(numbers(&accumulator.remove(&tasks[0].1, word)), [0]);
         assert_eq!(numbers(&accumulator.take(1, word)), [1]);
         assert_eq!(accumulator.fill(word), [(3, 3)]);
         assert_eq!(numbers(&accumulator.take(1, word)), [2]);
@@ -367,6 +374,35 @@ mod tests {
         assert_eq!(accumulator.note_gone(&tasks[3].1, true, word).1, [(4, 4)]);
         // Twice is once.
         assert_eq!(accumulator.note_gone(&tasks[3].1, true, word).1, []);
+    }
+
+    #[test]
+    fn a_task_that_is_to_be_tried_again_before_it_was_added_is_let_go_once_it_has_ended() {
+        let accumulator = accumulator(4);
+        let task = task(1, Priority::Normal);
+        assert!(task.1.claim_fresh());
+        accumulator.add_retries(vec![Arc::clone(&task)], word);
+        assert!(task.1.requeue());
+        let late = Member { task: Arc::clone(&task), since: 0, linger: Some((1, 1)) };
+        assert!(accumulator.add(late, word).is_err());
+        assert!(task.1.call_off().is_some());
+        assert_eq!(numbers(&accumulator.note_gone(&task.1, false, word).0), [1]);
+        assert!(accumulator.is_empty());
+    }
+
+    #[test]
+    fn what_has_ended_goes_with_the_last_that_is_taken_out() {
+        let accumulator = accumulator(4);
+        let [first, second, ended] = [1, 2, 3].map(|number| task(number, Priority::Normal));
+        assert!(ended.1.claim_fresh());
+        accumulator.add_retries(vec![Arc::clone(&ended)], word);
+        add(&accumulator, &first, None);
+        add(&accumulator, &second, None);
+        assert!(ended.1.settle_running());
+        assert!(accumulator.note_gone(&ended.1, false, word).0.is_empty());
+        assert_eq!(numbers(&accumulator.remove(&first.1, word)), [1, 3]);
+        assert_eq!(numbers(&accumulator.remove(&second.1, word)), [2]);
+        assert!(accumulator.is_empty());
     }
 
     #[test]

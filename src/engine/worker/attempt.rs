@@ -11,7 +11,7 @@ use crate::engine::roster::shared::Running;
 use crate::engine::scaling::threads::Threads;
 use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::token::Token;
-use crate::engine::task::{ACCUMULATED, Claim, JOINT};
+use crate::engine::task::{ACCUMULATED, Claim, JOINT, RAISED};
 use crate::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -553,8 +553,12 @@ impl<H: Attempts> WorkerSession<'_, H> {
         key: Option<DeadlineKey>,
     ) -> Option<H::Retry> {
         let host = &self.engine.host;
-        self.engine.drop_stale_entries(scope, task);
-        let (word, told) = (host.word(task), host.prepare_retry(scope, task, key));
+        let word = host.word(task);
+        if word.has(RAISED) {
+            word.clear(RAISED);
+            self.engine.drop_stale_entries(scope);
+        }
+        let told = host.prepare_retry(scope, task, key);
         let was_running = if pauses { self.engine.mark_paused(word) } else { word.requeue() };
         was_running.then(|| {
             self.recorder.count(WorkerCounter::Retried);

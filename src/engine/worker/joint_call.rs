@@ -117,7 +117,9 @@ impl<H: Attempts> WorkerSession<'_, H> {
             return (tasks, since);
         };
         let most = accumulator.settings().max_size;
-        let own = accumulator.remove(lead, |task| host.word(task));
+        for gone in accumulator.remove(lead, |task| host.word(task)) {
+            engine.discard_gone(scope, gone);
+        }
         let mut others = Vec::new();
         while others.len() + 1 < most {
             let found = accumulator.take(most - 1 - others.len(), |task| host.word(task));
@@ -140,9 +142,6 @@ impl<H: Attempts> WorkerSession<'_, H> {
                 }
                 others.push(task);
             }
-        }
-        if let Some(own) = own {
-            host.discard(scope, own.task);
         }
         if accumulator.settings().max_wait > 0 {
             // The entries that were to bring workers for them may have been taken along.
@@ -255,6 +254,9 @@ impl<H: Attempts> WorkerSession<'_, H> {
             Some(How::Later(pause)) => Some(self.now().saturating_add(pause)),
             _ => None,
         };
+        if how == Some(How::Together) {
+            engine.drop_stale_entries(scope);
+        }
         let mut again = Vec::new();
         for task in goes_on {
             let key = due.map(|due| engine.deadlines.reserve(due));
@@ -329,8 +331,8 @@ impl<H: Attempts> WorkerSession<'_, H> {
         let Some(accumulator) = host.accumulator(task) else {
             return;
         };
-        if let Some(own) = accumulator.remove(word, |task| host.word(task)) {
-            self.engine.discard_gone(scope, own);
+        for gone in accumulator.remove(word, |task| host.word(task)) {
+            self.engine.discard_gone(scope, gone);
         }
         self.engine.release_full(accumulator);
     }

@@ -102,3 +102,23 @@ fn loom_a_stop_leaves_no_call_behind_that_is_made_again() {
         assert!(jobs[0].accumulator.as_ref().unwrap().is_empty());
     });
 }
+
+/// A call that fails while the entry of one of its tasks stands behind another in the lane: a worker that
+/// comes to that entry takes it for the retry.
+#[test]
+fn loom_a_call_is_made_again_on_a_good_resource_alone() {
+    check(1, || {
+        let engine = engine(true, 2);
+        let jobs = pair(0, true);
+        assert!(submit(&engine, &jobs[0]));
+        assert!(submit(&engine, &LoomTask::new(0, false)));
+        assert!(submit(&engine, &jobs[1]));
+        engine.begin_stop();
+        assert!(engine.wait_ended(Duration::MAX));
+        for job in &jobs {
+            assert_eq!(job.outcomes.load(Ordering::Relaxed), 1);
+            assert_eq!(job.starts.load(Ordering::Relaxed), 2);
+        }
+        assert!(jobs[0].accumulator.as_ref().unwrap().is_empty());
+    });
+}
