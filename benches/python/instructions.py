@@ -108,17 +108,17 @@ STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("EngineHandleRef>::draft", "snapshot::Snapshot::take"),
         (),
     ),
-    "submit: gate, lane, wake-up": (("Engine<H>::submit",), ()),
+    "submit: gate, lane, wake-up": (("Engine<H>>::submit",), ()),
     "submit: arguments, checks, clock": (
         ("submit::enter",),
-        ("EngineHandleRef>::draft", "snapshot::Snapshot::take", "Engine<H>::submit"),
+        ("EngineHandleRef>::draft", "snapshot::Snapshot::take", "Engine<H>>::submit"),
     ),
     "worker: take it from its lane": (
-        ("Worker<H>::work",),
-        ("WorkerSession<H>::serve",),
+        ("Worker<H>>::work",),
+        ("WorkerSession<H>>::serve",),
     ),
     "worker: claim, show as running, figures, let go": (
-        ("WorkerSession<H>::serve",),
+        ("WorkerSession<H>>::serve",),
         ("guarded_call::call", "settle::publish", "WorkerSession<H>::count_outcome"),
     ),
     "worker: call the function": (("guarded_call::call",), ()),
