@@ -188,16 +188,16 @@ def measure_naps(times: Times, rounds: int, scale: float) -> None:
             times.setdefault("naps", []).append(run(there))
 
 
-def measure_size(times: Times) -> None:
+def measure_size(times: Times, rounds: int) -> None:
     """Memory and start of eight workers on a node: in one actor, and in eight."""
-    for name, actors, workers in (("one", 1, 8), ("eight", 8, 1)):
+    for name, actors, workers in (("one", 1, 8), ("eight", 8, 1)) * rounds:
         begin = time.perf_counter()
         config: Config[Resource] = Config(on_create=dict, worker_count=workers)
         options = {"num_cpus": 0}
         with RayRunner(config, actors=actors, actor_options=options) as runner:
-            times[f"start_{name}"] = [time.perf_counter() - begin]
+            times.setdefault(f"start_{name}", []).append(time.perf_counter() - begin)
             memory = [own_memory(each.process) for each in runner.actors()]
-            times[f"memory_{name}"] = [sum(memory)]
+            times.setdefault(f"memory_{name}", []).append(sum(memory))
 
 
 def table(times: Times) -> str:
@@ -273,7 +273,7 @@ def main() -> None:
     times: Times = {}
     measure_calls(times, rounds, scale)
     measure_naps(times, rounds, scale)
-    measure_size(times)
+    measure_size(times, rounds)
     ray.shutdown()
     where = ", ".join(f"{name}: {value}" for name, value in setting.describe().items())
     text = f"{table(times)}\n\nRay {ray.__version__}, {rounds} rounds. {where}."
