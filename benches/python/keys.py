@@ -1,6 +1,7 @@
 """What keys cost, and how often a task finds its key.
 
-    python -m benches.python.keys
+    python -m benches.python.keys               # prints the table
+    python -m benches.python.keys --write-docs  # into docs/performance.md
 
 Three loads, with the same tasks in each round, with keys and without, taking turns:
 
@@ -20,6 +21,7 @@ thread for each key, which is what keeps an order by hand.
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import threading
@@ -37,6 +39,9 @@ MOST = 1.3
 """What the tasks with keys may take at most, by the processor time of those without."""
 LEAST = 5.0
 """How many times as long the executors are to take at least as tasks in order by key."""
+BEGIN = "<!-- keys: begin, written by benches/python/keys.py -->"
+END = "<!-- keys: end -->"
+HEAD = ("", "without keys", "with keys", "ratio", "of processor time", "hits")
 
 Load = Callable[[TaskRunner[object], Sequence[int]], None]
 
@@ -138,8 +143,23 @@ def measure_executors(keys: Sequence[int]) -> float:
     return seconds
 
 
-def compare_serial(keys: Sequence[int]) -> float:
-    """Gives how many times as long the executors take."""
+def compare(name: str, load: Load, keys: Sequence[int]) -> tuple[list[str], float, float]:
+    """Gives the line of a load, its ratio of processor time, and that time without keys."""
+    taken: dict[bool, list[tuple[float, float, float]]] = {False: [], True: []}
+    for number in range(ROUNDS):
+        for with_keys in (False, True) if number % 2 else (True, False):
+            taken[with_keys].append(measure(load, keys, with_keys=with_keys))
+    (without, base, _), (with_, busy, hits) = (
+        [statistics.median(column) for column in zip(*taken[each], strict=True)]
+        for each in (False, True)
+    )
+    ratio = busy / base
+    line = [name, f"{without:.3f} s", f"{with_:.3f} s", f"{with_ / without:.2f}"]
+    return [*line, f"{ratio:.2f}", f"{hits:.0%}"], ratio, base
+
+
+def compare_serial(keys: Sequence[int]) -> tuple[list[str], float]:
+    """Gives the line of the queued tasks in order, and how many times as long executors take."""
     taken: dict[Callable[[Sequence[int]], float], list[float]] = {}
     for number in range(ROUNDS):
         ways = (measure_serial, measure_executors)
@@ -148,42 +168,45 @@ def compare_serial(keys: Sequence[int]) -> float:
     runner, executors = (
         statistics.median(taken[way]) for way in (measure_serial, measure_executors)
     )
-    print(f"\n{'':14}{'executors':>12}{'runner':>12}{'ratio':>8}")
-    print(f"{'serial':14}{executors:10.3f} s{runner:10.3f} s{executors / runner:8.2f}", flush=True)
-    return executors / runner
+    gain = executors / runner
+    line = ["*serial*, beside executors", f"{executors:.3f} s", f"{runner:.3f} s"]
+    return [*line, f"1/{gain:.0f}", "", ""], gain
 
 
 def main() -> None:
     """Measures every load."""
-    print(report.setting_list(setting.describe()), flush=True)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--write-docs", action="store_true", help=f"put the table into {report.PAGE.name}"
+    )
+    options = parser.parse_args()
+    where, begin = setting.describe(), setting.ProcessorTime.so_far()
     choice = random.Random(1)
     keys = [choice.randrange(KEYS) for _ in range(TASKS)]
-    print(f"\n{'':14}{'without':>12}{'with':>12}{'ratio':>8}{'processor':>12}{'hits':>8}")
-    ratios: dict[str, float] = {}
-    calls = 0.0
+    lines, ratios, bases = [], [], []
     for name, load in LOADS.items():
-        taken: dict[bool, list[float]] = {False: [], True: []}
-        busy: dict[bool, list[float]] = {False: [], True: []}
-        shares = []
-        for number in range(ROUNDS):
-            for with_keys in (False, True) if number % 2 else (True, False):
-                seconds, of_processor, share = measure(load, keys, with_keys=with_keys)
-                taken[with_keys].append(seconds)
-                busy[with_keys].append(of_processor)
-                if with_keys:
-                    shares.append(share)
-        without, with_ = (statistics.median(taken[each]) for each in (False, True))
-        base, busier = (statistics.median(busy[each]) for each in (False, True))
-        ratios[name] = busier / base
-        hits = statistics.median(shares)
-        row = f"{name:14}{without:10.3f} s{with_:10.3f} s{with_ / without:8.2f}"
-        print(f"{row}{ratios[name]:12.2f}{hits:8.0%}", flush=True)
-        if load is queued:
-            calls = statistics.median(measure_calls(keys) for _ in range(ROUNDS)) / base
-    print(f"\nThe calls of the key function alone are {calls:.0%} of the processor time of queued.")
-    gain = compare_serial(keys)
+        line, ratio, base = compare(name, load, keys)
+        lines.append(line)
+        ratios.append(ratio)
+        bases.append(base)
+    calls = statistics.median(measure_calls(keys) for _ in range(ROUNDS)) / bases[0]
+    line, gain = compare_serial(keys)
+    lines.append(line)
+    end = setting.ProcessorTime.so_far()
+    where["Method"] = f"median of {ROUNDS} rounds, in which all take turns"
+    if begin and end:
+        share = end.share_of_others_since(begin)
+        where["Others"] = f"{share:.0%} of all processor time went to other processes"
+    note = (
+        f"The calls of the key function alone are {calls:.0%} of the processor time of *queued*\n"
+        "without keys."
+    )
+    text = f"{report.setting_list(where)}\n\n{report.table(HEAD, lines)}\n\n{note}"
+    print(text, flush=True)
+    if options.write_docs:
+        report.put_between(BEGIN, END, text)
     assert gain >= LEAST, f"executors take less than {LEAST:.0f} times as long"
-    assert ratios["queued"] <= MOST, f"keys cost more than {MOST:.0%} of that without"
+    assert ratios[0] <= MOST, f"keys cost more than {MOST:.0%} of that without"
 
 
 if __name__ == "__main__":
