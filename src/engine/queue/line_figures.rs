@@ -3,13 +3,15 @@
 
 use crate::engine::clock::Tick;
 use crate::engine::task::key::LineNumber;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct LineFigures {
-    /// How many lines have one task, two, and so on; the last of these numbers is not zero.
-    by_length: Vec<usize>,
+    /// How many lines have so many tasks, for each length that there is: not a row of all up to the
+    /// longest, which would take as much memory as the tasks of one key that wait.
+    by_length: BTreeMap<usize, usize>,
     /// Since when the first follower waits of each line that has any.
     followers: BTreeSet<(Tick, LineNumber)>,
 }
@@ -26,23 +28,20 @@ pub(super) struct LineFigure {
 impl LineFigures {
     /// Of no lines.
     pub(super) fn new() -> Self {
-        Self { by_length: Vec::new(), followers: BTreeSet::new() }
+        Self { by_length: BTreeMap::new(), followers: BTreeSet::new() }
     }
 
     /// Notes that a line has changed.
     pub(super) fn update(&mut self, number: LineNumber, before: LineFigure, after: LineFigure) {
         if before.length != after.length {
-            if after.length > self.by_length.len() {
-                self.by_length.resize(after.length, 0);
+            if after.length > 0 {
+                *self.by_length.entry(after.length).or_default() += 1;
             }
-            if let Some(index) = after.length.checked_sub(1) {
-                self.by_length[index] += 1;
-            }
-            if let Some(index) = before.length.checked_sub(1) {
-                self.by_length[index] -= 1;
-            }
-            while self.by_length.last() == Some(&0) {
-                self.by_length.pop();
+            if let Entry::Occupied(mut same) = self.by_length.entry(before.length) {
+                *same.get_mut() -= 1;
+                if *same.get() == 0 {
+                    same.remove();
+                }
             }
         }
         if before.follower != after.follower {
@@ -57,7 +56,7 @@ impl LineFigures {
 
     /// How many tasks the longest line has.
     pub(super) fn longest(&self) -> usize {
-        self.by_length.len()
+        self.by_length.last_key_value().map_or(0, |(length, _)| *length)
     }
 
     /// Since when the follower waits that has waited longest.
