@@ -18,7 +18,7 @@ FILES: dict[str, str] = {
 """Why no test of a file is run there."""
 
 IN_A_TASK = "the task or hook uses its runner, which stays in the driver"
-LOG = "what an actor logs arrives as text, without the traceback and worker of the record"
+LOG = "what an actor logs has its name in front, and a copy of the error"
 FUTURE = "the task or hook uses a future, which stays in the driver"
 
 TESTS: dict[str, str] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import re
@@ -44,7 +43,6 @@ ROWS: dict[str, list[str]] = {
     ],
     "`on_event`": ["test_figures.test_events_are_told_in_the_actor"],
     "figures": ["test_figures.test_totals_count_each_task_once"],
-    "errors that nobody looked at": ["test_differences.test_an_error_that_nobody_looked_at"],
     "findings": ["test_figures.test_diagnose_tells_of_busy_workers"],
 }
 """The tests of each row, by its first cell."""
@@ -149,11 +147,3 @@ def test_callbacks_run_on_the_drivers_thread(make: Make) -> None:
     runner.submit(wait_for, Path(__file__)).add_done_callback(tell)
     assert over.wait(60)
     assert told in ([f"{runner.name}-driver"], [threading.current_thread().name])
-
-
-def test_an_error_that_nobody_looked_at(make: Make, caplog: Any) -> None:
-    runner = make()
-    runner.submit(lambda _: 1 / 0)
-    runner.stop()
-    gc.collect()
-    assert [each for each in caplog.records if "nobody" in each.getMessage()] == []

@@ -124,6 +124,15 @@ def test_a_cancelled_context_stops_the_runner(make: Make) -> None:
     eventually(lambda: runner.state == "stopped")
 
 
+def test_a_name_is_free_again_when_its_runner_has_stopped_by_itself(make: Make) -> None:
+    context = Context()
+    runner = make(name="db", context=context)
+    assert make(name="db").name == "db-2"
+    context.cancel()
+    assert runner._engine().dispatcher.over.wait(60)
+    assert make(name="db").name == "db"
+
+
 def test_what_waits_can_be_dropped_while_the_runner_goes_on(make: Make, tmp_path: Path) -> None:
     runner, gate = make(), tmp_path / "gate"
     held = runner.submit(wait_for, gate)
@@ -169,6 +178,38 @@ def test_resize_changes_the_number_of_actors(make: Make) -> None:
     assert [each.result(timeout=60) for each in futures] == [n * n for n in range(200)]
     eventually(lambda: len(runner.actors()) == 1)
     assert runner.queue_task(square, 2) == 4
+
+
+def test_an_actor_that_is_not_wanted_any_more_as_it_comes_up_leaves(
+    make: Make, tmp_path: Path
+) -> None:
+    gate, coming, book = tmp_path / "gate", tmp_path / "coming", tmp_path / "book"
+    gate.touch()
+
+    def come() -> Resource:
+        coming.touch()
+        wait_for({}, gate)
+        append({}, book, "made")
+        return {}
+
+    def go(_resource: Resource) -> None:
+        append({}, book, "gone")
+
+    runner = make(on_create=come, on_destroy=go)
+    gate.unlink()
+    coming.unlink()
+    mark = tmp_path / "mark"
+    held = runner.submit(touch_and_wait, mark)
+    eventually(mark.exists)
+    runner.resize(actors=2)
+    eventually(coming.exists)
+    runner.resize(actors=1)
+    eventually(lambda: [each.state for each in runner.actors()] == ["running", "stopping"])
+    gate.touch()
+    eventually(lambda: [each.state for each in runner.actors()] == ["running"])
+    held.request_cancel()
+    runner.stop(timeout=100)
+    assert sorted(book.read_text().split()) == ["gone", "gone", "made", "made"]
 
 
 def test_renew_makes_all_resources_anew(make: Make) -> None:
@@ -234,6 +275,61 @@ assert not ray.is_initialized()
     result = run(code, tmp_path / "book")
     assert result.returncode == 0, result.stderr
     assert "Ray was shut down" in result.stdout
+
+
+def test_a_task_right_after_ray_was_shut_down_starts_no_cluster(tmp_path: Path) -> None:
+    code = """
+import contextlib
+from tasker import RunnerBroken
+for _ in range(3):
+    runner.submit(len).result(timeout=60)
+ray.shutdown()
+future = runner.submit(len)
+with contextlib.suppress(RunnerBroken):  # it may have noticed
+    runner.resize(actors=2)
+assert isinstance(future.exception(timeout=60), RunnerBroken)
+assert runner.stats().base_workers == 0
+assert runner.workers() == runner.actors() == ()
+runner.kill()
+assert not ray.is_initialized()
+print("broken")
+"""
+    result = run(code, tmp_path / "book")
+    assert result.returncode == 0, result.stderr
+    assert "broken" in result.stdout
+
+
+def test_an_actor_on_order_when_ray_is_shut_down_starts_no_cluster(tmp_path: Path) -> None:
+    code = """
+import time
+dispatcher = runner._engine().dispatcher
+dispatcher.post(lambda: dispatcher.fleet._wishes.append(time.monotonic() + 2))
+ray.shutdown()
+assert dispatcher.over.wait(60)
+assert not ray.is_initialized()
+print("broken")
+"""
+    result = run(code, tmp_path / "book")
+    assert result.returncode == 0, result.stderr
+    assert "broken" in result.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_ends_by_itself(tmp_path: Path) -> None:
+    code = """
+import gc, multiprocessing
+def drop():
+    global runner
+    del runner
+    gc.collect()
+child = multiprocessing.get_context("fork").Process(target=drop)
+child.start()
+child.join()
+print(child.exitcode, runner.queue_task(len) > 0)
+"""
+    result = run(code, tmp_path / "book")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "0 True"
 
 
 def test_a_driver_that_is_killed_leaves_no_process(cluster: object, tmp_path: Path) -> None:

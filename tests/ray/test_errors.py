@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import pickle
 import threading
@@ -152,7 +154,17 @@ def test_options_that_would_run_tasks_twice_are_refused(make: Make, name: str) -
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_out": 0}, {"creation_timeout": 0}, {"contextvars": [3]}],
+    [
+        {"max_out": 0},
+        {"creation_timeout": 0},
+        {"contextvars": [3]},
+        {"contextvars": 3},
+        {"contextvars": "tests.ray.carried.tenant"},
+        {"actor_options": 3},
+        {"actor_options": {"nonsense": 1}},
+        {"actor_options": {"num_cpus": -1}},
+        {"actor_options": {"runtime_env": {"working_dir": "/no/such/directory"}}},
+    ],
 )
 def test_wrong_settings_are_named(make: Make, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
@@ -175,6 +187,8 @@ def test_what_a_ray_runner_has_not_says_so_by_name(make: Make) -> None:
         runner.options(key=lambda n: n)
     with pytest.raises(NotImplementedError, match="batcher"):
         runner.batcher(square, max_size=2)
+    with pytest.raises(NotImplementedError, match="executor"):
+        runner.executor()
 
 
 def test_a_runner_cannot_be_sent_to_a_task(make: Make) -> None:
@@ -252,3 +266,42 @@ def test_a_forked_child_is_told(make: Make) -> None:
     finally:
         dispatcher._process = own
     assert own == os.getpid()
+
+
+def unlooked(caplog: Any) -> list[Any]:
+    gc.collect()
+    return [each for each in caplog.records if "nobody looked" in each.getMessage()]
+
+
+def test_an_error_that_nobody_looked_at_is_logged_once(make: Make, caplog: Any) -> None:
+    runner = make()
+    runner.options(name="lost").submit(lambda _: 1 / 0)
+    runner.stop()
+    (record,) = unlooked(caplog)
+    assert record.getMessage() == f"task 'lost' of '{runner.name}' failed and nobody looked"
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
+
+
+def test_an_error_that_somebody_looked_at_is_not_logged(make: Make, caplog: Any) -> None:
+    runner = make()
+
+    def fail(_resource: Resource) -> None:
+        raise Left("why")
+
+    over = threading.Event()
+    runner.submit(fail).add_done_callback(lambda _: over.set())
+    assert over.wait(60)
+    assert isinstance(runner.submit(fail).exception(timeout=60), Left)
+    with pytest.raises(Left):
+        runner.queue_task(fail)
+
+    async def main() -> None:
+        with pytest.raises(Left):
+            await runner.submit(fail)
+        with pytest.raises(Left):
+            await runner.asubmit(fail)
+
+    asyncio.run(main())
+    runner.submit(square, 3)
+    runner.stop()
+    assert unlooked(caplog) == []

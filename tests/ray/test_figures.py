@@ -65,8 +65,12 @@ def test_hooks_that_fail_in_an_actor_are_logged_by_the_driver(make: Make, caplog
     with caplog.at_level(logging.INFO, "tests.ray"):
         runner = make(on_destroy=go, logger=logger, name="db")
         runner.stop()
-    (text,) = [each.getMessage() for each in caplog.records if "disk full" in each.getMessage()]
-    assert text.startswith("db-actor-1: ")
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert record.getMessage().startswith("db-actor-1: ")
+    assert record.worker.startswith("db-actor-1")
+    error = record.exc_info[1]
+    assert (type(error), error.args) == (OSError, ("disk full",))
+    assert "in go" in "".join(error.__notes__)
 
 
 def test_names_are_unique_among_runners(make: Make) -> None:

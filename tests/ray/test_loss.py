@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasker import ResourceCreationError, ResourceLost
+from tasker import ResourceCreationError, ResourceLost, TaskTimeout
 from tests.ray.conftest import Make
 from tests.ray.functions import (
     Resource,
@@ -120,7 +120,10 @@ def test_stop_waits_for_tasks_of_an_actor_that_is_lost_meanwhile(
     assert book.read_text().split() == [str(n) for n in range(10)]
 
 
-def test_where_no_actor_can_be_made_any_more_tasks_fail_fast(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_where_no_actor_can_be_made_any_more_tasks_fail_fast(
+    make: Make, tmp_path: Path, seconds: float
+) -> None:
     fine = tmp_path / "fine"
     fine.touch()
 
@@ -129,7 +132,7 @@ def test_where_no_actor_can_be_made_any_more_tasks_fail_fast(make: Make, tmp_pat
             raise ConnectionError("no server")
         return {}
 
-    runner = make(on_create=come, fail_fast_after=0.5)
+    runner = make(on_create=come, fail_fast_after=seconds)
     fine.unlink()
     (actor,) = runner.actors()
     os.kill(actor.process, signal.SIGKILL)
@@ -143,3 +146,49 @@ def test_where_no_actor_can_be_made_any_more_tasks_fail_fast(make: Make, tmp_pat
 
     eventually(is_back)
     assert runner.stats().creation_failing_for == 0
+
+
+def test_an_actor_that_is_lost_while_another_leaves_is_replaced(make: Make, tmp_path: Path) -> None:
+    runner = make(actors=3)
+    marks = [tmp_path / f"{n}" for n in range(3)]
+    held = [runner.submit(touch_and_wait, mark) for mark in marks]
+    eventually(lambda: all(mark.exists() for mark in marks))
+    runner.resize(actors=2)  # the one that leaves waits for its task
+    eventually(lambda: any(each.state == "stopping" for each in runner.actors()))
+    staying = [each for each in runner.actors() if each.state == "running"]
+    os.kill(staying[0].process, signal.SIGKILL)
+    for each in held:
+        eventually(lambda each=each: each.request_cancel() or each.done())
+    eventually(
+        lambda: (
+            [each.state for each in runner.actors()] == ["running"] * 2
+            and staying[0].process not in {each.process for each in runner.actors()}
+        )
+    )
+
+
+def test_a_limit_holds_for_a_task_that_lost_its_actor_after_it(make: Make) -> None:
+    runner = make()
+    dispatcher = runner._engine().dispatcher
+    (task,) = runner.options(timeout=1e-3)._tasks(square, [((2,), {})])
+    task.future.set_running_or_notify_cancel()
+    with dispatcher.waiting.lock:
+        dispatcher.waiting.add(task)
+        eventually(lambda: task.due is not None and time.monotonic() > task.due)
+        assert dispatcher.waiting.overdue() == [task]  # with an actor, which rules on it
+        dispatcher.waiting.take(1)
+        dispatcher.waiting.put_first([task])
+        assert dispatcher.waiting.overdue() == [task]
+        dispatcher.waiting.take_suspect()
+
+
+def test_an_actor_gives_a_task_of_no_time_its_own_error(make: Make) -> None:
+    runner = make()
+    (task,) = runner.options(timeout=1e-9)._tasks(square, [((2,), {})])
+    dispatcher = runner._engine().dispatcher
+    with dispatcher.waiting.lock:
+        # As if its limit had passed right after the look for such.
+        dispatcher.waiting.suspects.append(task)
+    dispatcher.post(lambda: None)
+    with pytest.raises(TaskTimeout, match="did not start within its time limit of 1e-09 s"):
+        task.future.result(timeout=60)

@@ -55,7 +55,7 @@ def test_what_a_call_brought_is_known_for_a_while() -> None:
     news = News(lambda: False)
     news.put(DONE)
     news.take(1, is_soon=False)
-    assert news.again(1) == [DONE]
+    assert news.again(1) == ([DONE], [])
     with pytest.raises(LookupError, match="call 2 has had no reply"):
         news.again(2)
 
@@ -67,7 +67,7 @@ def test_a_result_that_is_too_large_to_be_stored_fails_alone(cluster: Any) -> No
     opened = desk.open(Settings(config=config, contextvars=(), log_level=None))
     assert opened.error is None
     kind = Kinds().get(same, Options())
-    kinds = [(kind.number, kind.packed, True)]
+    kinds = [(kind.number, kind.packed)]
     large = b"x" * 2**20
 
     def item(number: int, value: object) -> Any:
@@ -75,7 +75,7 @@ def test_a_result_that_is_too_large_to_be_stored_fails_alone(cluster: Any) -> No
 
     found: dict[int, Outcome] = {}
     call = 1
-    reply = desk.ask(call, kinds, [item(1, large), item(2, "small")])
+    reply = desk.ask(call, kinds, [item(1, large), item(2, "small")], [])
     while True:
         # As where Ray could not store the reply.
         again = desk.pull(call + 1, call)

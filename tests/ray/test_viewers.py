@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import urllib.request
+from typing import Any
 
 import pytest
 
+from tasker import ConfigError
 from tests.ray.conftest import Make
 from tests.ray.functions import square
 
@@ -58,3 +60,12 @@ def test_the_browser_shows_a_runner_on_ray(make: Make) -> None:
         with events as answer:
             line = next(each for each in answer if each.startswith(b"data:"))
     assert "far" in json.dumps(json.loads(line.removeprefix(b"data:")))
+
+
+def test_what_cannot_trace_a_runner_on_ray_refuses_it(make: Make) -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="opentelemetry is not installed")
+    from tasker.opentelemetry import instrument
+
+    runner: Any = make()
+    with pytest.raises(ConfigError, match="RayRunner"):
+        instrument(runner)

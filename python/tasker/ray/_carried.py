@@ -10,7 +10,7 @@ from typing import Any
 
 from tasker._checks import wrong
 from tasker._errors import ConfigError
-from tasker.ray._pickling import dumps, loads
+from tasker.ray._pickling import loads, pack_context
 
 _TRACING = "opentelemetry.trace"
 
@@ -26,18 +26,24 @@ class Carrier:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise wrong("contextvars", "names of variables", names)
         self.names = tuple(names)
         self._variables = {name: _find(name) for name in self.names}
 
     def pack(self) -> bytes | None:
-        """Takes what is set here; `None`: nothing is."""
+        """Takes what is set here; `None`: nothing is.
+
+        Raises:
+            TaskNotPicklable: The value of one cannot be pickled; the text names it.
+        """
         if not self._variables and _TRACING not in sys.modules:
             return None
         unset = object()
         found = {name: each.get(unset) for name, each in self._variables.items()}
         values = {name: value for name, value in found.items() if value is not unset}
         trace = _trace()
-        return dumps((values, trace)) if values or trace else None
+        return pack_context(values, trace) if values or trace else None
 
     def unpack(self, packed: bytes) -> None:
         """Sets it in the current context."""

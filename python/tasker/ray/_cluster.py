@@ -59,15 +59,31 @@ def place() -> tuple[str, str]:
 
 
 def actor_class(host: type, options: Mapping[str, object]) -> Any:
-    """Makes the class of actors: `remote()` asks for one, whether or not it can be placed.
+    """Makes the class of actors.
 
     Args:
         host: The class of what lives in them. Its methods name their group themselves.
         options: Of the user.
+
+    Raises:
+        ValueError: Ray does not take the options; so with `TypeError`.
     """
     # A call that Ray repeats by itself would run its tasks twice.
     remote = ray.remote(concurrency_groups=GROUPS, max_restarts=0, max_task_retries=0)(host)
     return remote.options(**options)
+
+
+def call(method: Any, *args: object) -> Any:
+    """Calls a method of an actor, and gives the reference of its answer; or makes an actor.
+
+    Raises:
+        RuntimeError: There is no connection.
+    """
+    # Ray would start a cluster.
+    if not ray.is_initialized():
+        message = "there is no connection to Ray"
+        raise RuntimeError(message)
+    return method.remote(*args)
 
 
 def group(name: str) -> Callable[[Any], Any]:
@@ -86,7 +102,7 @@ def answer(reference: Any) -> Any:
 
 def first_done(references: list[Any], timeout: float) -> list[Any]:
     """Waits for one of some calls; gives those that are done."""
-    ready, _ = _wait(references, num_returns=1, timeout=timeout)
+    ready, _ = _wait(references, num_returns=1, timeout=max(timeout, 0.0))
     return list(ready)
 
 
@@ -108,7 +124,7 @@ def done_of(references: list[Any]) -> list[Any]:
 
 def end(handle: Any) -> None:
     """Has an actor end when its calls are done; what lives in it is closed."""
-    handle.__ray_terminate__.remote()
+    call(handle.__ray_terminate__)
 
 
 def destroy(handle: Any) -> None:

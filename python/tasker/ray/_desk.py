@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tasker import _tasker
 from tasker._config import Config
@@ -18,7 +18,7 @@ from tasker._tasker import TaskContext, current_context
 from tasker.ray._carried import Carrier
 from tasker.ray._cluster import place
 from tasker.ray._news import News
-from tasker.ray._pickling import PackedError, loads, pack_error, pack_result
+from tasker.ray._pickling import PackedError, loads, pack_error, pack_result, shown_error
 from tasker.ray._remote_log import forwarding_logger
 from tasker.ray._wire import Attempt, KindItem, Opened, Outcome, Reply, Settings, TaskItem
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from tasker._stats import Histograms, Metrics, Stats
     from tasker._workers import WorkerInfo
 
-T = TypeVar("T")
+_Packed = tuple[bytes | None, PackedError | None]
+"""What a task returned, or why that cannot be sent."""
 
 _LARGE = 2**20
 """Bytes of a result that is blamed where a reply could not be stored."""
@@ -61,7 +62,7 @@ class _Task:
     payload: bytes
     accepted: float
     """When it began to wait: for its first attempt, or for the next."""
-    future: Future[Any] | None = None
+    future: Future[_Packed] | None = None
     """`None` of one that goes past the queue."""
     context: TaskContext | None = None
     """While it runs."""
@@ -111,7 +112,7 @@ class Desk:
             self._workers = config.worker_count
             self._runner = Runner(config)
         except BaseException as error:
-            return Opened(os.getpid(), node, pack_error("on_create", error))
+            return Opened(os.getpid(), node, pack_error(None, error))
         return Opened(os.getpid(), node, None)
 
     def cancel(self, number: int, reason: str | None) -> None:
@@ -193,20 +194,24 @@ class Desk:
         """Begins to stop now."""
         self._close(self._opened().kill)
 
-    def push(self, kinds: list[KindItem], tasks: list[TaskItem]) -> None:
-        """Takes tasks. What goes wrong with one is its outcome, and never an error of the call."""
-        unkept: list[int] = []
-        for number, packed, is_kept in kinds:
-            if not is_kept:
-                unkept.append(number)
+    def push(self, kinds: list[KindItem], tasks: list[TaskItem], oldest: list[int]) -> None:
+        """Takes tasks. What goes wrong with one is its outcome, and never an error of the call.
+
+        Args:
+            kinds: Those that are new here.
+            tasks: The tasks.
+            oldest: Kinds to be forgotten afterwards.
+        """
+        for number, packed in kinds:
             try:
                 self._kinds[number] = self._make_kind(packed)
             except BaseException as error:
-                self._kinds.pop(number, None)
-                message = f"the function of a task cannot be made in the actor: {error!r}"
+                message = (
+                    f"the function of a task cannot be made in the actor: {shown_error(error)}"
+                )
                 fault = TaskNotPicklable(message)
                 fault.__cause__ = error
-                self._faults[number] = pack_error("task", fault)
+                self._faults[number] = pack_error(None, fault)
         now = time.monotonic()
         together: list[_Task] = []
         for number, kind, left, payload, carried, is_direct in tasks:
@@ -225,7 +230,7 @@ class Desk:
                 together = []
                 self._accept_one(task, left, carried, is_direct=is_direct)
         self._accept_each(together)
-        for number in unkept:
+        for number in oldest:
             self._kinds.pop(number, None)
             self._faults.pop(number, None)
 
@@ -287,11 +292,11 @@ class Desk:
 
         def run() -> None:
             try:
-                value = view.run_task(self._call, task)
+                packed = view.run_task(self._call, task)
             except BaseException as error:
                 self._settle_error(task, error)
             else:
-                self._settle_value(task, value)
+                self._settle_value(task, packed)
             self._direct.discard(threading.current_thread())
 
         context = contextvars.copy_context()
@@ -300,7 +305,7 @@ class Desk:
         self._direct.add(thread)
         thread.start()
 
-    def _call(self, resource: object, task: _Task) -> Any:
+    def _call(self, resource: object, task: _Task) -> _Packed:
         """What a worker calls: it keeps the books, and calls the user's function."""
         task.context = current_context()
         task.begun = begun = time.monotonic()
@@ -308,7 +313,8 @@ class Desk:
         self._news.begun()
         try:
             args, kwargs = _unpack_arguments(task)
-            return task.kind.fn(resource, *args, **kwargs)
+            # Packed while the task has its resource, which the next one may change.
+            return pack_result(task.kind.name, task.kind.fn(resource, *args, **kwargs))
         except TypeError as error:
             _note_wrong_call(error)
             raise
@@ -319,18 +325,17 @@ class Desk:
             task.accepted = now
             self._running.pop(task.number, None)
 
-    def _done(self, task: _Task, future: Future[Any]) -> None:
-        if task.is_recalled:
-            return
+    def _done(self, task: _Task, future: Future[_Packed]) -> None:
         if future.cancelled():
-            self._settle(task, "cancelled", None)
+            if not task.is_recalled:
+                self._settle(task, "cancelled", None)
         elif (error := future.exception()) is not None:
             self._settle_error(task, error)
         else:
             self._settle_value(task, future.result())
 
-    def _settle_value(self, task: _Task, value: object) -> None:
-        payload, error = pack_result(task.kind.name, value)
+    def _settle_value(self, task: _Task, packed: _Packed) -> None:
+        payload, error = packed
         if error is None:
             self._settle(task, "value", payload)
         else:
@@ -351,15 +356,18 @@ class Desk:
 
     # ---- pull: outcomes go out
 
-    def ask(self, call: int, kinds: list[KindItem], tasks: list[TaskItem]) -> Reply:
+    def ask(
+        self, call: int, kinds: list[KindItem], tasks: list[TaskItem], oldest: list[int]
+    ) -> Reply:
         """Takes tasks while there are no others, and waits until there is news.
 
         Args:
             call: Its number.
             kinds: As for `push`.
             tasks: As for `push`.
+            oldest: As for `push`.
         """
-        self.push(kinds, tasks)
+        self.push(kinds, tasks, oldest)
         with self._ask_taken:
             self._asked += 1
             self._ask_taken.notify_all()
@@ -373,9 +381,11 @@ class Desk:
             failed: That of a call whose reply the driver has not got, since a result was too large
                 to be stored: that task fails, and the others' outcomes are given again.
         """
-        if failed is not None:
-            return Reply([], [_without_large(each) for each in self._news.again(failed)], 0.0, [])
-        return self._reply(call, is_soon=False)
+        if failed is None:
+            return self._reply(call, is_soon=False)
+        outcomes, notes = self._news.again(failed)
+        begun = [task.number for task in list(self._running.values())]
+        return Reply(begun, [_without_large(each) for each in outcomes], 0.0, notes)
 
     def _reply(self, call: int, *, is_soon: bool) -> Reply:
         outcomes, notes = self._news.take(call, is_soon=is_soon)
@@ -405,7 +415,9 @@ def _unpack_arguments(task: _Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
     try:
         args, kwargs = loads(task.payload)
     except Exception as error:
-        message = f"the arguments of {task.kind.name} cannot be made in the actor: {error!r}"
+        message = (
+            f"the arguments of {task.kind.name} cannot be made in the actor: {shown_error(error)}"
+        )
         raise TaskNotPicklable(message) from error
     return args, kwargs
 
@@ -419,8 +431,10 @@ def _note_wrong_call(error: TypeError) -> None:
 
 
 def _without_large(outcome: Outcome) -> Outcome:
-    number, what, payload, attempts = outcome
-    if what != "value" or len(payload) < _LARGE:
+    number, what, _, attempts = outcome
+    size = size_of(outcome)
+    if size < _LARGE:
         return outcome
-    message = f"a result of {len(payload)} bytes cannot be stored in Ray's object store"
-    return number, "error", pack_error("task", ResultNotPicklable(message)), attempts
+    message = f"{'a result' if what == 'value' else 'an error'} of {size} bytes"
+    fault = ResultNotPicklable(f"{message} cannot be stored in Ray's object store")
+    return number, "error", pack_error(None, fault), attempts

@@ -11,7 +11,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasker import _tasker
+from tasker import _log, _tasker
 from tasker._errors import (
     QueueFull,
     ResourceCreationError,
@@ -20,7 +20,7 @@ from tasker._errors import (
     TaskCancelled,
 )
 from tasker._future import Future
-from tasker.ray import _cluster, _remote_log
+from tasker.ray import _cluster, _names, _remote_log
 from tasker.ray._fleet import Fleet
 from tasker.ray._outcomes import Outcomes
 from tasker.ray._pickling import loads
@@ -74,7 +74,7 @@ class Dispatcher:
         self.name = name
         self.logger = logger
         self.waiting = Waiting(bound)
-        self.outcomes = Outcomes(self.waiting, most_losses, self._wake)
+        self.outcomes = Outcomes(name, logger, self.waiting, most_losses, self._wake)
         self.fleet = fleet
         self.state: State = "running"
         self.over = threading.Event()
@@ -84,7 +84,6 @@ class Dispatcher:
         self._context = context
         self._fail_fast_after = fail_fast_after
         self._events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._is_woken = False
         self._renewals = Renewals()
         self._process = os.getpid()
         self._session = _cluster.session()
@@ -102,8 +101,13 @@ class Dispatcher:
 
     # ---- what callers do
 
+    @property
+    def is_own_process(self) -> bool:
+        """Whether this is the process that made it, and no child of that."""
+        return os.getpid() == self._process
+
     def check_process(self) -> None:
-        if os.getpid() != self._process:
+        if not self.is_own_process:
             raise RunnerBroken(FORKED)
 
     def is_here(self) -> bool:
@@ -240,9 +244,9 @@ class Dispatcher:
         self.post(partial(self._resize, actors))
 
     def _wake(self) -> None:
-        # Of two callers at once both may wake it, and none does so in vain.
-        if not self._is_woken:
-            self._is_woken = True
+        # Whatever it will take from there has it look again, and a Ctrl-C here keeps no other
+        # caller from waking it.
+        if self._events.empty():
             self._events.put(None)
 
     # ---- the thread
@@ -252,20 +256,18 @@ class Dispatcher:
             while not self.over.is_set():
                 self._take_turn()
         except BaseException as error:
-            self._log(logging.ERROR, "the driver of %r failed inside", self.name, error=error)
+            self._log(logging.ERROR, f"the driver of {self.name!r} failed inside", error)
             self._break(error)
 
     def _take_turn(self) -> None:
         try:
             event = self._events.get(timeout=self._patience())
-            # First: what comes from here on wakes it again.
-            self._is_woken = False
             while True:
                 if event is not None:
                     event()
                 event = self._events.get_nowait()
         except Empty:
-            self._is_woken = False
+            pass
         except Exception:
             # Any call may fail then.
             if not self._is_cut_off():
@@ -321,8 +323,8 @@ class Dispatcher:
 
     def _opened(self, link: Link) -> None:
         link.listen(self._replied)
-        if self.state == "killed":
-            link.close(now=True)
+        if self.state == "killed" or link.is_closing:
+            link.close(now=self.state == "killed")
 
     # ---- sending
 
@@ -448,7 +450,7 @@ class Dispatcher:
             if what == "value":
                 values.append((task, payload, attempts))
             elif what == "error":
-                self.outcomes.fail(task, payload, attempts)
+                self.outcomes.fail(task, payload, attempts, is_killed=self.state == "killed")
             elif self.state == "killed" and not task.is_cancel_requested:
                 self.outcomes.drop_for_kill([task])
             else:
@@ -485,9 +487,8 @@ class Dispatcher:
     def _fail_fast(self) -> None:
         """Fails what waits where no actor can be made, for as long as the config says."""
         failing = self.fleet.failing_for
-        is_over = self._fail_fast_after is not None and failing >= self._fail_fast_after > 0
-        is_closing = self.state == "stopping" and failing > 0
-        if not (is_over or is_closing) or self.fleet.has_open:
+        is_over = self._fail_fast_after is not None and failing >= self._fail_fast_after
+        if not failing or not (is_over or self.state == "stopping") or self.fleet.has_open:
             return
         with self.waiting.lock:
             tasks = self.waiting.take_all()
@@ -523,22 +524,19 @@ class Dispatcher:
             for task in again:
                 self.outcomes.begun(task)
                 self.outcomes.counters.retried(task.name)
-            self.waiting.suspects.extendleft(reversed(again))
-        self._log(
-            logging.WARNING,
-            "the actor %s of %r was lost, %d tasks are sent again: %s",
-            link.name,
-            self.name,
-            len(again),
-            str(error).strip().partition("\n")[0],
-        )
+            self.waiting.put_first(again)
+        reason = str(error).strip().partition("\n")[0]
+        what = f"the actor {link.name} of {self.name!r} was lost"
+        self._log(logging.WARNING, f"{what}, {len(again)} tasks are sent again: {reason}")
         self._renewals.lost(link)
 
     def _resize(self, actors: int) -> None:
         for link in self.fleet.resize(actors):
             link.is_closing = True
-            link.recall(len(link.out), self._recalled)
-            link.close(now=False)
+            # One that is being made is closed when it is there.
+            if link.is_open:
+                link.recall(len(link.out), self._recalled)
+                link.close(now=False)
 
     def _renew(self, future: Future[int]) -> None:
         links = [link for link in self.fleet.links if link.is_open and not link.is_closing]
@@ -580,7 +578,11 @@ class Dispatcher:
 
     def _end(self) -> None:
         self._renewals.fail(RunnerStopped(_tasker._STOPPED))
+        self._be_over()
+
+    def _be_over(self) -> None:
         self.state = "stopped"
+        _names.release(self.name)
         self.over.set()
 
     def _break(self, error: BaseException) -> None:
@@ -599,11 +601,8 @@ class Dispatcher:
                 fault.__cause__ = error
                 self.outcomes.settle(task, "failed", error=fault)
         self._renewals.fail(RunnerBroken(str(error)))
-        self.state = "stopped"
-        self.over.set()
+        self._be_over()
 
-    def _log(
-        self, level: int, text: str, *values: object, error: BaseException | None = None
-    ) -> None:
+    def _log(self, level: int, text: str, error: BaseException | None = None) -> None:
         if self.logger is not None:
-            self.logger.log(level, text, *values, exc_info=error)
+            _log.write(self.logger, level, text, None, error)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +20,16 @@ def stop_at_exit(dispatcher: Dispatcher) -> None:
 
     Plain atexit would be too late, as for every runner; Ray ends there.
     """
-    if not _alive:
-        threading._register_atexit(_stop_all)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    _register()
     _alive.add(dispatcher)
+
+
+@cache
+def _register() -> None:
+    threading._register_atexit(_stop_all)  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
+    if hasattr(os, "register_at_fork"):
+        # In a child they are the parent's.
+        os.register_at_fork(after_in_child=_alive.clear)
 
 
 def _stop_all() -> None:

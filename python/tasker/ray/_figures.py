@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -72,21 +73,20 @@ def ask(
         stacks: Whether running tasks carry their stacks.
     """
     told: dict[Link, _Told] = {}
+    engine.dispatcher.check_process()
     if engine.dispatcher.over.is_set():
         return told
-    asked = {}
-    for link in list(engine.fleet.links):
-        if link.is_open:
-            asked[link.figures(wait_edges, run_edges, stacks=stacks)] = link
-    end = time.monotonic() + PATIENCE
-    while asked and (ready := _cluster.first_done(list(asked), end - time.monotonic())):
-        for reference in ready:
-            link = asked.pop(reference)
-            try:
-                told[link] = one = _Told(*_cluster.answer(reference))
-            except Exception:  # noqa: S112 - it is lost: the pull says so too
-                continue
-            link.last_figures = one.metrics, one.histograms
+    # Ray may be shut down meanwhile; an actor that is lost says nothing, as the pull says too.
+    with contextlib.suppress(Exception):
+        links = [link for link in list(engine.fleet.links) if link.is_open]
+        asked = {link.figures(wait_edges, run_edges, stacks=stacks): link for link in links}
+        end = time.monotonic() + PATIENCE
+        while asked and (ready := _cluster.first_done(list(asked), end - time.monotonic())):
+            for reference in ready:
+                link = asked.pop(reference)
+                with contextlib.suppress(Exception):
+                    told[link] = one = _Told(*_cluster.answer(reference))
+                    link.last_figures = one.metrics, one.histograms
     return told
 
 

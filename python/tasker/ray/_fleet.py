@@ -8,11 +8,11 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tasker._errors import ResourceCreationError
+from tasker._errors import ConfigError, ResourceCreationError, TaskerError
 from tasker.ray import _cluster
 from tasker.ray._host import Host
 from tasker.ray._link import Link
-from tasker.ray._pickling import unpack_error
+from tasker.ray._pickling import shown_error, unpack_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +56,10 @@ class Fleet:
         """Why the last one could not be made."""
         self.past_figures: list[tuple[Metrics, Histograms]] = []
         """What those told last that are gone."""
-        self._class = _cluster.actor_class(Host, options)
+        try:
+            self._class = _cluster.actor_class(Host, options)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"actor_options are refused by Ray: {error}") from error
         self._name = name
         self._workers = workers
         self._settings = settings
@@ -93,11 +96,11 @@ class Fleet:
         try:
             opening = {}
             for _ in range(self.size):
-                link = self._make()
-                opening[link.open(self._settings(link.name))] = link
+                link, reference = self._begin(self._next_name())
+                opening[reference] = link
             while opening:
                 left = end - time.monotonic()
-                ready = _cluster.first_done(list(opening), max(left, 0.0))
+                ready = _cluster.first_done(list(opening), left)
                 for reference in ready:
                     link = opening.pop(reference)
                     self._note_opened(link, _cluster.answer(reference))
@@ -106,9 +109,8 @@ class Fleet:
         except BaseException as error:
             for link in self.links:
                 (_cluster.end if link.is_open else _cluster.destroy)(link.handle)
-            if isinstance(error, _cluster.Lost):
-                text = f"an actor was lost while it was made: {error}"
-                raise ResourceCreationError(text) from error
+            if isinstance(error, Exception) and not isinstance(error, TaskerError):
+                raise _not_made(error) from error
             raise
 
     def _late(self, names: list[str]) -> ResourceCreationError:
@@ -117,11 +119,16 @@ class Fleet:
             "the cluster may have no room for the actor, or on_create takes longer"
         )
 
-    def _make(self) -> Link:
-        name = f"{self._name}-actor-{next(self._numbers)}"
-        link = Link(name, self._class.remote(), self._workers, self._max_out, self._tell)
+    def _next_name(self) -> str:
+        return f"{self._name}-actor-{next(self._numbers)}"
+
+    def _begin(self, name: str) -> tuple[Link, Any]:
+        """Begins to make an actor; gives what says how that ended, too."""
+        settings = self._settings(name)
+        handle = _cluster.call(self._class)
+        link = Link(name, handle, self._workers, self._max_out, self._tell)
         self.links.append(link)
-        return link
+        return link, link.open(settings)
 
     def _tell(self, what: Callable[[], object]) -> None:
         self._post(what)
@@ -164,8 +171,15 @@ class Fleet:
 
     def add(self) -> None:
         """Begins to make an actor."""
-        link = self._make()
-        reference = link.open(self._settings(link.name))
+        name = self._next_name()
+        try:
+            link, reference = self._begin(name)
+        except Exception as error:
+            if _cluster.session() is None:
+                raise
+            # What a function of the config refers to may have changed since the start, say.
+            self._note_failure(name, error)
+            return
         _cluster.when_done(
             reference, lambda future: self._post(partial(self._take_opened, link, future))
         )
@@ -191,24 +205,35 @@ class Fleet:
     def _failed(self, link: Link, error: BaseException) -> None:
         self.links.remove(link)
         _cluster.destroy(link.handle)
+        self._note_failure(link.name, error)
+
+    def _note_failure(self, name: str, error: BaseException) -> None:
         self.fault = error
         if self._failing_since is None:
             self._failing_since = time.monotonic()
-        self._log(logging.ERROR, "the actor %s could not be made: %s", link.name, error)
-        self._wish_again()
+        text = f"the actor {name} could not be made: {shown_error(error)}"
+        self._log(logging.ERROR, text, error)
+        self._replace_missing()
 
-    def _wish_again(self) -> None:
-        pause = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
-        self._failures += 1
-        self._wishes.append(time.monotonic() + pause)
+    @property
+    def _missing(self) -> int:
+        """How many actors are there and on order too few; negative, how many too many."""
+        staying = sum(not link.is_closing for link in self.links)
+        return self.size - staying - len(self._wishes)
+
+    def _replace_missing(self) -> None:
+        if self._missing > 0:
+            pause = min(FIRST_PAUSE * 2.0**self._failures, LONGEST_PAUSE)
+            self._failures += 1
+            self._wishes.append(time.monotonic() + pause)
 
     def remove(self, link: Link, *, replaces: bool) -> None:
         """Takes one out that is lost, or never came up."""
         self._note_past(link)
         self.links.remove(link)
         _cluster.destroy(link.handle)
-        if replaces and len(self.links) + len(self._wishes) < self.size:
-            self._wish_again()
+        if replaces:
+            self._replace_missing()
 
     def retire(self, link: Link) -> None:
         """Lets one go whose runner has stopped."""
@@ -228,9 +253,15 @@ class Fleet:
     def resize(self, actors: int) -> list[Link]:
         """Takes another number; gives the actors that are too many."""
         self.size = actors
-        staying = [link for link in self.links if not link.is_closing]
-        missing = actors - len(staying) - len(self._wishes)
-        for _ in range(missing):
+        while self._missing < 0 and self._wishes:
+            self._wishes.pop()
+        for _ in range(self._missing):
             self.add()
-        staying.sort(key=lambda link: len(link.out))
-        return staying[: max(-missing, 0)]
+        staying = [link for link in self.links if not link.is_closing]
+        staying.sort(key=lambda link: (link.is_open, len(link.out)))
+        return staying[: max(-self._missing, 0)]
+
+
+def _not_made(error: Exception) -> ResourceCreationError:
+    what = "was lost while it was made" if isinstance(error, _cluster.Lost) else "was not made"
+    return ResourceCreationError(f"an actor {what}: {shown_error(error)}")

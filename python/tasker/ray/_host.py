@@ -64,9 +64,9 @@ class Host:
 
     @group("push")
     def push(self, packed: bytes) -> None:
-        asked, kinds, tasks = loads(packed)
+        asked, *sent = loads(packed)
         self._desk.wait_for_asks(asked)
-        self._desk.push(kinds, tasks)
+        self._desk.push(*sent)
 
     @group("pull")
     def ask(self, packed: bytes) -> bytes:

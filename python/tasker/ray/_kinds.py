@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from tasker import _tasker
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tasker._options import Options
 
 MOST_KINDS = 1024
-"""How many are kept, those that were used last; others are pickled again."""
+"""How many are kept, here and in each actor, those that came last; others are sent again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,8 +30,6 @@ class Kind:
     fn: Callable[..., Any]
     name: str
     packed: bytes
-    is_kept: bool
-    """Whether actors are to remember it. When it is forgotten here it is sent anew each time."""
 
 
 class Kinds:
@@ -39,7 +38,8 @@ class Kinds:
     def __init__(self) -> None:
         self._numbers = count(1)
         self._known: OrderedDict[Any, Kind] = OrderedDict()
-        self._lock = threading.Lock()
+        # Destructors submit tasks, even in the middle of a submit.
+        self._lock = threading.RLock()
 
     def get(self, fn: Callable[..., Any], options: Options) -> Kind:
         """Finds or makes the kind of a task.
@@ -48,25 +48,31 @@ class Kinds:
             TypeError: *fn* can be no task.
             TaskNotPicklable: *fn* cannot be sent to an actor.
         """
-        key = (fn, options.priority, options.once, options.name, options.retry)
+        key = (_identity(fn), options.priority, options.once, options.name, options.retry)
         try:
             # One step of the dictionary each, so it needs no lock.
             kind = self._known.get(key)
         except TypeError:
-            return self._make(fn, options, is_kept=False)
+            return self._make(fn, options)  # a retry with a judge that has no hash
         if kind is not None:
             return kind
-        kind = self._make(fn, options, is_kept=True)
+        kind = self._make(fn, options)
         with self._lock:
             self._known[key] = kind
-            if len(self._known) > MOST_KINDS:
-                _, oldest = self._known.popitem(last=False)
-                oldest.is_kept = False
+            # It goes when the lock is free: what it holds may run code as it goes.
+            oldest = self._known.popitem(last=False) if len(self._known) > MOST_KINDS else None
+        del oldest
         return kind
 
-    def _make(self, fn: Callable[..., Any], options: Options, *, is_kept: bool) -> Kind:
+    def _make(self, fn: Callable[..., Any], options: Options) -> Kind:
         _tasker._check_task(fn)
         name = plain(options.name) if options.name is not None else _tasker._task_name(fn)
         packed = pack_function(name, fn)
         what = dumps((packed, name, options.priority, options.once, options.retry))
-        return Kind(next(self._numbers), fn, name, what, is_kept)
+        return Kind(next(self._numbers), fn, name, what)
+
+
+def _identity(fn: Callable[..., Any]) -> object:
+    """What tells a function from others as long as it lives; those that are equal may differ."""
+    # A method is another object each time that it is looked up.
+    return (id(fn.__self__), id(fn.__func__)) if isinstance(fn, MethodType) else id(fn)

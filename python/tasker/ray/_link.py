@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from tasker.ray import _cluster
+from tasker.ray._kinds import MOST_KINDS
 from tasker.ray._pickling import dumps
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Link:
         self._least = min(2 * workers, most)
         self.target: float = self._least
         """How many tasks may be with it now."""
-        self._known: set[int] = set()
+        self._known: dict[int, None] = {}
+        """Kinds that the actor has, the oldest first."""
         self._pushes: list[Any] = []
         self._post = post
         self._calls = count(1)
@@ -84,7 +86,7 @@ class Link:
 
     def open(self, settings: Settings) -> Any:
         """Has the actor make its runner; gives what is waited for."""
-        return self.handle.open.remote(settings)
+        return _cluster.call(self.handle.open, settings)
 
     def listen(self, replied: Callable[[Link, int, Any], object]) -> None:
         """Begins to ask for what is new.
@@ -105,12 +107,13 @@ class Link:
             Exception: Ray takes none of them: they are too large for its store, say.
         """
         now = time.monotonic()
+        known = self._known
         kinds: dict[int, KindItem] = {}
         items: list[TaskItem] = []
         for task in tasks:
             kind = task.kind
-            if kind.number not in self._known:
-                kinds[kind.number] = (kind.number, kind.packed, kind.is_kept)
+            if kind.number not in known:
+                kinds[kind.number] = (kind.number, kind.packed)
             items.append(
                 (
                     task.number,
@@ -122,13 +125,18 @@ class Link:
                 )
             )
         new = list(kinds.values())
+        oldest = list(islice(known, max(len(known) + len(new) - MOST_KINDS, 0)))
         if self.out or len(self._standing) > 1:
-            self._pushes.append(self.handle.push.remote(dumps((self._asked, new, items))))
+            packed = dumps((self._asked, new, items, oldest))
+            self._pushes.append(_cluster.call(self.handle.push, packed))
         else:
             call = next(self._calls)
-            self._stand(call, self.handle.ask.remote(dumps((call, new, items))))
+            packed = dumps((call, new, items, oldest))
+            self._stand(call, _cluster.call(self.handle.ask, packed))
             self._asked += 1
-        self._known |= {number for number, _, is_kept in kinds.values() if is_kept}
+        for number in oldest:
+            del known[number]
+        known.update(dict.fromkeys(kinds))
         for task in tasks:
             task.sent = now
             self.out[task.number] = task
@@ -142,7 +150,9 @@ class Link:
         if failed is None and (self._standing or self.is_over):
             return
         call = next(self._calls)
-        self._stand(call, self.handle.pull.remote(call, failed), is_again=failed is not None)
+        self._stand(
+            call, _cluster.call(self.handle.pull, call, failed), is_again=failed is not None
+        )
 
     @property
     def is_listening(self) -> bool:
@@ -177,30 +187,30 @@ class Link:
             recalled: Called by the driver's thread with the future of their numbers.
         """
         self.is_recalling = True
-        self._when_done(self.handle.recall.remote(most), partial(recalled, self))
+        self._when_done(_cluster.call(self.handle.recall, most), partial(recalled, self))
 
     def cancel(self, task: Task) -> None:
         """Has a task cancelled that it has."""
-        self.handle.cancel.remote(self._asked, task.number, task.reason)
+        _cluster.call(self.handle.cancel, self._asked, task.number, task.reason)
 
     def renew(self, token: int) -> None:
         """Has the resources renewed."""
-        self.handle.renew.remote(token)
+        _cluster.call(self.handle.renew, token)
 
     def close(self, *, now: bool) -> None:
         """Has the runner stopped, or killed where it is to end *now*."""
         self.is_closing = True
         if now:
             self.is_killed = True
-            self.handle.kill.remote(self._asked)
+            _cluster.call(self.handle.kill, self._asked)
         else:
-            self.handle.stop.remote(self._asked)
+            _cluster.call(self.handle.stop, self._asked)
 
     def figures(
         self, wait_edges: Sequence[float], run_edges: Sequence[float], *, stacks: bool
     ) -> Any:
         """Asks for the figures; gives what is waited for. For any thread."""
-        return self.handle.figures.remote(wait_edges, run_edges, stacks)
+        return _cluster.call(self.handle.figures, wait_edges, run_edges, stacks)
 
     def failed_push(self) -> Exception | None:
         """Finds a push that did not arrive, whose tasks no pull would bring back."""

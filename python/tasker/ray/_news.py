@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from tasker.ray._cluster import GROUPS
+from tasker.ray._wire import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ class News:
         """Readers that wait until they are told something."""
         self._brief: set[int] = set()
         """Readers that wait for a moment, and look then."""
-        self._replies: deque[tuple[int, list[Outcome]]] = deque(maxlen=_READERS)
+        self._replies: deque[tuple[int, list[Outcome], list[Note]]] = deque(maxlen=_READERS)
 
     def put(self, news: Outcome | Note) -> None:
         """Adds something to tell."""
@@ -74,22 +75,22 @@ class News:
                         break  # the next one is for another reader
                 else:
                     outcomes.append(news)
-                    size += len(news[2]) if isinstance(news[2], bytes) else 0
+                    size += size_of(news)
                     if size >= _MOST_BYTES:
                         break
                 news = self._queue.get_nowait()
-        self._replies.append((call, outcomes))
+        self._replies.append((call, outcomes, notes))
         return outcomes, notes
 
-    def again(self, call: int) -> list[Outcome]:
-        """Gives the outcomes of one of the last replies.
+    def again(self, call: int) -> tuple[list[Outcome], list[Note]]:
+        """Gives what one of the last replies had.
 
         Raises:
             LookupError: That call has had none.
         """
-        for number, outcomes in list(self._replies):
+        for number, outcomes, notes in list(self._replies):
             if number == call:
-                return outcomes
+                return outcomes, notes
         message = f"call {call} has had no reply"
         raise LookupError(message)
 

@@ -16,9 +16,11 @@ from tasker._errors import (
     TaskTimeout,
 )
 from tasker.ray._counters import Counters
-from tasker.ray._pickling import PackedError, loads, unpack_error
+from tasker.ray._pickling import PackedError, loads, shown_error, unpack_error
+from tasker.ray._unlooked import UnlookedError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterable
 
     from tasker._dropped import DroppedTask
@@ -33,13 +35,24 @@ class Outcomes:
     """Settles tasks, in whatever thread: callbacks run there, and no lock is held.
 
     Args:
+        name: Of the runner.
+        logger: Of its config.
         waiting: Where room is made for others.
         most_losses: How many actors a task may be lost with, and still be sent to another.
         wake: Has the driver's thread look for what to send.
     """
 
-    def __init__(self, waiting: Waiting, most_losses: int, wake: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        logger: logging.Logger | None,
+        waiting: Waiting,
+        most_losses: int,
+        wake: Callable[[], object],
+    ) -> None:
         self.counters = Counters()
+        self._name = name
+        self._logger = logger
         self._most_losses = most_losses
         self._waiting = waiting
         self._wake = wake
@@ -107,8 +120,13 @@ class Outcomes:
         for task, packed, attempts in ends:
             try:
                 values.append(loads(packed))
-            except Exception as error:
-                self.settle(task, "failed", attempts, error=_not_made("result", task, error))
+            # What its class does must not end the driver's thread.
+            except BaseException as reason:
+                why = shown_error(reason)
+                text = f"the result of task {task.name} cannot be made in the driver: {why}"
+                error = ResultNotPicklable(text)
+                error.__cause__ = reason
+                self.settle(task, "failed", attempts, error=error)
             else:
                 done.append((task, attempts))
         with self._waiting.lock:
@@ -124,12 +142,11 @@ class Outcomes:
             except InvalidStateError:
                 continue  # settled by hand, by a holder of the future
 
-    def fail(self, task: Task, packed: PackedError, attempts: list[Attempt]) -> None:
+    def fail(
+        self, task: Task, packed: PackedError, attempts: list[Attempt], *, is_killed: bool
+    ) -> None:
         """Gives a task the error that its actor sent."""
-        try:
-            error = unpack_error(packed)
-        except Exception as reason:
-            error = _not_made("error", task, reason)
+        error = unpack_error(packed)
         prefix = f"task {task.name} did not "
         is_own = type(error) is TaskTimeout and task.limit is not None
         if is_own and str(error).startswith(prefix):
@@ -140,6 +157,10 @@ class Outcomes:
         elif isinstance(error, ResourceCreationError) and not attempts:
             self.settle(task, "dropped", error=error)
         else:
+            # After a kill or `request_cancel` an error is what was asked for.
+            is_asked_for = is_killed or task.is_cancel_requested or isinstance(error, TaskCancelled)
+            if self._logger is not None and not (is_asked_for or task.future.done()):
+                task.future.warn_of(UnlookedError(self._logger, self._name, task.name, error))
             self.settle(task, "failed", attempts, error=error)
 
     def may_be_sent_again(self, task: Task) -> bool:
@@ -191,13 +212,6 @@ class Outcomes:
                 dropped.append(task)
                 self.settle(task, "dropped", error=TaskCancelled(reason))
         return dropped
-
-
-def _not_made(what: str, task: Task, reason: Exception) -> Exception:
-    text = f"the {what} of task {task.name} cannot be made in the driver: {reason!r}"
-    error = ResultNotPicklable(text)
-    error.__cause__ = reason
-    return error
 
 
 def _handed_back(tasks: list[Task]) -> list[DroppedTask]:

@@ -24,6 +24,8 @@ class PackedError(NamedTuple):
     error: bytes
     cause: PackedError | None
     traceback: str
+    text: str
+    """What it says of itself, for where it cannot be made again."""
 
 
 def fitting_dumps() -> Callable[[object], bytes]:
@@ -90,6 +92,18 @@ def pack_function(name: str, fn: object) -> bytes:
         raise TaskNotPicklable(text) from error
 
 
+def pack_context(values: Mapping[str, object], trace: Mapping[str, str]) -> bytes:
+    """Pickles context variables, and the trace that they go with.
+
+    Raises:
+        TaskNotPicklable: A value cannot be pickled; the text names the variable.
+    """
+    try:
+        return dumps((values, trace))
+    except Exception as error:
+        raise TaskNotPicklable(_blame("the context of a task", values, error)) from error
+
+
 def pack_fields(what: str, fields: Mapping[str, object]) -> bytes:
     """Pickles settings, in one go, so that what they share stays shared.
 
@@ -106,28 +120,47 @@ def pack_result(name: str, value: object) -> tuple[bytes | None, PackedError | N
     """Pickles what a task returned, or the `ResultNotPicklable` that says why not."""
     try:
         return dumps(value), None
-    except Exception as error:
-        text = _blame(f"the result of task {quoted(name)}", {"it": value}, error)
-        return None, _pack_with_cause(ResultNotPicklable(text), error)
+    except BaseException as error:
+        what = f"the result of task {quoted(name)}"
+        try:
+            text = _blame(what, {"it": value}, error)
+        except BaseException:
+            text = f"{what} cannot be sent: {_said(error)}"
+        return None, _pack_refusal(text, error)
 
 
-def pack_error(name: str, error: BaseException) -> PackedError:
-    """Pickles what a task raised, or the `ResultNotPicklable` that says why not."""
+def pack_error(name: str | None, error: BaseException) -> PackedError:
+    """Pickles an error, or the `ResultNotPicklable` that says why not.
+
+    Args:
+        name: Of the task that raised it, if one did.
+        error: What was raised.
+    """
+    text = (
+        shown_error(error) if name is None else f"task {quoted(name)} raised {shown_error(error)}"
+    )
     try:
-        packed = _pack(error, set())
-        # Many classes of exceptions pickle and do not come back, for want of their arguments.
-        unpack_error(packed)
-    except Exception as reason:
-        text = f"task {quoted(name)} raised {shown(error)}, which cannot be pickled: {reason}"
-        return _pack_with_cause(ResultNotPicklable(text), reason)
-    return packed
+        return _pack(error, text, set())
+    except BaseException as reason:
+        refusal = _pack_refusal(f"{text}, which cannot be pickled: {_said(reason)}", reason)
+        return refusal._replace(traceback=_traceback_of(error))
 
 
 def unpack_error(packed: PackedError) -> BaseException:
-    """Makes the exception again, with its cause, and its traceback as a note."""
-    error: BaseException = loads(packed.error)
-    if packed.cause is not None:
-        error.__cause__ = unpack_error(packed.cause)
+    """Makes the exception again, with its cause, and its traceback as a note.
+
+    Where that fails it is a `ResultNotPicklable` that says what it was.
+    """
+    try:
+        error = _make_error(packed.error)
+    except BaseException as reason:
+        error = ResultNotPicklable(
+            f"{packed.text}, which cannot be made here: {shown_error(reason)}"
+        )
+        error.__cause__ = reason
+    else:
+        if packed.cause is not None:
+            error.__cause__ = unpack_error(packed.cause)
     if packed.traceback:
         # A class may take no notes: its errors are outcomes all the same.
         with contextlib.suppress(Exception):
@@ -135,32 +168,68 @@ def unpack_error(packed: PackedError) -> BaseException:
     return error
 
 
-def _pack_with_cause(error: BaseException, cause: BaseException) -> PackedError:
+def shown_error(error: BaseException) -> str:
+    """Describes an error of which even `repr` may raise anything."""
     try:
-        packed = _pack(cause, set())
-        unpack_error(packed)
-    except Exception:
-        packed = PackedError(dumps(RuntimeError(shown(cause))), None, "")
-    return PackedError(dumps(error), packed, "")
+        return shown(error)
+    except BaseException:
+        return f"<{plain(type(error).__name__)}>"
 
 
-def _pack(error: BaseException, seen: set[int]) -> PackedError:
+def _make_error(data: bytes) -> BaseException:
+    error = loads(data)
+    if not isinstance(error, BaseException):
+        message = f"it comes back as {shown(error)}"
+        raise TypeError(message)
+    return error
+
+
+def _pack_refusal(text: str, cause: BaseException) -> PackedError:
+    """Packs a `ResultNotPicklable` with the reason, or with what can be said of the reason."""
+    said = shown_error(cause)
+    try:
+        packed = _pack(cause, said, set())
+    except BaseException:
+        packed = PackedError(dumps(RuntimeError(said)), None, "", said)
+    return PackedError(dumps(ResultNotPicklable(text)), packed, "", text)
+
+
+def _pack(error: BaseException, text: str, seen: set[int]) -> PackedError:
     seen.add(id(error))
-    cause = error.__cause__
-    packed = None if cause is None or id(cause) in seen else _pack(cause, seen)
+    data = dumps(error)
+    # Many classes of exceptions pickle and do not come back, for want of their arguments.
+    _make_error(data)
+    cause, packed = error.__cause__, None
+    if cause is not None and id(cause) not in seen:
+        said = shown_error(cause)
+        try:
+            packed = _pack(cause, said, seen)
+        except Exception as reason:
+            packed = _pack_refusal(f"{said}, which cannot be pickled: {_said(reason)}", reason)
+    return PackedError(data, packed, _traceback_of(error), text)
+
+
+def _traceback_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = traceback.format_list([each for each in frames if not each.filename.startswith(_HERE)])
-    return PackedError(dumps(error), packed, "".join(lines).rstrip())
+    return "".join(lines).rstrip()
 
 
-def _blame(what: str, parts: Mapping[str, object], error: Exception) -> str:
+def _said(error: BaseException) -> str:
+    try:
+        return plain(str(error))
+    except BaseException:
+        return shown_error(error)
+
+
+def _blame(what: str, parts: Mapping[str, object], error: BaseException) -> str:
     """Says which part cannot be pickled, and which object inside of it is at fault."""
+    reason = _said(error)
     for path, value in parts.items():
         if not _can_be_pickled(value):
             inner, culprit = _at_fault(path, value, _DEPTH)
-            reason = plain(str(error))
             return f"{what} cannot be sent to an actor: {inner} is {shown(culprit)}: {reason}"
-    return f"{what} cannot be sent to an actor: {plain(str(error))}"
+    return f"{what} cannot be sent to an actor: {reason}"
 
 
 def _at_fault(path: str, value: object, depth: int) -> tuple[str, object]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
-_FORMATTER = logging.Formatter()
+from tasker import _log
+from tasker.ray._pickling import PackedError, pack_error, unpack_error
 
-Record = tuple[int, str]
-"""The level, and the text with its traceback."""
+Record = tuple[int, str, str | None, PackedError | None]
+"""The level, the text, the worker that it is about, and the error."""
 
 
 class Forwarder(logging.Handler):
@@ -25,7 +25,10 @@ class Forwarder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Makes text of a record, since what it refers to may not be picklable."""
-        self._send((record.levelno, _FORMATTER.format(record)))
+        error = record.exc_info[1] if record.exc_info else None
+        packed = None if error is None else pack_error(None, error)
+        worker: str | None = getattr(record, "worker", None)
+        self._send((record.levelno, record.getMessage(), worker, packed))
 
 
 def forwarding_logger(level: int, send: Callable[[Record], object]) -> logging.Logger:
@@ -35,7 +38,7 @@ def forwarding_logger(level: int, send: Callable[[Record], object]) -> logging.L
     return logger
 
 
-def write(logger: logging.Logger | None, actor: str, record: Any) -> None:
+def write(logger: logging.Logger | None, actor: str, record: Record) -> None:
     """Writes a record in the driver.
 
     Args:
@@ -44,5 +47,6 @@ def write(logger: logging.Logger | None, actor: str, record: Any) -> None:
         record: What a `Forwarder` handed over.
     """
     if logger is not None:
-        level, text = record
-        logger.log(level, "%s: %s", actor, text)
+        level, text, worker, packed = record
+        error = None if packed is None else unpack_error(packed)
+        _log.write(logger, level, f"{actor}: {text}", worker, error)

@@ -89,6 +89,7 @@ class RayResults(Results[T]):
         self._left = 0
         flight, self._flight = self._flight, {}
         for future in flight.values():
+            future.look()
             future.cancel()
         self._news.put(None)
 

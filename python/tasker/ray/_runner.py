@@ -236,6 +236,11 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
             raise NotImplementedError(message)
         return RaySubmitter(self, checked)
 
+    def executor(self) -> NoReturn:
+        """Raises `NotImplementedError`: there is no standard executor over actors yet."""
+        message = "executor: a RayRunner has none; submit functions that take the resource, too"
+        raise NotImplementedError(message)
+
     # ---- the life of the runner
 
     def stop(self, timeout: float | None = None) -> None:
@@ -286,7 +291,6 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
             return
         if dispatcher.over.wait(None if timeout == math.inf else timeout):
             dispatcher.join()
-            _names.release(self._name)
             return
         dropped = dispatcher.outcomes.take_dropped() if verb == "kill" else []
         running = [each.task for each in self.workers(stacks=True) if each.task is not None]
@@ -467,9 +471,10 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
     def __del__(self) -> None:
         if not hasattr(self, "_parts") or self.state != "running":
             return
+        if not self._parts.dispatcher.is_own_process:
+            return
         message = f"{self!r} was dropped without stop() or kill()"
         self._parts.dispatcher.begin_end("stopping")
-        _names.release(self._name)
         warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
 
@@ -500,6 +505,7 @@ publish(globals(), ["ActorInfo", "RayRunner", "RaySubmitter"], "tasker.ray")
 
 
 def _check_actor_options(given: Mapping[str, object] | None) -> dict[str, object]:
+    check_type("actor_options", given, Mapping, optional=True)
     options = dict(given or {})
     for name in OURS:
         if name in options:

@@ -136,6 +136,8 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         engine.dispatcher.check_open()
         (task,) = self._tasks(fn, [(args, kwargs)])
         promise: asyncio.Future[T] = _tasker._promise(task.future)
+        # The promise tells by itself of an error that nobody asks for.
+        task.future.look()
         if engine.config.when_full == "raise":
             engine.dispatcher.accept(task, may_wait=False)
         else:

@@ -13,7 +13,10 @@ from tasker._future import Future
 from tasker._options import Options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from tasker.ray._kinds import Kind
+    from tasker.ray._unlooked import UnlookedError
 
 T = TypeVar("T")
 
@@ -41,6 +44,30 @@ class RayFuture(Future[T]):
 
     _task: Task | None = None
     """Whose outcome it is; forgotten when it is there."""
+    _unlooked: UnlookedError | None = None
+    """What tells of its error if nobody asks for it."""
+    _is_looked_at = False
+
+    def look(self) -> None:
+        """Takes note that somebody asks for the outcome, or has it told."""
+        self._is_looked_at = True
+        if (unlooked := self._unlooked) is not None:
+            unlooked.is_settled = True
+            self._unlooked = None
+
+    def warn_of(self, error: UnlookedError) -> None:
+        """Has an error told of that is about to be the outcome, if nobody asks for it."""
+        self._unlooked = error
+        if self._is_looked_at:
+            self.look()
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        self.look()
+        super().add_done_callback(fn)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self.look()
+        return super().__await__()
 
     @property
     def is_settled_by_hand(self) -> bool:
@@ -76,6 +103,7 @@ class RayFuture(Future[T]):
 
     def _check_wait(self, timeout: float | None) -> None:
         """Raises where only this thread could bring what is waited for."""
+        self.look()
         task = self._task
         if task is None or self.done():
             return
@@ -126,8 +154,8 @@ class Task:
         return None if self.limit is None else self.submitted + self.limit
 
     def left(self, now: float) -> float | None:
-        """The seconds that an actor may give it."""
-        return None if self.limit is None else max(self.submitted + self.limit - now, 0.0)
+        """The seconds that an actor may give it: more than none, for it takes no others."""
+        return None if self.limit is None else max(self.submitted + self.limit - now, 1e-6)
 
     def timed_out(self, verb: str, cause: BaseException | None = None) -> TaskTimeout:
         """Makes the error for a limit that has passed."""

@@ -79,6 +79,7 @@ class Waiting:
         """Takes tasks back that have not begun: to the front, in the order of their numbers."""
         for task in sorted(tasks, key=lambda task: task.number, reverse=True):
             task.is_taken = False
+            self._add_limit(task)
             if task.is_direct:
                 self.direct.appendleft(task)
             else:
@@ -99,6 +100,12 @@ class Waiting:
         task = self.direct.popleft()
         task.is_taken = True
         return task
+
+    def put_first(self, tasks: list[Task]) -> None:
+        """Takes tasks of a lost actor: each goes to the next one alone, before all others."""
+        self.suspects.extendleft(reversed(tasks))
+        for task in tasks:
+            self._add_limit(task)
 
     def take(self, most: int) -> list[Task]:
         """Gives the tasks whose turn it is, the higher classes first.

@@ -10,8 +10,8 @@ from tasker.ray._pickling import PackedError
 Attempt = tuple[float, float]
 """Seconds that an attempt waited in the actor, and seconds that it took."""
 
-KindItem = tuple[int, bytes, bool]
-"""A kind of task: its number, what it is, and whether the actor is to remember it."""
+KindItem = tuple[int, bytes]
+"""A kind of task: its number, and what it is."""
 
 TaskItem = tuple[int, int, float | None, bytes, bytes | None, bool]
 """A task: its number and that of its kind, seconds left, arguments, context, past the queue."""
@@ -21,6 +21,13 @@ Outcome = tuple[int, str, Any, list[Attempt]]
 
 What became of it is `value`, `error`, `cancelled` or `dropped`; then it never began.
 """
+
+
+def size_of(outcome: Outcome) -> int:
+    """The bytes of what a task returned or raised, without its causes."""
+    payload = outcome[2]
+    return len(payload.error if isinstance(payload, PackedError) else payload or b"")
+
 
 Note = tuple[str, Any]
 """What is told besides: `log` a record, `renewed` a number and a count, `closed`."""
