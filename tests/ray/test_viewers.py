@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import urllib.request
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from tasker import ConfigError
 from tests.ray.conftest import Make
-from tests.ray.functions import square
+from tests.ray.functions import eventually, square
 
 
 def test_prometheus_scrapes_a_runner_on_ray(make: Make) -> None:
@@ -34,6 +36,29 @@ def test_prometheus_scrapes_a_runner_on_ray(make: Make) -> None:
     assert value("tasker_resource_create_seconds_count") == 2
     name = "square"
     assert value("tasker_tasks_total", task=name, outcome="completed") == 50
+
+
+def test_counters_do_not_shrink_when_an_actor_is_lost(make: Make) -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
+    from prometheus_client import CollectorRegistry
+
+    from tasker.prometheus import RunnerCollector
+
+    runner = make(actors=2, name="shrinking")
+    registry = CollectorRegistry()
+    registry.register(RunnerCollector(runner))
+
+    def created() -> float:
+        name = "tasker_resource_create_seconds_count"
+        return registry.get_sample_value(name, {"runner": "shrinking"}) or 0.0
+
+    assert created() == 2
+    assert runner.stats().base_workers == 2  # asks for no histograms
+    lost, other = [each.process for each in runner.actors()]
+    os.kill(lost, signal.SIGKILL)
+    runner.submit_many(square, range(50))
+    eventually(lambda: {each.process for each in runner.actors()} - {lost, other, 0})
+    eventually(lambda: created() == 3)
 
 
 def test_the_terminal_shows_a_runner_on_ray(make: Make) -> None:

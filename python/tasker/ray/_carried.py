@@ -26,7 +26,7 @@ class Carrier:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        if isinstance(names, str) or not isinstance(names, Iterable):
+        if isinstance(names, str) or not hasattr(type(names), "__iter__"):
             raise wrong("contextvars", "names of variables", names)
         self.names = tuple(names)
         self._variables = {name: _find(name) for name in self.names}

@@ -20,7 +20,16 @@ from tasker.ray._cluster import place
 from tasker.ray._news import News
 from tasker.ray._pickling import PackedError, loads, pack_error, pack_result, shown_error
 from tasker.ray._remote_log import forwarding_logger
-from tasker.ray._wire import Attempt, KindItem, Opened, Outcome, Reply, Settings, TaskItem
+from tasker.ray._wire import (
+    Attempt,
+    KindItem,
+    Opened,
+    Outcome,
+    Reply,
+    Settings,
+    TaskItem,
+    size_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

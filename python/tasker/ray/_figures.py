@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tasker._workers import WorkerInfo
     from tasker.ray._engine import Engine
-    from tasker.ray._link import Link
+    from tasker.ray._link import Figures, Link
 
 PATIENCE = 1.0
 """Seconds for which actors are waited for; of one that says nothing the last figures count."""
@@ -86,7 +86,7 @@ def ask(
                 link = asked.pop(reference)
                 with contextlib.suppress(Exception):
                     told[link] = one = _Told(*_cluster.answer(reference))
-                    link.last_figures = one.metrics, one.histograms
+                    link.note_figures(one.metrics, one.histograms if run_edges else None)
     return told
 
 
@@ -122,11 +122,18 @@ def metrics_of(engine: Engine) -> Metrics:
     return _metrics(engine)
 
 
-def _metrics(engine: Engine) -> Metrics:
+def _known(engine: Engine) -> list[Figures]:
+    """What the actors told last, those included that are gone: what only grows must not shrink."""
     fleet = engine.fleet
     known = [link.last_figures for link in list(fleet.links)] + list(fleet.past_figures)
+    # Of an actor that goes at this moment they may be in both.
+    return list({id(each): each for each in known if each is not None}.values())
+
+
+def _metrics(engine: Engine) -> Metrics:
+    known = _known(engine)
     with engine.dispatcher.waiting.lock:
-        return engine.dispatcher.outcomes.counters.metrics([each[0] for each in known if each])
+        return engine.dispatcher.outcomes.counters.metrics([each[0] for each in known])
 
 
 def histograms_of(
@@ -135,7 +142,9 @@ def histograms_of(
     """Makes what `Runner._histograms` gives."""
     told = ask(engine, wait_edges, run_edges)
     metrics = _metrics(engine)
-    creations = [each.histograms["creation"] for each in told.values()]
+    known = [each[1]["creation"] for each in _known(engine) if each[1] is not None]
+    # Those of another collector may have other edges.
+    creations = [each for each in known if len(each[0]) == len(run_edges)]
     waiting = engine.dispatcher.waiting
     with waiting.lock:
         queued = waiting.queued()

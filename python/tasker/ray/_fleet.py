@@ -17,7 +17,7 @@ from tasker.ray._pickling import shown_error, unpack_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tasker._stats import Histograms, Metrics
+    from tasker.ray._link import Figures
     from tasker.ray._wire import Opened, Settings
 
 FIRST_PAUSE = 0.1
@@ -54,7 +54,7 @@ class Fleet:
         """How many there are to be."""
         self.fault: BaseException | None = None
         """Why the last one could not be made."""
-        self.past_figures: list[tuple[Metrics, Histograms]] = []
+        self.past_figures: list[Figures] = []
         """What those told last that are gone."""
         try:
             self._class = _cluster.actor_class(Host, options)

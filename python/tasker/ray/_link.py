@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasker.ray._task import Task
     from tasker.ray._wire import KindItem, Settings, TaskItem
 
+Figures = tuple["Metrics", "Histograms | None"]
+"""What an actor told last."""
 IDLE_SHARE = 0.05
 """Workers that are idle for more of their time get more tasks sent ahead."""
 BUSY_SHARE = 0.01
@@ -63,7 +65,7 @@ class Link:
         self.is_recalling = False
         self.is_over = False
         """Its runner has stopped, and has told all."""
-        self.last_figures: tuple[Metrics, Histograms] | None = None
+        self.last_figures: Figures | None = None
         """What it told last, for when it is gone."""
         self._most = most
         self._least = min(2 * workers, most)
@@ -205,6 +207,12 @@ class Link:
             _cluster.call(self.handle.kill, self._asked)
         else:
             _cluster.call(self.handle.stop, self._asked)
+
+    def note_figures(self, metrics: Metrics, histograms: Histograms | None) -> None:
+        """Keeps what it told; `None`: nobody asked for histograms."""
+        if histograms is None and self.last_figures is not None:
+            histograms = self.last_figures[1]
+        self.last_figures = metrics, histograms
 
     def figures(
         self, wait_edges: Sequence[float], run_edges: Sequence[float], *, stacks: bool
