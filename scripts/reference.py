@@ -196,10 +196,6 @@ def declared(node: ast.stmt) -> tuple[str, str] | None:
     if not isinstance(node, ast.AnnAssign):
         return None
     name, default = ast.unparse(node.target), node.value
-    if isinstance(default, ast.Call):
-        # `field(default_factory=lambda: ...)`
-        made = default.keywords[0].value
-        default = made.body if isinstance(made, ast.Lambda) else made
     given = "" if default is None else f" = {ast.unparse(default)}"
     return name, f"{name}: {type_text(node.annotation)}{given}"
 

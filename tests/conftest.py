@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasker import _looks
+from tasker import _log
 from tests.native.support import Gate, LogCapture, Runners
 from tests.required import (
     pytest_configure,
@@ -44,7 +44,7 @@ def cluster() -> Iterator[Any]:
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogCapture]:
     """What the package logs, from WARNING up. A record that the test does not take fails it."""
     # On a slow machine a test may keep a runner waiting for long enough to be told of.
-    monkeypatch.setattr(_looks, "INTERVAL", 3600.0)
+    monkeypatch.setattr(_log, "INTERVAL", 3600.0)
     book = LogCapture()
     logger = logging.getLogger("tasker")
     logger.addHandler(book)

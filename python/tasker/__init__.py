@@ -17,10 +17,11 @@ first argument, replaces it when it goes bad and destroys it for certain at the 
         print(future.result())
 """
 
+from typing import TYPE_CHECKING
+
 from tasker import _lifecycle, _public, _tasker
 from tasker._batcher import Batcher
 from tasker._config import Config
-from tasker._dropped import DroppedTask
 from tasker._errors import (
     ConfigError,
     QueueFull,
@@ -29,25 +30,28 @@ from tasker._errors import (
     ResultNotPicklable,
     RunnerBroken,
     RunnerStopped,
-    RunningTask,
     TaskCancelled,
     TaskerError,
     TaskNotPicklable,
     TaskTimeout,
 )
-from tasker._executor import RunnerExecutor, ThreadPoolExecutor
-from tasker._finding import Finding
-from tasker._future import Future
 from tasker._priority import Priority
-from tasker._protocol import TaskRunner
 from tasker._results import Results
 from tasker._retry import Retry, Unset
 from tasker._runner import Runner, Starting, Submitter, runners
-from tasker._stats import Metrics, Stats, TaskMetrics, Timing
-from tasker._stop_timeout import StopTimeout
-from tasker._submitted import SubmittedTask
 from tasker._tasker import CancelHandle, Context, TaskContext, TaskEvent, current_context
-from tasker._workers import WorkerInfo
+
+if TYPE_CHECKING:
+    from tasker._dropped import DroppedTask
+    from tasker._executor import RunnerExecutor, ThreadPoolExecutor
+    from tasker._finding import Finding
+    from tasker._future import Future
+    from tasker._protocol import TaskRunner
+    from tasker._running_task import RunningTask
+    from tasker._stats import Metrics, Stats, TaskMetrics, Timing
+    from tasker._stop_timeout import StopTimeout
+    from tasker._submitted import SubmittedTask
+    from tasker._workers import WorkerInfo
 
 _lifecycle.install_hooks()
 
@@ -97,7 +101,48 @@ __all__ = [
     "runners",
 ]
 
-_public.publish(globals(), __all__)
+_LATER = {
+    "DroppedTask": "_dropped",
+    "Finding": "_finding",
+    "Future": "_future",
+    "Metrics": "_stats",
+    "RunnerExecutor": "_executor",
+    "RunningTask": "_running_task",
+    "Stats": "_stats",
+    "StopTimeout": "_stop_timeout",
+    "SubmittedTask": "_submitted",
+    "TaskMetrics": "_stats",
+    "TaskRunner": "_protocol",
+    "ThreadPoolExecutor": "_executor",
+    "Timing": "_stats",
+    "WorkerInfo": "_workers",
+}
+"""What is imported when somebody asks for it, and from where: a program that makes a runner and
+submits tasks does without."""
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Imports what was not asked for before."""
+        if name not in _LATER:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name)
+        from importlib import import_module  # noqa: PLC0415
+
+        found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+del TYPE_CHECKING
+
+
+_public.publish(
+    globals(), ["CancelHandle", "Context", "TaskContext", "TaskEvent", "current_context"]
+)
 
 if _tasker._debug_build:
     import warnings

@@ -6,16 +6,16 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from tasker import _tasker
-from tasker._batching import BatchSettings, check_batcher
 from tasker._checks import check_count, check_type
 from tasker._options import Options, check_options
 from tasker._priority import Priority
-from tasker._public import publish_methods
+from tasker._public import publish, publish_methods
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 
     from tasker._asyncio import Promise
+    from tasker._batching import BatchSettings
     from tasker._future import Future
     from tasker._results import Results
     from tasker._retry import Retry, Unset
@@ -232,6 +232,8 @@ class BatcherMixin(Generic[R]):
             ...     [future.result() for future in futures]
             [0, 1, 4, 9]
         """
+        from tasker._batching import check_batcher  # noqa: PLC0415
+
         options = self._fixed_options()
         settings = check_batcher(fn, max_size, max_wait, key, split_failed, options)
         return Batcher(self._origin()[0], functions_of(settings), *_of_items(options))
@@ -263,3 +265,4 @@ def functions_of(settings: BatchSettings) -> _tasker._BatchFunctions:
 
 
 publish_methods("Runner", BatcherMixin)
+publish(globals(), ["Batcher"])

@@ -6,7 +6,6 @@ was checked is what counts, whatever the class of the value says of itself.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import operator
@@ -81,6 +80,9 @@ def takes(hook: object, *arguments: object) -> bool:
     """Whether *hook* can be called with these arguments, as far as its signature tells."""
     if not callable(hook):
         return True
+    # Not at the top: it imports much, and a config without hooks needs none of it.
+    import inspect  # noqa: PLC0415
+
     try:
         signature = inspect.signature(hook)
     except Exception:  # many callables have none, and annotations may not evaluate

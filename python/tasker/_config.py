@@ -8,9 +8,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, fields
 from functools import partial, wraps
 from typing import (
+    TYPE_CHECKING,
     Any,
     Generic,
     Literal,
@@ -37,9 +37,15 @@ from tasker._checks import (
     check_wait,
     check_word,
 )
+from tasker._public import publish
 from tasker._retry import Retry, check_retry
 from tasker._tasker import Context, TaskEvent, _check_answer, _once
 from tasker._texts import shown
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+    from tasker._lazy_dataclass import dataclass
 
 R = TypeVar("R")
 M = TypeVar("M")
@@ -158,7 +164,7 @@ class Config(Generic[R]):
     max_retries: int = 3
     retry: Retry | None = None
     resource_pool_size: int | None = None
-    logger: logging.Logger | None = field(default_factory=lambda: logging.getLogger("tasker"))
+    logger: logging.Logger | None = logging.getLogger("tasker")
     max_queue_size: int | None = None
     when_full: Literal["block", "raise"] = "block"
     task_timeout: float | None = None
@@ -263,7 +269,7 @@ class Config(Generic[R]):
 
 def refuse_settings(names: Iterable[str], call: str = "Runner") -> NoReturn:
     """Raises `TypeError` for settings that *call* was given one by one."""
-    _hints.refuse_settings(call, names, [field.name for field in fields(Config)])
+    _hints.refuse_settings(call, names, Config.__annotations__)
 
 
 def taking_a_config(method: F) -> F:
@@ -335,3 +341,6 @@ class _EnteredManagers(threading.local):
     def __reduce__(self) -> tuple[type["_EnteredManagers"], tuple[()]]:
         """In another process nothing is entered yet."""
         return _EnteredManagers, ()
+
+
+publish(globals(), ["Config"])

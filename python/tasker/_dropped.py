@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tasker._public import publish
 from tasker._submitted import SubmittedTask
 from tasker._tasker import _once
 
@@ -30,3 +31,6 @@ def without_resource(fn: Callable[..., Any]) -> Callable[..., Any]:
         return fn(*args, **kwargs)
 
     return call
+
+
+publish(globals(), ["DroppedTask"])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from tasker import _tasker
 from tasker._checks import standard_deadline
-from tasker._public import publish_methods
+from tasker._public import publish, publish_methods
 from tasker._standard import ShutdownLock, WaitingTasks
 
 if TYPE_CHECKING:
@@ -331,3 +331,6 @@ def _take(future: Future[T], end: float | None) -> T:
     finally:
         # The traceback of an error keeps this frame, which must not lead back to the error.
         del future
+
+
+publish(globals(), ["RunnerExecutor", "ThreadPoolExecutor"])

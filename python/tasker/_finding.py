@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tasker._public import publish
 from tasker._tasker import _once
 
 
@@ -34,3 +35,6 @@ class Finding:
     """
     figures: dict[str, float]
     """The figures in the text, by name: seconds, shares from 0 to 1, and numbers."""
+
+
+publish(globals(), ["Finding"])

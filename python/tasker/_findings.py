@@ -15,7 +15,7 @@ from tasker._texts import plain, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tasker._errors import RunningTask
+    from tasker._running_task import RunningTask
     from tasker._stats import Metrics, Stats, Timing
     from tasker._workers import WorkerInfo
 

@@ -7,6 +7,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, TypeVar
 
 from tasker import _tasker
+from tasker._public import publish
 from tasker._tasker import _once
 
 T = TypeVar("T")
@@ -40,3 +41,6 @@ class Future(_Native[T], concurrent.futures.Future[T]):
         ...     future.result(timeout=5)
         0
     """
+
+
+publish(globals(), ["Future"])

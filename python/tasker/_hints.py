@@ -79,7 +79,7 @@ def _close(name: str, known: Sequence[str]) -> str | None:
 def hinting(config: T) -> T:
     """Decorates a dataclass: its `__init__` says which field is meant by a keyword that is none."""
     made: Any = config
-    init, known = made.__init__, frozenset(made.__dataclass_fields__)
+    init, known = made.__init__, frozenset(made.__annotations__)
 
     @wraps(init)
     def __init__(self: object, /, *args: Any, **given: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - its exit hook, registered first, runs after ours
 import contextlib
 import logging
 import os

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 
+INTERVAL = 10.0
+"""Seconds between two looks at what is wrong with a runner, while tasks are under way. Read as it
+starts."""
 _DEFAULT = logging.getLogger("tasker")
 
 

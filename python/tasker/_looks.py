@@ -10,8 +10,6 @@ from tasker._findings import MOMENT, Snapshot, examine
 if TYPE_CHECKING:
     from tasker._finding import Finding
 
-INTERVAL = 10.0
-"""Seconds between two looks for the log, while tasks are under way. Read as a runner starts."""
 HELD = 10.0
 """Seconds for which a finding has held that is logged."""
 CLEAR = 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from tasker._public import publish
 from tasker._tasker import _once
 
 
@@ -26,3 +27,6 @@ class Priority(IntEnum):
     """The class of `submit` and `queue_task`."""
     HIGH = 2
     """Taken before everything else."""
+
+
+publish(globals(), ["Priority"])

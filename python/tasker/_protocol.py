@@ -13,6 +13,8 @@ from typing import (
     overload,
 )
 
+from tasker._public import publish
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -299,3 +301,6 @@ class TaskRunner(Protocol[R_co]):
     ) -> AsyncGenerator[Any, None]:
         """Calls *fn* with a resource and the items of the input, and gives the results."""
         ...
+
+
+publish(globals(), ["TaskRunner"])

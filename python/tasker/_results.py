@@ -6,6 +6,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
+from tasker._public import publish
 from tasker._tasker import _is_handed_out, _once
 
 if TYPE_CHECKING:
@@ -94,3 +95,6 @@ def result_at(index: int, future: Future[T], *, hands_out_errors: bool) -> T:
     finally:
         # The traceback of an error keeps this frame, which must not lead back to the error.
         del error, future
+
+
+publish(globals(), ["Results"])

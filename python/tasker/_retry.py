@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
-import random
 import sys
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasker._checks import check_count, check_hook, check_seconds, to_seconds, wrong
+from tasker._public import publish
 from tasker._tasker import _once
 from tasker._texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from dataclasses import dataclass
     from types import TracebackType
+else:
+    from tasker._lazy_dataclass import dataclass
 
-RUNNING_BODY = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+RUNNING_BODY = 0x20 | 0x80 | 0x200
+"""`CO_GENERATOR`, `CO_COROUTINE` and `CO_ASYNC_GENERATOR` of `inspect`, which imports much."""
 MAX_DOUBLINGS = 60
-
-_draw = random.SystemRandom().uniform
-"""Not the module's own: pauses must not move the numbers of a program that has seeded them."""
 
 
 class Unset(Enum):
@@ -100,7 +99,7 @@ class Retry:
         _let_go_of_variables(error)
         if answer is not True:
             return answer
-        return _draw(0.0, min(self.max_wait, self.wait * 2.0 ** min(failures - 1, MAX_DOUBLINGS)))
+        return _draw(min(self.max_wait, self.wait * 2.0 ** min(failures - 1, MAX_DOUBLINGS)))
 
     def _asked(self, error: Exception) -> bool | float:
         if isinstance(self.on, type | tuple):
@@ -119,6 +118,18 @@ def check_retry(name: str, value: object) -> None:
     """Raises `ConfigError` unless *value* is a `Retry`, or `None`."""
     if not (value is None or issubclass(type(value), Retry)):
         raise wrong(name, "a Retry or None, such as Retry(on=ConnectionError)", value)
+
+
+def _draw(bound: float) -> float:
+    """Draws a pause between 0 and its bound.
+
+    Not with the functions of `random`: pauses must not move the numbers of a program that has
+    seeded them.
+    """
+    # Not at the top: it imports much, and few programs pause.
+    from random import SystemRandom  # noqa: PLC0415
+
+    return SystemRandom().uniform(0.0, bound)
 
 
 def _check_on(on: object) -> None:
@@ -166,3 +177,6 @@ def _tracebacks(error: BaseException) -> Iterator[TracebackType]:
                 break
             yield traceback
             traceback = traceback.tb_next
+
+
+publish(globals(), ["Retry", "Unset"])

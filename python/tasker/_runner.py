@@ -15,11 +15,11 @@ from tasker._block import ends_gracefully
 from tasker._checks import below_base, cannot_resize, check_deadline, check_sizes
 from tasker._config import Config, check_config, taking_a_config
 from tasker._errors import RunnerBroken, RunnerStopped
-from tasker._executor import RunnerExecutor
 from tasker._hints import AttributeHint, refuse_positions
 from tasker._map import MapMixin
 from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
+from tasker._public import publish
 from tasker._registry import alive, register
 from tasker._retry import Retry, Unset
 from tasker._tasker import _once
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from tasker._batching import BatchSettings
     from tasker._dropped import DroppedTask
+    from tasker._executor import RunnerExecutor
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -249,6 +250,8 @@ class Runner(_NativeRunner[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin[R]):
             ...         list(executor.map(abs, [-1, 2, -3]))
             [1, 2, 3]
         """
+        from tasker._executor import RunnerExecutor  # noqa: PLC0415
+
         return RunnerExecutor(self)
 
     def _origin(self) -> tuple[Runner[R], None]:
@@ -509,3 +512,6 @@ def runners() -> tuple[Runner[Any], ...]:
         False
     """
     return cast("tuple[Runner[Any], ...]", tuple(alive()))
+
+
+publish(globals(), ["Runner", "Starting", "Submitter", "runners"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
+from tasker._public import publish
 from tasker._tasker import _once
 
 
@@ -238,3 +239,6 @@ class Histograms(TypedDict):
     """Times in task functions."""
     creation: tuple[list[int], int, float]
     """Times in `on_create`."""
+
+
+publish(globals(), ["Metrics", "Stats", "TaskMetrics", "Timing"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasker._errors import RunningTask, TaskerError
+from tasker._errors import TaskerError
+from tasker._public import publish
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tasker._dropped import DroppedTask
+    from tasker._running_task import RunningTask
 
 
 @_once
@@ -44,3 +46,6 @@ class StopTimeout(TaskerError, TimeoutError):
         if not self.running:
             return message
         return f"{message}; still running: {', '.join(map(str, self.running))}"
+
+
+publish(globals(), ["StopTimeout"])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from tasker._public import publish
 from tasker._retry import Retry, Unset
 from tasker._tasker import _once
 
@@ -106,3 +107,6 @@ class SubmittedTask:
         if settings is not None and isinstance(view, TakesItems):
             return view._submit_item(settings, *self.args)
         return view.submit(self.fn, *self.args, **self.kwargs)
+
+
+publish(globals(), ["SubmittedTask"])

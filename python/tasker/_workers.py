@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tasker._errors import RunningTask
+from tasker._public import publish
+from tasker._running_task import RunningTask
 from tasker._tasker import _once
 
 
@@ -48,3 +49,6 @@ class WorkerInfo:
     """How many resources it has made so far."""
     resource_age: float | None
     """Seconds since its resource was made; `None`: it has none now."""
+
+
+publish(globals(), ["WorkerInfo"])

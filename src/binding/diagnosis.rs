@@ -6,7 +6,7 @@ use super::figures;
 use super::host::guarded_call;
 use super::host::state::PyHost;
 use super::log::{self, Level};
-use super::py_imports::PyImports;
+use super::py_imports::PyReports;
 use super::survey;
 use crate::engine::clock::Tick;
 use crate::engine::{Engine, Mode};
@@ -27,7 +27,7 @@ pub(super) fn diagnose<'py>(
 
 /// Time between two looks for the log.
 pub(super) fn look_interval(py: Python<'_>) -> PyResult<Tick> {
-    Ok(clock::ticks_of(py.import("tasker._looks")?.getattr("INTERVAL")?.extract()?))
+    Ok(clock::ticks_of(py.import("tasker._log")?.getattr("INTERVAL")?.extract()?))
 }
 
 /// Logs what has been wrong for long enough. Called by the keeper: its exit guard is under what is
@@ -73,5 +73,5 @@ pub(super) fn snapshot(py: Python<'_>, engine: &Engine<PyHost>) -> PyResult<Py<P
     fields.set_item("refused_lately", engine.refused_lately())?;
     guarded_call::release_some(py, fault);
     fields.set_item("creation_error", creation_error)?;
-    PyImports::get(py)?.snapshot.call(py, (), Some(&fields))
+    PyReports::get(py)?.snapshot.call(py, (), Some(&fields))
 }

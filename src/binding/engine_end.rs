@@ -10,7 +10,7 @@ use super::host::thread;
 use super::map::batch::Batch;
 use super::map::run;
 use super::options::TaskOptions;
-use super::py_imports::PyImports;
+use super::py_imports::{PyImports, PyReports};
 use super::wait::{self, Limit};
 use crate::engine::cancel_queued::Withdrawn;
 use crate::engine::metrics::events::EventKind;
@@ -124,7 +124,11 @@ pub(super) fn dropped_tasks(py: Python<'_>, mut dropped: Vec<Dropped>) -> PyResu
     let is_serial = |task: &Dropped| task.options.as_deref().is_some_and(|it| it.serial);
     let rank = |task: &Dropped| if is_serial(task) { Priority::Normal } else { priority_of(task) };
     dropped.sort_by_key(|task| Reverse(rank(task)));
-    let PyImports { priority, dropped_task, without_resource, unset, .. } = PyImports::get(py)?;
+    if dropped.is_empty() {
+        return Ok(Vec::new());
+    }
+    let PyImports { priority, unset, .. } = PyImports::get(py)?;
+    let PyReports { dropped_task, without_resource, .. } = PyReports::get(py)?;
     let mut tasks = Vec::with_capacity(dropped.len());
     for task in dropped {
         let (fields, urgency) = (PyDict::new(py), priority_of(&task));

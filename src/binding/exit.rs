@@ -6,7 +6,7 @@ use super::error::RunnerStopped;
 use super::future::Future;
 use super::host::state::PyHost;
 use super::process;
-use super::py_imports::PyImports;
+use super::py_imports;
 use super::runner_name;
 use super::survey::{OutsideTask, survey};
 use super::wait::Limit;
@@ -48,9 +48,9 @@ fn live() -> Vec<Arc<Engine<PyHost>>> {
 #[pyfunction]
 pub(super) fn _stop_all_at_exit(py: Python<'_>) -> PyResult<()> {
     process::set_exiting();
-    // A package that is gone already must not keep a runner from its stop.
-    let loaded = PyImports::load(py);
     let engines = live();
+    // A package that is gone already must not keep a runner from its stop.
+    let loaded = py_imports::load(py, !engines.is_empty());
     for engine in &engines {
         engine.begin_stop();
     }

@@ -2,7 +2,7 @@
 
 use super::context::clock::seconds;
 use super::host::state::PyHost;
-use super::py_imports::PyImports;
+use super::py_imports::PyReports;
 use crate::engine::metrics::by_name::NameFigures;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::metrics::figures::{Cumulative, Replacement};
@@ -32,7 +32,7 @@ pub(super) fn stats(py: Python<'_>, engine: &Engine<PyHost>) -> PyResult<Py<PyAn
     fields.set_item("available_resources", stats.available)?;
     fields.set_item("busy_share", busy::share(stats.busy))?;
     fields.set_item("creation_failing_for", seconds(stats.creation_failing))?;
-    PyImports::get(py)?.stats.call(py, (), Some(&fields))
+    PyReports::get(py)?.stats.call(py, (), Some(&fields))
 }
 
 /// What accumulated since the start.
@@ -75,7 +75,7 @@ pub(super) fn metrics(
     fields.set_item("attach", timing(py, &attach)?)?;
     fields.set_item("creation", timing(py, &figures.creation())?)?;
     let by_task = PyDict::new(py);
-    let task_metrics = &PyImports::get(py)?.task_metrics;
+    let task_metrics = &PyReports::get(py)?.task_metrics;
     for NameFigures { name, completed, failed, retried, execution } in figures.by_name() {
         let execution = timing(py, &execution)?;
         by_task
@@ -92,12 +92,12 @@ pub(super) fn metrics(
         replaced.set_item(name, figures.replaced_for(reason))?;
     }
     fields.set_item("replaced", replaced)?;
-    PyImports::get(py)?.metrics.call(py, (), Some(&fields))
+    PyReports::get(py)?.metrics.call(py, (), Some(&fields))
 }
 
 fn timing(py: Python<'_>, timing: &Timing) -> PyResult<Py<PyAny>> {
     let Timing { count, total, mean, min, max, p50, p95, p99 } = *timing;
-    PyImports::get(py)?.timing.call1(py, (count, total, mean, min, max, p50, p95, p99))
+    PyReports::get(py)?.timing.call1(py, (count, total, mean, min, max, p50, p95, p99))
 }
 
 /// What is no figure of the package's objects: `queued` tasks by priority, and durations by kind,

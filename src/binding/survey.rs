@@ -8,7 +8,7 @@ use super::host::guarded_call;
 use super::host::stacks::{self, StackCall, WorkerStack};
 use super::host::state::PyHost;
 use super::printable;
-use super::py_imports::PyImports;
+use super::py_imports::{PyImports, PyReports};
 use crate::engine::Engine;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::busy;
@@ -62,7 +62,7 @@ fn describe(
     tasks: Vec<(Py<Future>, Tick)>,
     stack: Vec<String>,
 ) -> PyResult<Vec<Py<PyAny>>> {
-    let running_task = &PyImports::get(py)?.running_task;
+    let running_task = &PyReports::get(py)?.running_task;
     let (stack, now) = (PyTuple::new(py, stack)?, engine.clock.now());
     let described = tasks.into_iter().map(|(task, since)| {
         let future = task.get();
@@ -116,7 +116,7 @@ pub(super) fn workers<'py>(
             .set_item("busy_share", busy::share(engine.loans.busy(&worker, engine.clock.now())))?;
         fields.set_item("resource_generation", worker.resources())?;
         fields.set_item("resource_age", age)?;
-        found.push(PyImports::get(py)?.worker_info.call(py, (), Some(&fields))?);
+        found.push(PyReports::get(py)?.worker_info.call(py, (), Some(&fields))?);
     }
     PyTuple::new(py, found)
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasker import Config, QueueFull, Runner, ThreadPoolExecutor, _looks
+from tasker import Config, QueueFull, Runner, ThreadPoolExecutor, _log, _looks
 from tasker._findings import Snapshot
 from tests.native.support import (
     LONG_TIMEOUT,
@@ -51,7 +51,7 @@ def looks(log: LogCapture, monkeypatch: pytest.MonkeyPatch) -> Looks:
         return due
 
     monkeypatch.setattr(_looks.Memory, "to_log", noted)
-    monkeypatch.setattr(_looks, "INTERVAL", 0.002)
+    monkeypatch.setattr(_log, "INTERVAL", 0.002)
     monkeypatch.setattr(_looks, "HELD", 0.001)
     # However late the next look may be.
     monkeypatch.setattr(_looks, "CLEAR", 3600.0)

@@ -25,12 +25,13 @@ from tasker._checks import (
 )
 from tasker._config import Config, OptionalConfigFields
 from tasker._dropped import DroppedTask
-from tasker._errors import RunnerStopped, RunningTask
+from tasker._errors import RunnerStopped
 from tasker._findings import Snapshot
 from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
 from tasker._public import publish, publish_methods
 from tasker._retry import Retry, Unset
+from tasker._running_task import RunningTask
 from tasker._shortcuts import ShortcutsMixin
 from tasker._texts import plain, shown
 from tasker._workers import WorkerInfo

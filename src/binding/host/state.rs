@@ -10,7 +10,7 @@ use super::thread;
 use crate::binding::interrupt::call::{CancelCall, HelperJob};
 use crate::binding::log::Logger;
 use crate::binding::options::{Asked, TaskOptions};
-use crate::binding::py_imports::PyImports;
+use crate::binding::py_imports::PyReports;
 use crate::binding::serial_keys::SerialKeys;
 use crate::engine::metrics::by_name::NameRow;
 use crate::engine::metrics::ledger::Ledger;
@@ -254,7 +254,7 @@ impl PyHost {
 
     /// What it remembers of earlier looks at what is wrong with it.
     pub(in crate::binding) fn memory(&self, py: Python<'_>) -> PyResult<&Py<PyAny>> {
-        self.memory.get_or_try_init(py, || PyImports::get(py)?.memory.call0(py))
+        self.memory.get_or_try_init(py, || PyReports::get(py)?.memory.call0(py))
     }
 
     /// Keeps a task that a kill hands back.
