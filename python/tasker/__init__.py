@@ -102,20 +102,20 @@ __all__ = [
 ]
 
 _LATER = {
-    "DroppedTask": "_dropped",
-    "Finding": "_finding",
-    "Future": "_future",
-    "Metrics": "_stats",
-    "RunnerExecutor": "_executor",
-    "RunningTask": "_running_task",
-    "Stats": "_stats",
-    "StopTimeout": "_stop_timeout",
-    "SubmittedTask": "_submitted",
-    "TaskMetrics": "_stats",
-    "TaskRunner": "_protocol",
-    "ThreadPoolExecutor": "_executor",
-    "Timing": "_stats",
-    "WorkerInfo": "_workers",
+    "DroppedTask": "tasker._dropped",
+    "Finding": "tasker._finding",
+    "Future": "tasker._future",
+    "Metrics": "tasker._stats",
+    "RunnerExecutor": "tasker._executor",
+    "RunningTask": "tasker._running_task",
+    "Stats": "tasker._stats",
+    "StopTimeout": "tasker._stop_timeout",
+    "SubmittedTask": "tasker._submitted",
+    "TaskMetrics": "tasker._stats",
+    "TaskRunner": "tasker._protocol",
+    "ThreadPoolExecutor": "tasker._executor",
+    "Timing": "tasker._stats",
+    "WorkerInfo": "tasker._workers",
 }
 """What is imported when somebody asks for it, and from where: a program that makes a runner and
 submits tasks does without."""
@@ -129,7 +129,7 @@ if not TYPE_CHECKING:
             raise AttributeError(message, name=name)
         from importlib import import_module  # noqa: PLC0415
 
-        found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        found = getattr(import_module(_LATER[name]), name)
         globals()[name] = found
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from tasker._checks import (
@@ -30,38 +30,8 @@ class BatchSettings:
     max_wait: float
     key: Callable[[Any], Hashable] | None
     split_failed: bool
-    adopted: WeakKeyDictionary[Adopter[Any], Any] = field(
-        default_factory=WeakKeyDictionary, repr=False
-    )
+    adopted: WeakKeyDictionary[object, Any] = field(default_factory=WeakKeyDictionary, repr=False)
     """What those of its items share that were submitted to other runners, for each of these."""
-
-
-F = TypeVar("F")
-
-
-class Adopter(Generic[F]):
-    """One runner that takes items of other runners' batchers.
-
-    Such items meet in it, whoever submits them. What they share for that is kept by the settings:
-    for as long as the batcher is there, or one of its items, or until the runner is gone.
-    """
-
-    def __init__(self, make: Callable[[BatchSettings], F]) -> None:
-        self._make = make
-
-    def adopt(self, settings: BatchSettings) -> F:
-        """Finds what items of a batcher with these settings share here.
-
-        Args:
-            settings: Those of another runner's batcher.
-
-        Returns:
-            The same for all of them.
-        """
-        if self not in settings.adopted:
-            settings.adopted.setdefault(self, self._make(settings))
-        found: F = settings.adopted[self]
-        return found
 
 
 def check_batcher(

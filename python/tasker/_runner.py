@@ -8,9 +8,9 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from tasker import _tasker, _threads
+from tasker._adopter import Adopter
 from tasker._amap import AsyncMapMixin
 from tasker._batcher import BatcherMixin, functions_of
-from tasker._batching import Adopter
 from tasker._block import ends_gracefully
 from tasker._checks import below_base, cannot_resize, check_deadline, check_sizes
 from tasker._config import Config, check_config, taking_a_config

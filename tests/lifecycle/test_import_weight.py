@@ -22,6 +22,7 @@ HEAVY = {
 
 OWN = {
     "tasker",
+    "tasker._adopter",
     "tasker._amap",
     "tasker._batcher",
     "tasker._block",

@@ -59,7 +59,9 @@ def faults(source: str) -> Iterator[str]:
 
 
 def is_constant(value: ast.expr) -> bool:
-    """Whether it is a literal, or is written as the name of one."""
+    """Whether it is a literal, or is written as the name of one or as an entry of a table."""
+    if isinstance(value, ast.Subscript):
+        value = value.value
     return isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id.isupper())
 
 

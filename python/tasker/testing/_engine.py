@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tasker import _tasker
-from tasker._batching import Adopter
+from tasker._adopter import Adopter
 from tasker._config import Config, check_config
 from tasker._dropped import DroppedTask
 from tasker._errors import (
