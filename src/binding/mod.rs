@@ -38,6 +38,7 @@ mod host;
 mod inline;
 mod interrupt;
 mod joint;
+mod kept_one;
 mod keys;
 mod limit;
 mod log;

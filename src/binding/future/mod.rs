@@ -252,7 +252,6 @@ impl Future {
     }
 
     /// Makes a bare future of one that only the caller holds.
-    #[cfg(not(Py_GIL_DISABLED))]
     pub(super) fn clear(_py: Python<'_>, object: &Py<Self>) {
         // SAFETY: no other code has a reference to the object.
         unsafe { *Self::native(object) = Self::bare() };
