@@ -153,7 +153,7 @@ def test_the_look_ahead_grows_when_items_are_quick(runners: Runners) -> None:
     taken = 0
     with runners.start(worker_count=2).map(double, source) as results:
         for taken, _ in enumerate(results, start=1):
-            # It begins with two for each worker. How far it goes depends on how long items take here.
+            # It begins with two for each worker; how far it goes depends on the machine.
             if source.read - taken > 16:
                 break
             assert taken < 10 * MANY
