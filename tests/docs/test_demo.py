@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,23 @@ def test_demo_loses_nothing_and_ends_with_status_0(tmp_path: Path) -> None:
     assert "what tasker does not do better here: " in shown.stdout
     assert "WRONG" not in shown.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [run.OURS, "ThreadPoolExecutor"])
+def test_a_connection_that_is_dropped_is_a_warning_for_tasker_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    dropped: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", dropped.append)
+    monkeypatch.setitem(run.CONTESTANTS, name, job.CrawlJob.connect)
+    monkeypatch.setattr(job.CrawlJob, "finish", lambda _: None)
+    monkeypatch.setattr(run, "stored", lambda _: 0)
+    monkeypatch.setattr(run, "lines", lambda _: 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        outcome = run.measure(name, tmp_path, 100)
+    assert outcome.left_open == 0
+    assert bool(dropped) is (name == run.OURS)
 
 
 @pytest.mark.parametrize(
