@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 from tasker._tasker import _once
 
 if TYPE_CHECKING:
-    from tasker._tasker import Runner
+    from tasker._watchable import Watchable
 
 _numbers = count()
-_started: dict[int, weakref.ref[Runner[Any]]] = {}
-"""Oldest first. Each change is one step of the dictionary, so it needs no lock."""
+_started: dict[int, weakref.ref[Watchable]] = {}
+"""Oldest first, those whose workers are in other processes too.
+
+Each change is one step of the dictionary, so it needs no lock.
+"""
 _watchers: list[Callable[[Any], object]] = []
 """Integrations that show each runner that starts."""
 
 
 @_once
-def alive() -> list[Runner[Any]]:
+def alive() -> list[Watchable]:
     """The registered runners that have not stopped, oldest first."""
     # A copy first: a runner that the collector finds meanwhile takes itself out.
     known = [reference() for reference in list(_started.values())]
@@ -28,7 +31,7 @@ def alive() -> list[Runner[Any]]:
 
 
 @_once
-def register(runner: Runner[Any]) -> None:
+def register(runner: Watchable) -> None:
     """Has `runners` list a runner as long as it lives.
 
     Args:

@@ -501,7 +501,8 @@ def runners() -> tuple[Runner[Any], ...]:
 
     Alive is one whose constructor has returned and whose `state` is not `"stopped"` yet. None is
     kept alive by being listed, and none is listed in a child process that was forked from the one
-    that made it. May be called from any thread.
+    that made it. A `tasker.ray.RayRunner` is listed as well: it has what a `Runner` has, except for
+    what its page names. May be called from any thread.
 
     Example:
         >>> from tasker import Config, Runner, runners

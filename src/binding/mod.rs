@@ -107,6 +107,8 @@ mod _tasker {
     #[pymodule_export]
     use super::runner::Runner;
     #[pymodule_export]
+    use super::runner_name::{_free_name, _take_name};
+    #[pymodule_export]
     use super::start::_abandon_starts_with;
     #[pymodule_export]
     use super::submit::executor::Executor;

@@ -88,7 +88,7 @@ impl Runner {
         let timeout = limit::of_call(timeout)?;
         let name = config.getattr("name")?.extract::<Option<Bound<'_, PyString>>>()?;
         let wanted = name.map(|name| printable::name(&name));
-        let claim = runner_name::claim(wanted.as_deref());
+        let claim = runner_name::claim(wanted.as_deref(), runner_name::STEM);
         let (host, settings) = start::read(config, &claim.name)?;
         let context: Option<Bound<'_, Context>> = config.getattr("context")?.extract()?;
         let when_full: String = config.getattr("when_full")?.extract()?;

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasker import Context, ResourceCreationError, RunnerStopped, StopTimeout, TaskCancelled
+from tasker import Config, Context, ResourceCreationError, RunnerStopped, StopTimeout, TaskCancelled
 from tests.ray.conftest import Make
 from tests.ray.functions import (
     Resource,
@@ -122,6 +124,21 @@ def test_a_cancelled_context_stops_the_runner(make: Make) -> None:
     runner = make(context=context)
     context.cancel()
     eventually(lambda: runner.state == "stopped")
+
+
+def test_a_context_that_lives_on_keeps_nothing_of_a_runner_that_has_ended(cluster: Any) -> None:
+    from tasker.ray import RayRunner
+
+    del cluster
+    context = Context()
+    config: Config[Resource] = Config(on_create=dict, worker_count=1, context=context)
+    runner = RayRunner(config, actors=1)
+    dispatcher = weakref.ref(runner._engine().dispatcher)
+    runner.stop()
+    del runner
+    gc.collect()
+    assert dispatcher() is None
+    context.cancel()
 
 
 def test_a_name_is_free_again_when_its_runner_has_stopped_by_itself(make: Make) -> None:

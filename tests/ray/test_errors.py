@@ -187,8 +187,6 @@ def test_what_a_ray_runner_has_not_says_so_by_name(make: Make) -> None:
         runner.options(key=lambda n: n)
     with pytest.raises(NotImplementedError, match="batcher"):
         runner.batcher(square, max_size=2)
-    with pytest.raises(NotImplementedError, match="executor"):
-        runner.executor()
 
 
 def test_a_runner_cannot_be_sent_to_a_task(make: Make) -> None:

@@ -65,7 +65,7 @@ from tasker.dashboard import Serving, asgi_app, serve
 from tasker.live import Live
 from tasker.opentelemetry import Instrumentation, exporting, instrument
 from tasker.prometheus import RUN_BUCKETS, RunnerCollector
-from tasker.ray import ActorInfo, RayRunner, RaySubmitter
+from tasker.ray import ActorInfo, RayExecutor, RayRunner, RaySubmitter
 from tasker.testing import InlineBatcher, InlineRunner, InlineSubmitter
 from tasker.testing.plugin import InlineRunnerFactory
 
@@ -821,6 +821,8 @@ def on_ray(runner: RayRunner[Client]) -> None:
     also: TaskRunner[Client] = runner.options(timeout=1)
     del taking, also
     assert_type(runner.options(once=True), RaySubmitter[Client])
+    assert_type(runner.executor(), RayExecutor)
+    assert_type(runner.executor().submit(pow, 2, 5), Future[int])
     assert_type(runner.submit(lambda client: 1), Future[int])
     assert_type(runner.queue_task(lambda client: "a"), str)
     assert_type(runner.actors(), tuple[ActorInfo, ...])

@@ -24,7 +24,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from tasker import _tasker
 from tasker._runner import Runner
-from tasker._runner import runners as all_runners
 from tasker.opentelemetry._names import (
     ATTACH,
     CREATE,
@@ -38,6 +37,7 @@ from tasker.opentelemetry._names import (
     WAIT_EDGES,
 )
 from tasker.opentelemetry._reading import Reading, read
+from tasker.opentelemetry._runners import all_runners
 
 if TYPE_CHECKING:
     from tasker._stats import Timing

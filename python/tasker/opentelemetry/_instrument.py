@@ -13,11 +13,12 @@ from opentelemetry import metrics, trace
 
 from tasker import _registry, _tasker
 from tasker._checks import check_runners, check_type, wrong
-from tasker._runner import Runner, runners
+from tasker._runner import Runner
 from tasker.opentelemetry._attempts import AttemptObserver
 from tasker.opentelemetry._instruments import INSTRUMENTS
 from tasker.opentelemetry._names import SCOPE
 from tasker.opentelemetry._reading import Collection
+from tasker.opentelemetry._runners import all_runners, can_be_observed
 from tasker.opentelemetry._times import Times
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Instrumentation:
 
     def _runners(self) -> Iterable[Runner[Any]]:
         if self._chosen is None:
-            return runners()
+            return all_runners()
         found = (reference() for reference in self._chosen)
         return [runner for runner in found if runner is not None]
 
@@ -123,6 +124,8 @@ class Instrumentation:
                 self._observe(runner)
 
     def _observe(self, runner: Runner[Any]) -> None:
+        if not can_be_observed(runner):
+            return
         # Without a copy of the submitter's context there is no parent, and so no span.
         tracer = self._tracer if runner.config.copy_contextvars else None
         observer = AttemptObserver(

@@ -30,6 +30,7 @@ from tasker.ray._wire import (
     TaskItem,
     size_of,
 )
+from tasker.ray._without_resource import WithoutResource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -322,6 +323,8 @@ class Desk:
         self._news.begun()
         try:
             args, kwargs = _unpack_arguments(task)
+            if isinstance(task.kind.fn, WithoutResource):
+                return _call_without(task.kind.fn, task.kind.name, args, kwargs)
             # Packed while the task has its resource, which the next one may change.
             return pack_result(task.kind.name, task.kind.fn(resource, *args, **kwargs))
         except TypeError as error:
@@ -429,6 +432,17 @@ def _unpack_arguments(task: _Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
         )
         raise TaskNotPicklable(message) from error
     return args, kwargs
+
+
+def _call_without(
+    fn: WithoutResource, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> _Packed:
+    """Calls what takes no resource: its error is an outcome that the runner need not judge."""
+    try:
+        value = fn(None, *args, **kwargs)
+    except Exception as error:
+        return None, pack_error(name, error)
+    return pack_result(name, value)
 
 
 def _note_wrong_call(error: TypeError) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from tasker._dropped import DroppedTask
-    from tasker._tasker import Context
+    from tasker._tasker import CancelHandle, Context
     from tasker.ray._link import Link
     from tasker.ray._task import Task
     from tasker.ray._wire import Outcome, Reply
@@ -40,6 +40,8 @@ State = Literal["running", "stopping", "killed", "stopped"]
 
 WATCH = 1.0
 """Seconds between two looks, while tasks are under way, for what Ray tells nobody of."""
+SILENCE = 30.0
+"""Seconds after which an actor is given up that was killed, and answers nothing at all."""
 FEW = 8
 """Outcomes in a reply that are given out before the next reply is asked for."""
 FORKED = "this process was forked from the one that made the runner: make another one here"
@@ -82,6 +84,8 @@ class Dispatcher:
         self.fault: BaseException | None = None
         """Why it is broken."""
         self._context = context
+        self._ending: CancelHandle | None = None
+        """What has the end of the context end the runner."""
         self._fail_fast_after = fail_fast_after
         self._events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._renewals = Renewals()
@@ -92,6 +96,8 @@ class Dispatcher:
 
     def start(self) -> None:
         """Starts the thread."""
+        if self._context is not None:
+            self._ending = self._context.on_cancel(partial(self.begin_end, "stopping"))
         self._thread.start()
         self.post(self._begin)
 
@@ -305,6 +311,10 @@ class Dispatcher:
         for link in list(self.fleet.links):
             if link.out and (error := link.failed_push()) is not None:
                 self._lost(link, error)
+            elif link.is_killed and link.silent_for() >= SILENCE:
+                # Nothing reaches a task there that keeps the interpreter to itself.
+                text = f"it was killed and has answered nothing for {SILENCE:g} s: it is ended"
+                self._lost(link, TimeoutError(text))
         self.fleet.give_up_late()
 
     _next_watch = 0.0
@@ -582,8 +592,13 @@ class Dispatcher:
 
     def _be_over(self) -> None:
         self.state = "stopped"
-        _names.release(self.name)
-        self.over.set()
+        # Once: afterwards the name is another's.
+        if not self.over.is_set():
+            _names.release(self.name)
+            if self._ending is not None:
+                # The context may live on for long.
+                self._ending.close()
+            self.over.set()
 
     def _break(self, error: BaseException) -> None:
         """Gives up: fails all there is, so that nobody waits for what will not come."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from tasker._findings import Snapshot
+from tasker._running_task import RunningTask
 from tasker._stats import Histograms, Metrics, Stats
 from tasker.ray import _cluster
 
@@ -159,6 +160,21 @@ def workers_of(engine: Engine, *, stacks: bool) -> tuple[WorkerInfo, ...]:
     """Lists the workers of all actors."""
     told = ask(engine, stacks=stacks)
     return tuple(worker for each in told.values() for worker in each.workers)
+
+
+def running_of(engine: Engine) -> list[RunningTask]:
+    """Lists what runs, with its stack; of an actor that says nothing, what the driver knows."""
+    told = ask(engine, stacks=True)
+    workers = [worker for each in told.values() for worker in each.workers]
+    running = [worker.task for worker in workers if worker.task is not None]
+    now = time.monotonic()
+    for link in list(engine.fleet.links):
+        if link not in told:
+            tasks = list(link.out.values())
+            # What begins and keeps the interpreter is not told of: the first ones may have begun.
+            begun = [task for task in tasks if task.has_begun] or tasks[: link.workers]
+            running += [RunningTask(task.name, now - task.sent, link.name) for task in begun]
+    return running
 
 
 def actors_of(engine: Engine) -> tuple[ActorInfo, ...]:

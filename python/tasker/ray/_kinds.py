@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tasker import _tasker
 from tasker._texts import plain
 from tasker.ray._pickling import dumps, pack_function
+from tasker.ray._without_resource import WithoutResource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,22 +42,28 @@ class Kinds:
         # Destructors submit tasks, even in the middle of a submit.
         self._lock = threading.RLock()
 
-    def get(self, fn: Callable[..., Any], options: Options) -> Kind:
+    def get(self, fn: Callable[..., Any], options: Options, *, takes_resource: bool = True) -> Kind:
         """Finds or makes the kind of a task.
+
+        Args:
+            fn: The function.
+            options: Of the task.
+            takes_resource: Whether it is called with the resource.
 
         Raises:
             TypeError: *fn* can be no task.
             TaskNotPicklable: *fn* cannot be sent to an actor.
         """
-        key = (_identity(fn), options.priority, options.once, options.name, options.retry)
+        what = (options.priority, options.once, options.name, options.retry)
+        key = (_identity(fn), takes_resource, *what)
         try:
             # One step of the dictionary each, so it needs no lock.
             kind = self._known.get(key)
         except TypeError:
-            return self._make(fn, options)  # a retry with a judge that has no hash
+            return self._make(fn, options, takes_resource)  # a retry with a judge that has no hash
         if kind is not None:
             return kind
-        kind = self._make(fn, options)
+        kind = self._make(fn, options, takes_resource)
         with self._lock:
             self._known[key] = kind
             # It goes when the lock is free: what it holds may run code as it goes.
@@ -64,9 +71,11 @@ class Kinds:
         del oldest
         return kind
 
-    def _make(self, fn: Callable[..., Any], options: Options) -> Kind:
+    def _make(self, fn: Callable[..., Any], options: Options, takes_resource: bool) -> Kind:
         _tasker._check_task(fn)
         name = plain(options.name) if options.name is not None else _tasker._task_name(fn)
+        if not takes_resource:
+            fn = WithoutResource(fn)
         packed = pack_function(name, fn)
         what = dumps((packed, name, options.priority, options.once, options.retry))
         return Kind(next(self._numbers), fn, name, what)

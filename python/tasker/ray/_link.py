@@ -78,6 +78,9 @@ class Link:
         self._calls = count(1)
         self._standing: dict[int, bool] = {}
         """Calls that wait for news, by number; whether they are for news that was lost."""
+        self._question: Any = None
+        """What it has not answered yet, when it was last looked at."""
+        self._questioned = 0.0
         self._asked = 0
         """How many tasks, or lots of them, were sent by such a call."""
 
@@ -230,6 +233,13 @@ class Link:
             except Exception as error:
                 return error
         return None
+
+    def silent_for(self) -> float:
+        """Asks whether it answers; gives the seconds for which it has not."""
+        now = time.monotonic()
+        if self._question is None or _cluster.done_of([self._question]):
+            self._question, self._questioned = _cluster.call(self.handle.recall, 0), now
+        return now - self._questioned
 
     def _when_done(self, reference: Any, call: Callable[[Any], object]) -> None:
         _cluster.when_done(reference, lambda future: self._post(partial(call, future)))

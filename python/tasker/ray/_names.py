@@ -1,15 +1,11 @@
-"""Names of runners on Ray: no two that are alive in a process have the same."""
+"""Names of runners on Ray: no two runners that are alive in a process have the same."""
 
 from __future__ import annotations
 
 import logging
-import threading
-from itertools import count
 
-from tasker._registry import alive
-
-_lock = threading.Lock()
-_taken: set[str] = set()
+from tasker import _tasker
+from tasker._texts import plain
 
 
 def claim(wanted: str | None, logger: logging.Logger | None) -> str:
@@ -19,20 +15,12 @@ def claim(wanted: str | None, logger: logging.Logger | None) -> str:
         wanted: The name of the config.
         logger: Told where another one has the name.
     """
-    with _lock:
-        taken = _taken | {runner.name for runner in alive()}
-        name = wanted or "ray-1"
-        for number in count(2):
-            if name not in taken:
-                break
-            name = f"{wanted or 'ray'}-{number}"
-        _taken.add(name)
-    if wanted is not None and name != wanted and logger is not None:
-        logger.info("another runner is called %r: this one is %r", wanted, name)
+    name = _tasker._take_name(wanted, "ray")
+    if wanted is not None and name != plain(wanted) and logger is not None:
+        logger.info("%s: the name %s is taken by another runner", name, plain(wanted))
     return name
 
 
 def release(name: str) -> None:
     """Makes a name free again."""
-    with _lock:
-        _taken.discard(name)
+    _tasker._free_name(name)

@@ -29,6 +29,7 @@ from tasker._looks import Memory
 from tasker._options import Options, check_options, taking_options
 from tasker._priority import Priority
 from tasker._public import publish, publish_methods
+from tasker._registry import register
 from tasker._retry import Retry, Unset
 from tasker._shortcuts import ShortcutsMixin
 from tasker._stop_timeout import StopTimeout
@@ -36,6 +37,7 @@ from tasker.ray import _cluster, _figures, _names
 from tasker.ray._carried import Carrier
 from tasker.ray._dispatcher import Dispatcher
 from tasker.ray._engine import Engine, settings_of
+from tasker.ray._executor import RayExecutor
 from tasker.ray._exit import stop_at_exit
 from tasker.ray._figures import ActorInfo
 from tasker.ray._fleet import Fleet
@@ -152,8 +154,7 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
         self._parts = Engine(config, carrier, fleet, dispatcher)
         dispatcher.start()
         stop_at_exit(dispatcher)
-        if config.context is not None:
-            config.context.on_cancel(partial(dispatcher.begin_end, "stopping"))
+        register(self)
 
     def _engine(self) -> Engine:
         return self._parts
@@ -236,10 +237,16 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
             raise NotImplementedError(message)
         return RaySubmitter(self, checked)
 
-    def executor(self) -> NoReturn:
-        """Raises `NotImplementedError`: there is no standard executor over actors yet."""
-        message = "executor: a RayRunner has none; submit functions that take the resource, too"
-        raise NotImplementedError(message)
+    def executor(self) -> RayExecutor:
+        """Makes a standard executor of this runner, for code that wants one.
+
+        It calls functions without the resource. Each call gives another one, which can be shut
+        down by itself. May be called from any thread.
+
+        Returns:
+            The executor.
+        """
+        return RayExecutor(RaySubmitter(self, Options(once=True)))
 
     # ---- the life of the runner
 
@@ -265,7 +272,8 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
         """Stops now: drops what has not begun, cancels the contexts of what runs.
 
         Also what was sent to an actor and has not begun there is handed back, by one call of `kill`
-        and by one only.
+        and by one only. An actor that answers nothing for 30 s has its process ended, and what it
+        had fails with `ResourceLost`: a task there keeps the interpreter to itself.
 
         Args:
             timeout: Seconds to wait for what runs. `None` and infinity: without limit.
@@ -293,7 +301,7 @@ class RayRunner(RaySubmitMixin[R], ShortcutsMixin[R]):
             dispatcher.join()
             return
         dropped = dispatcher.outcomes.take_dropped() if verb == "kill" else []
-        running = [each.task for each in self.workers(stacks=True) if each.task is not None]
+        running = _figures.running_of(self._parts)
         text = f"{verb} of {self._name} is not over after {timeout:g} s"
         raise StopTimeout(text, running, dropped)
 

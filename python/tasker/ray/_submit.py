@@ -56,12 +56,13 @@ class RaySubmitMixin(MapMixin[R], AsyncMapMixin[R]):
         calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
         *,
         is_direct: bool = False,
+        takes_resource: bool = True,
     ) -> Iterator[Task]:
         """Makes a task for each pair of arguments, as it is asked for."""
         engine, options = self._engine(), self._options
         limit = engine.config.task_timeout if options.timeout is None else options.timeout
         limit = None if limit == math.inf else limit
-        kind = engine.kinds.get(fn, options)
+        kind = engine.kinds.get(fn, options, takes_resource=takes_resource)
         name, owner, numbers = kind.name, engine.dispatcher, engine.numbers
         carried, submitted = engine.carrier.pack(), time.monotonic()
         dumps = fitting_dumps()
