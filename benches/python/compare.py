@@ -27,8 +27,8 @@ def main() -> None:
         )
     where = setting.describe()
     where["Method"] = (
-        f"median of {options.rounds} rounds (lowest to highest); in every round the contestants "
-        "take turns, each time in another order"
+        f"median of {options.rounds} rounds (lowest to highest), of 15 in *Lateness* and *Import*; "
+        "in every round the contestants take turns, each time in another order"
     )
     if options.pin:
         where["Pinned"] = "everything on one core"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.python import measure
-from benches.python.contestants import LENDERS, POOLS, Contestant
+from benches.python.contestants import LENDERS, MAPPERS, POOLS, Contestant
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Workload:
     unit: Unit
     contestants: tuple[type[Contestant], ...]
     cases: Mapping[str, Callable[[Any], measure.Figures]]
+    least_rounds: int = 1
+    """It takes so many where others take fewer, as its figures vary more."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,10 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
             f"Eight threads do the same with one pool, together {4 * some:,} times.",
             Unit("tasks/s", more_is_better=True),
             POOLS,
-            {"8 workers": partial(measure.producers, threads=8, workers=8, tasks=4 * some)},
+            {
+                "2 workers": partial(measure.producers, threads=8, workers=2, tasks=4 * some),
+                "8 workers": partial(measure.producers, threads=8, workers=8, tasks=4 * some),
+            },
         ),
         Workload(
             "asyncio",
@@ -103,6 +108,34 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
             Unit("tasks/s", more_is_better=True),
             POOLS,
             {"4 workers": partial(measure.gathered, workers=4, tasks=some)},
+        ),
+        Workload(
+            "One await after another",
+            f"A coroutine does the same, but awaits each of {few:,} tasks before the next one.",
+            Unit("µs"),
+            POOLS,
+            {"4 workers": partial(measure.awaited, workers=4, tasks=few)},
+        ),
+        Workload(
+            "map",
+            f"A function that returns its item is called for {many:,} items: by the pool's `map`, "
+            "by `map` of `multiprocessing.pool.ThreadPool`, which takes items in chunks, and by "
+            "`list(map())` in the caller's thread, without any pool.",
+            Unit("items/s", more_is_better=True),
+            MAPPERS,
+            {"4 workers": partial(measure.mapped, workers=4, items=many)},
+        ),
+        Workload(
+            "Sleep",
+            f"One thread submits {few // 5 * 2:,} tasks that sleep a millisecond, then waits for "
+            "all of them; the figure is the time in units of the least that the workers can take.",
+            Unit("of the ideal"),
+            POOLS,
+            {
+                "64 workers": partial(
+                    measure.sleeping, workers=64, tasks=few // 5 * 2, seconds=0.001
+                )
+            },
         ),
         Workload(
             "SQLite",
@@ -119,10 +152,17 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
             "run_task",
             "One thread calls a function that does nothing with a free resource, on the "
             f"spot, {3 * many:,} times. By hand, that is a queue of resources; with tasker, "
-            "`run_task` and `thread_bound=False`.",
+            "`run_task` and `thread_bound=False`. By hand there are no time limits.",
             Unit("calls/s", more_is_better=True),
             LENDERS,
-            {"4 resources": partial(measure.run_here, resources=4, calls=3 * many)},
+            {
+                "4 resources": partial(
+                    measure.run_here, resources=4, calls=3 * many, limited=False
+                ),
+                "4 resources, with a time limit": partial(
+                    measure.run_here, resources=4, calls=3 * many, limited=True
+                ),
+            },
         ),
         Workload(
             "Lateness",
@@ -131,6 +171,7 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
             Unit("ms"),
             POOLS,
             {"2 workers": partial(measure.lateness, workers=2, tasks=few, seconds=100e-6)},
+            least_rounds=15,
         ),
         Workload(
             "Start and stop",
@@ -139,6 +180,14 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
             Unit("ms"),
             POOLS,
             {"64 workers": partial(measure.start_stop, workers=64)},
+        ),
+        Workload(
+            "Import",
+            "A fresh process imports what it needs to make a pool, and tasker's first `Config`.",
+            Unit("ms"),
+            POOLS,
+            {"fresh process": measure.imported},
+            least_rounds=15,
         ),
     ]
     if Path("/proc/self/statm").exists():
@@ -158,10 +207,10 @@ def all_workloads(scale: float, pinned: bool) -> list[Workload]:
 
 
 def compare(workload: Workload, rounds: int) -> Iterator[Row]:
-    """Measures all contestants in every round, each time in another order."""
+    """Measures all contestants in every round, each time in another order; one round stays one."""
     for case, run in workload.cases.items():
         reached: dict[str, dict[str, list[float]]] = {}
-        for number in range(rounds):
+        for number in range(rounds if rounds == 1 else max(rounds, workload.least_rounds)):
             shift = number % len(workload.contestants)
             order = workload.contestants[shift:] + workload.contestants[:shift]
             for contestant in order:

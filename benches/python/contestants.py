@@ -2,10 +2,11 @@
 
 import asyncio
 import concurrent.futures
+import multiprocessing.pool
 import threading
 from _thread import allocate_lock
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, ClassVar, NamedTuple, Self
@@ -59,12 +60,15 @@ class Pool(Contestant):
     """Takes a ticket, waits for its task and returns the value."""
     asubmit: Callable[..., asyncio.Future[Any]]
     """Takes a function, for a pool without a resource, and returns a future of the running loop."""
+    program: ClassVar[str]
+    """What a process runs before it can make such a pool."""
 
 
 class StandardPool(Pool):
     """The standard library's pool; a resource is what an initializer left in thread-local data."""
 
     name = "ThreadPoolExecutor"
+    program = "import concurrent.futures.thread"
 
     def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
         self._local = threading.local()
@@ -104,6 +108,7 @@ class HandWrittenPool(Pool):
     """What is written without a library: a queue, threads, and a lock for each result."""
 
     name = "by hand"
+    program = "import _thread, queue, threading"
 
     def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
         # A task is its function, the arguments, and a ticket: lock, value, error.
@@ -116,7 +121,7 @@ class HandWrittenPool(Pool):
         for thread in self._threads:
             thread.start()
         self.submit = self._put
-        self.wait = self._take
+        self.wait = self.take
         self.asubmit = self._put_for_loop
 
     def _put(self, function: Callable[..., Any], *args: Any) -> list[Any]:
@@ -146,7 +151,8 @@ class HandWrittenPool(Pool):
         resource.destroy(owned)
 
     @staticmethod
-    def _take(ticket: list[Any]) -> Any:
+    def take(ticket: list[Any]) -> Any:
+        """Waits for a task and returns its value."""
         ticket[0].acquire()
         if ticket[2] is not None:
             raise ticket[2]
@@ -182,6 +188,7 @@ class TaskerPool(Pool):
     """A runner with its default settings."""
 
     name = "tasker"
+    program = "from tasker import Config, Runner; Config(on_create=object, worker_count=1)"
 
     def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
         self._runner = tasker.Runner(
@@ -202,6 +209,8 @@ class Lender(Contestant):
 
     call: Callable[..., Any]
     """Takes a function and arguments for it, and returns what it returns for a free resource."""
+    limited_call: Callable[..., Any]
+    """The same with a time limit, where there is such a thing."""
 
 
 class HandWrittenLender(Lender):
@@ -215,7 +224,7 @@ class HandWrittenLender(Lender):
         for _ in range(workers):
             self._free.put(resource.create())
         self._count = workers
-        self.call = self._call
+        self.call = self.limited_call = self._call
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         borrowed = self._free.get()
@@ -245,10 +254,82 @@ class TaskerLender(Lender):
             )
         )
         self.call = self._runner.run_task
+        self.limited_call = self._runner.options(timeout=60).run_task
 
     def _close(self) -> None:
         self._runner.stop()
 
 
+class Mapper(Contestant):
+    """Calls a function for many items, and gives the results in order."""
+
+    map: Callable[[Iterable[int]], list[int]]
+    """Takes items, and returns what a function that returns its item gives for them."""
+
+
+class StandardMapper(Mapper):
+    """The standard pool has a future for each item."""
+
+    name = StandardPool.name
+
+    def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
+        del resource
+        self._executor = concurrent.futures.ThreadPoolExecutor(workers)
+        self.map = lambda items: list(self._executor.map(_itself, items))
+
+    def _close(self) -> None:
+        self._executor.shutdown()
+
+
+class ChunkMapper(Mapper):
+    """The threads of `multiprocessing`, which take items in chunks of a size that they choose."""
+
+    name = "multiprocessing"
+
+    def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
+        del resource
+        self._pool = multiprocessing.pool.ThreadPool(workers)
+        self.map = lambda items: self._pool.map(_itself, items)
+
+    def _close(self) -> None:
+        self._pool.close()
+        self._pool.join()
+
+
+class BareMapper(Mapper):
+    """No pool at all: the least that a call for each item can cost in one thread."""
+
+    name = "list(map)"
+
+    def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
+        del workers, resource
+        self.map = lambda items: list(map(_itself, items))
+
+    def _close(self) -> None:
+        pass
+
+
+class TaskerMapper(Mapper):
+    """A runner's `map` with its default settings."""
+
+    name = TaskerPool.name
+
+    def __init__(self, workers: int, resource: Resource = NOTHING) -> None:
+        self._runner = tasker.Runner(tasker.Config(on_create=resource.create, worker_count=workers))
+        self.map = lambda items: list(self._runner.map(_itself_on, items))
+
+    def _close(self) -> None:
+        self._runner.stop()
+
+
+def _itself(item: int) -> int:
+    return item
+
+
+def _itself_on(_resource: object, item: int) -> int:
+    return item
+
+
 POOLS: tuple[type[Pool], ...] = (StandardPool, HandWrittenPool, TaskerPool)
 LENDERS: tuple[type[Lender], ...] = (HandWrittenLender, TaskerLender)
+MAPPERS: tuple[type[Mapper], ...] = (StandardMapper, ChunkMapper, BareMapper, TaskerMapper)

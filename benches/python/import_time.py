@@ -9,10 +9,10 @@ valgrind also the instructions are counted, less those of an interpreter that do
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 
-from benches.python import callgrind, report
+from benches.python import callgrind, measure, report
+from benches.python.contestants import StandardPool, TaskerPool
 
 ROUNDS = 41
 MOST = 1.8
@@ -20,24 +20,10 @@ MOST = 1.8
 BEGIN = "<!-- import: begin, written by benches/python/import_time.py -->"
 END = "<!-- import: end -->"
 
-STANDARD = "import concurrent.futures.thread"
-FIRST_CONFIG = "from tasker import Config, Runner; Config(on_create=object, worker_count=1)"
+STANDARD, FIRST_CONFIG = StandardPool.program, TaskerPool.program
 PROGRAMS = (STANDARD, FIRST_CONFIG, "import tasker")
-TIMED = """
-import time
-begin = time.perf_counter()
-{program}
-print(time.perf_counter() - begin)
-"""
 # The order of names in a set, which the interpreter draws anew each time, moves the count.
 FIXED = {"PYTHONHASHSEED": "0"}
-
-
-def seconds(program: str) -> float:
-    """Runs a program in an interpreter of its own, and gives what it took without the start."""
-    command = [sys.executable, "-c", TIMED.format(program=program)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return float(answer.stdout)
 
 
 def instructions(program: str) -> int:
@@ -49,10 +35,10 @@ def lines() -> list[list[str]]:
     """Measures all programs; a row for each, and the first is what the others are compared with."""
     times: dict[str, list[float]] = {program: [] for program in PROGRAMS}
     for program in PROGRAMS:
-        seconds(program)  # nobody pays here for what the disk has not read yet
+        measure.import_seconds(program)  # nobody pays here for what the disk has not read yet
     for _ in range(ROUNDS):
         for program, taken in times.items():
-            taken.append(seconds(program))
+            taken.append(measure.import_seconds(program))
     medians = {program: statistics.median(taken) for program, taken in times.items()}
     rows = [
         [f"`{program}`", f"{median * 1e3:.1f} ms", f"{median / medians[STANDARD]:.2f} x"]

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from benches.python.contestants import Lender, Pool, Resource
+from benches.python.contestants import Lender, Mapper, Pool, Resource
 
 ROOT = Path(__file__).parents[2]
 ROWS = 1_000
@@ -76,6 +76,49 @@ def gathered(pool: type[Pool], workers: int, tasks: int) -> Figures:
         return {"": asyncio.run(gather(opened))}
 
 
+def awaited(pool: type[Pool], workers: int, tasks: int) -> Figures:
+    """Has a coroutine await each task before it submits the next."""
+
+    async def await_each(opened: Pool) -> list[float]:
+        asubmit = opened.asubmit
+        await asubmit(noop)
+        times = []
+        for _ in range(tasks):
+            begin = now()
+            await asubmit(noop)
+            times.append((now() - begin) * 1e6)
+        return times
+
+    with pool(workers) as opened:
+        return {"p50": percentile(asyncio.run(await_each(opened)), 50)}
+
+
+def mapped(mapper: type[Mapper], workers: int, items: int) -> Figures:
+    with mapper(workers) as opened:
+        opened.map(range(workers))
+        begin = now()
+        results = opened.map(range(items))
+        seconds = now() - begin
+        assert results == list(range(items))
+        return {"": items / seconds}
+
+
+def sleeping(pool: type[Pool], workers: int, tasks: int, seconds: float) -> Figures:
+    """Counts in the least time that so many workers can take for tasks that only sleep."""
+
+    def rest(_resource: object = None) -> None:
+        time.sleep(seconds)
+
+    with pool(workers) as opened:
+        submit, wait = opened.submit, opened.wait
+        for ticket in [submit(rest) for _ in range(2 * workers)]:
+            wait(ticket)
+        begin = now()
+        for ticket in [submit(rest) for _ in range(tasks)]:
+            wait(ticket)
+        return {"": (now() - begin) / (math.ceil(tasks / workers) * seconds)}
+
+
 @contextmanager
 def on_one_core() -> Iterator[None]:
     """Keeps this thread, and those that it starts, on one core; on Linux only."""
@@ -132,9 +175,9 @@ def select(connection: sqlite3.Connection, key: int) -> object:
     return connection.execute("select value from rows where id = ?", (key,)).fetchone()
 
 
-def run_here(lender: type[Lender], resources: int, calls: int) -> Figures:
+def run_here(lender: type[Lender], resources: int, calls: int, *, limited: bool) -> Figures:
     with lender(resources) as opened:
-        call = opened.call
+        call = opened.limited_call if limited else opened.call
         call(noop)
         begin = now()
         for _ in range(calls):
@@ -219,6 +262,20 @@ def memory(pool: type[Pool], tasks: int) -> Figures:
         check=True,
     )
     return {"": float(child.stdout)}
+
+
+def imported(pool: type[Pool]) -> Figures:
+    return {"": import_seconds(pool.program) * 1e3}
+
+
+def import_seconds(program: str) -> float:
+    """Runs a program in an interpreter of its own, and gives what it took without the start."""
+    timed = (
+        f"import time\nbegin = time.perf_counter()\n{program}\nprint(time.perf_counter() - begin)\n"
+    )
+    command = [sys.executable, "-c", timed]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return float(answer.stdout)
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from benches.python.comparison import Row, Workload
-from benches.python.contestants import HandWrittenPool, StandardPool, TaskerPool
+from benches.python.contestants import TaskerPool
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 BEGIN = "<!-- figures: begin, written by benches/python/compare.py -->"
 END = "<!-- figures: end -->"
 
 US = TaskerPool.name
-OTHERS = (StandardPool.name, HandWrittenPool.name)
 
 
 def as_json(setting: dict[str, str], rows: Iterable[Row]) -> dict[str, Any]:
@@ -61,13 +60,14 @@ def setting_list(setting: dict[str, str]) -> str:
 def section(workload: Workload, rows: Iterable[Row]) -> str:
     """A workload under its heading: what is done, and who reached what."""
     aim = "more" if workload.unit.more_is_better else "less"
-    head = [f"{workload.unit.name}, {aim} is better", *OTHERS, US]
-    head += [f"against {name}" for name in OTHERS]
+    others = [contestant.name for contestant in workload.contestants if contestant.name != US]
+    head = [f"{workload.unit.name}, {aim} is better", *others, US]
+    head += [f"against {name}" for name in others]
     lines = [
         [
             f"{row.case}, {row.figure}" if row.figure else row.case,
-            *(reached(row, name) for name in (*OTHERS, US)),
-            *(against(row, name) for name in OTHERS),
+            *(reached(row, name) for name in (*others, US)),
+            *(against(row, name) for name in others),
         ]
         for row in rows
     ]
@@ -75,14 +75,12 @@ def section(workload: Workload, rows: Iterable[Row]) -> str:
 
 
 def reached(row: Row, contestant: str) -> str:
-    if contestant not in row.rounds:
-        return "-"
     lowest, highest = min(row.rounds[contestant]), max(row.rounds[contestant])
     return f"{short(row.median(contestant))} ({short(lowest)} to {short(highest)})"
 
 
 def against(row: Row, other: str) -> str:
-    return f"{significant(row.ratio(US, other), 2)} x" if other in row.rounds else "-"
+    return f"{significant(row.ratio(US, other), 2)} x"
 
 
 def short(value: float) -> str:

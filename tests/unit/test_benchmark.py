@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benches.python import comparison, report
-from benches.python.contestants import LENDERS, POOLS
+from benches.python import comparison, growth, overview, report
+from benches.python.contestants import POOLS
 from tasker import _tasker
 
 pytestmark = pytest.mark.skipif(_tasker._debug_build, reason="measures optimised builds only")
@@ -34,11 +34,11 @@ def test_a_quick_run_measures_every_workload_on_every_contestant(tmp_path: Path)
     figures = json.loads(file.read_text("utf-8"))
     assert {"Machine", "Python", "tasker", "Method"} <= figures["setting"].keys()
     workloads = comparison.all_workloads(scale=1, pinned=False)
+    competing = {each.name: {one.name for one in each.contestants} for each in workloads}
     measured = {(row["workload"], row["case"]) for row in figures["rows"]}
     assert measured == {(each.name, case) for each in workloads for case in each.cases}
     for row in figures["rows"]:
-        competing = LENDERS if row["workload"] == "run_task" else POOLS
-        assert row["rounds"].keys() == {contestant.name for contestant in competing}
+        assert row["rounds"].keys() == competing[row["workload"]]
         assert row["medians"] == {name: value for name, [value] in row["rounds"].items()}
         assert row["ratios"].keys() == row["rounds"].keys() - {"tasker"}
         assert min(row["medians"].values()) > 0
@@ -50,6 +50,33 @@ def test_a_quick_run_measures_how_threads_scale() -> None:
     rows = [line for line in result.stdout.splitlines() if " k/s " in line]
     assert [row.split(",")[0] for row in rows] == ["computing", "run_task", "bulk", "bulk", "bulk"]
     assert all(" x" in row for row in rows)
+
+
+def test_growth_is_measured_on_every_contestant_up_to_a_size(tmp_path: Path) -> None:
+    file = tmp_path / "growth.json"
+    only = ("--only", "workers", "--only", "stop", "--most", "4", "--rounds", "1")
+    result = run("-m", "benches.python.growth", *only, "--json", str(file))
+    assert (result.returncode, result.stderr) == (0, "")
+    _, measured = growth.read(file)
+    assert measured.keys() == {"workers", "stop"}
+    for curve in growth.CURVES:
+        if curve.name in measured:
+            points = measured[curve.name]
+            assert points.keys() == curve.most.keys()
+            assert all(sizes.keys() == {1, 4} for sizes in points.values())
+
+
+def test_growth_is_the_ratio_of_medians_and_unknown_where_a_curve_ends_before() -> None:
+    goal = growth.Goal("waiting", large=100, small=10, most=1.0, text="")
+    points: growth.Points = {"tasker": {10: [2.0, 1.0, 9.0], 100: [3.0]}, "by hand": {10: [1.0]}}
+    assert growth.growth_of(points, "tasker", goal) == 1.5
+    assert growth.growth_of(points, "by hand", goal) is None
+
+
+def test_the_overview_shows_each_rival_and_marks_the_better_ones() -> None:
+    reached = {"tasker": 10.0, "by hand": 5.0, "list(map)": 20.0}
+    line = overview.Line("map", "µs", reached, {"by hand": 0.5, "list(map)": 2.0})
+    assert line.cells() == ["map", "µs", "10", "", "5, **0.5 x**", "list(map) 20, 2 x"]
 
 
 def test_an_unoptimised_build_is_refused() -> None:
