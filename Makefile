@@ -172,10 +172,12 @@ pytest: wheel $(VENV)/.group-test $(OPTIONAL:%=$(VENV)/.group-%)  ## the Python 
 
 # So many times as many rounds as `make rust` has; TASKER_SEED=n begins with another one. There is a
 # wheel of atheris for few versions of Python.
-fuzz: wheel $(VENV)/.group-test $(VENV)/.group-sight  ## random sequences of what the engine does, and hostile input, for half an hour
+fuzz: wheel $(VENV)/.group-test $(VENV)/.group-sight  ## random sequences of what the engine and a runner do, and hostile input, for 40 minutes
 	$(say) "fuzz: rounds of faults, cancels, kills and stops on the engine"
 	@TASKER_STRESS=$${TASKER_STRESS:-100} \
 		cargo test --locked --release --no-default-features --test stress
+	$(say) "fuzz: rounds of everything at once on a runner, and the history of each"
+	@$(PY) -m tests.stress --seconds $${TASKER_SECONDS:-600} --tasks 100000000
 	$(say) "fuzz: settings, options and requests, by what they cover"
 	@if $(PY) -m pip install --quiet --only-binary :all: atheris; then $(PY) -m scripts.fuzz --seconds 300; \
 		else echo "fuzz: not run for hostile input: there is no atheris for this Python"; fi
