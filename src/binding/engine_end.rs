@@ -58,7 +58,7 @@ pub(super) fn wait_ended(
         thread::join(py, &thread)?;
     }
     drop(engine.host.take_threads());
-    engine.host.hooks.release_own(py);
+    engine.host.release_own(py);
     Ok(true)
 }
 

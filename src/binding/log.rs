@@ -3,6 +3,7 @@
 use super::host::forked_child;
 use super::host::guarded_call;
 use super::py_imports::PyImports;
+use crate::sync::{Arc, Mutex, Weak};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -20,7 +21,60 @@ pub(super) enum Logger {
     Nowhere,
     /// To the logger of the package.
     Package,
-    Given(Py<PyAny>),
+    Given(GivenLogger),
+}
+
+impl Logger {
+    /// That of a config or of an executor.
+    pub(super) fn given(logger: Py<PyAny>) -> Self {
+        Self::Given(GivenLogger(Mutex::new(LoggerOwnership::Own(Arc::new(logger)))))
+    }
+
+    /// Hands a logger over to the `Runner`, as its hooks are: a handler may lead from it back to
+    /// the `Runner`, which the collector sees only in what a `Runner` holds.
+    pub(super) fn lend(&self) -> Option<Arc<Py<PyAny>>> {
+        let Self::Given(given) = self else {
+            return None;
+        };
+        let logger = given.get()?;
+        let borrowed = LoggerOwnership::Borrowed(Arc::downgrade(&logger));
+        let former = std::mem::replace(&mut *given.0.lock(), borrowed);
+        drop(former);
+        Some(logger)
+    }
+
+    /// Takes the logger back where the `Runner` dies: there may be records to write still, of
+    /// tasks whose outcome nobody has asked for.
+    pub(super) fn keep(&self, py: Python<'_>) {
+        if let Self::Given(given) = self
+            && let Some(logger) = given.get()
+        {
+            let own = LoggerOwnership::Own(Arc::new(logger.clone_ref(py)));
+            let former = std::mem::replace(&mut *given.0.lock(), own);
+            drop(former);
+        }
+    }
+}
+
+/// A logger that the user gave. Its lock is held for a few instructions, with no call into the
+/// interpreter.
+pub(super) struct GivenLogger(Mutex<LoggerOwnership>);
+
+impl GivenLogger {
+    fn get(&self) -> Option<Arc<Py<PyAny>>> {
+        match &*self.0.lock() {
+            LoggerOwnership::Own(logger) => Some(Arc::clone(logger)),
+            LoggerOwnership::Borrowed(logger) => logger.upgrade(),
+        }
+    }
+}
+
+/// What keeps a logger alive.
+enum LoggerOwnership {
+    /// The engine: while it starts, and after its `Runner` has gone.
+    Own(Arc<Py<PyAny>>),
+    /// The `Runner`.
+    Borrowed(Weak<Py<PyAny>>),
 }
 
 /// A hook or callback raised: logged once, with the worker's name, and dropped.
@@ -52,7 +106,10 @@ pub(super) fn say(
     let logger = match logger {
         Logger::Nowhere => return,
         Logger::Package => py.None(),
-        Logger::Given(logger) => logger.clone_ref(py),
+        Logger::Given(logger) => match logger.get() {
+            Some(logger) => logger.clone_ref(py),
+            None => return,
+        },
     };
     let Ok(PyImports { write_record, .. }) = PyImports::get(py) else {
         return;

@@ -43,6 +43,8 @@ pub(super) struct Runner {
     /// The engine borrows them from here, so that a runner that its own callables refer to can be
     /// collected.
     hooks: Option<Arc<UserHooks>>,
+    /// As those.
+    logger: Option<Arc<Py<PyAny>>>,
     /// Options behind the methods with a name of their own.
     pub(super) high: Arc<TaskOptions>,
     pub(super) once: Arc<TaskOptions>,
@@ -135,6 +137,7 @@ impl Runner {
             handle,
             config: config.clone().unbind(),
             hooks: engine.host.hooks.lend(),
+            logger: engine.host.logger.lend(),
             high: TaskOptions::plain(Priority::High, false),
             once: TaskOptions::plain(Priority::Normal, true),
             urgent_once: TaskOptions::plain(Priority::High, true),
@@ -350,7 +353,19 @@ impl Runner {
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         visit.call(&self.config)?;
         // The engine's own references, if it has taken any, are others than these.
+        if let Some(logger) = &self.logger {
+            visit.call(&**logger)?;
+        }
         self.hooks.as_ref().map_or(Ok(()), |hooks| hooks.traverse(visit))
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // Here and not where the `Runner` is let go: its `__del__` may be called for the collector,
+        // to which the logger would be in use from then on, and all that this leads to.
+        // SAFETY: where objects die, a thread is attached.
+        self.engine().host.logger.keep(unsafe { Python::assume_attached() });
     }
 }
 

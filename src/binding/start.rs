@@ -64,7 +64,7 @@ pub(super) fn read(config: &Bound<'_, PyAny>, name: &str) -> PyResult<(PyHost, E
         },
     };
     let max_retries = config.getattr("max_retries")?.extract()?;
-    let logger = logger.map_or(Logger::Nowhere, Logger::Given);
+    let logger = logger.map_or(Logger::Nowhere, Logger::given);
     Ok((PyHost::new(name, hooks, logger, max_retries), settings))
 }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import sys
 import threading
 import tracemalloc
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +32,10 @@ from tests.native.support import (
     Broken,
     Call,
     Gate,
+    LogCapture,
     Resource,
     Runners,
+    break_down,
     eventually,
     is_healthy,
 )
@@ -307,6 +311,82 @@ def test_a_runner_in_a_cycle_with_its_own_tasks_is_collected(runners: Runners) -
     assert ref() is None
 
 
+def is_collected(ref: weakref.ref[Any]) -> bool:
+    gc.collect()
+    return ref() is None
+
+
+@pytest.mark.parametrize("ends", ["stopped", "dropped"])
+def test_a_runner_in_a_cycle_with_its_own_logger_is_collected(ends: str) -> None:
+    """The logger has a handler that asks the runner for figures with each record."""
+
+    class Handler(logging.Handler):
+        runner: Runner[Any] | None = None
+
+    def build() -> weakref.ref[Any]:
+        handler = Handler()
+        logger = logging.Logger("cyclic")
+        logger.addHandler(handler)
+        handler.runner = Runner(Config(on_create=object, worker_count=1, logger=logger))
+        if ends == "stopped":
+            handler.runner.stop(LONG_TIMEOUT)
+        return weakref.ref(handler.runner)
+
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        ref = build()
+        eventually(lambda: is_collected(ref))
+
+
+@pytest.mark.parametrize("ends", ["stopped", "dropped"])
+def test_the_owner_of_a_runner_is_collected_after_its_on_create_failed(ends: str) -> None:
+    """The traceback of the error leads to the owner, whose method `on_create` is."""
+
+    class Owner:
+        def __init__(self) -> None:
+            self.fails = False
+            config = Config(
+                on_create=self.connect, is_broken=is_broken, worker_count=1, logger=None
+            )
+            self.runner = Runner(config)
+
+        def connect(self) -> object:
+            if self.fails:
+                self.fails = False
+                raise ConnectionError
+            return object()
+
+    def is_broken(_resource: object, error: BaseException) -> bool:
+        return isinstance(error, Broken)
+
+    def build() -> weakref.ref[Any]:
+        owner = Owner()
+        owner.fails = True
+        with contextlib.suppress(Broken):
+            owner.runner.options(once=True).queue_task(break_down)
+        assert owner.runner.queue_task(lambda _: 1) == 1
+        assert owner.runner.metrics().total_creations_failed == 1
+        if ends == "stopped":
+            owner.runner.stop(LONG_TIMEOUT)
+        return weakref.ref(owner)
+
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        ref = build()
+        eventually(lambda: is_collected(ref))
+
+
+def test_what_nobody_looked_at_is_logged_after_its_runner_has_gone() -> None:
+    records = LogCapture()
+    logger = logging.Logger("given")
+    logger.addHandler(records)
+    runner = Runner(Config(on_create=object, worker_count=1, logger=logger))
+    future: Future[Any] = runner.submit(lambda _: [].pop())
+    runner.stop(LONG_TIMEOUT)
+    del runner, logger
+    gc.collect()
+    del future
+    assert "failed and nobody looked" in records.take()[0].getMessage()
+
+
 def test_a_cycle_through_an_error_and_its_future_is_collected(runners: Runners) -> None:
     class Cyclic(Exception):
         future: Future[None]
@@ -321,7 +401,7 @@ def test_a_cycle_through_an_error_and_its_future_is_collected(runners: Runners) 
         return weakref.ref(error)
 
     ref = build()
-    eventually(lambda: gc.collect() is not None and ref() is None)
+    eventually(lambda: is_collected(ref))
 
 
 def test_a_cycle_through_a_waiting_future_is_collected_once_it_ran(

@@ -19,6 +19,7 @@ from tests.native.support import (
     Resource,
     Runners,
     at_once,
+    break_down,
     eventually,
     is_healthy,
     worker_threads,
@@ -263,6 +264,29 @@ def test_a_limit_ends_the_wait_for_a_resource_and_names_its_cause(
     up.set()
     assert runner.queue_task(lambda _: "back") == "back"
     assert len(log.take()) == 1
+
+
+def test_what_kept_resources_from_being_made_is_no_cause_once_it_is_over(
+    runners: Runners, log: LogCapture, gate: Gate
+) -> None:
+    refusals = [ConnectionRefusedError("db down")]
+
+    def create() -> Resource:
+        if runners.factory.made and refusals:
+            raise refusals.pop()
+        return runners.factory.create()
+
+    runner = runners.start(on_create=create, check_health=is_healthy, max_retries=0)
+    with pytest.raises(Broken):
+        runner.queue_task(break_down)
+    running = runner.submit(gate.hold)
+    gate.wait_for()
+    with pytest.raises(TaskTimeout) as raised:
+        runner.options(timeout=LIMIT).queue_task(lambda _: None)
+    assert raised.value.__cause__ is None
+    gate.open()
+    running.result(LONG_TIMEOUT)
+    log.take()
 
 
 def test_a_limit_ends_the_wait_for_a_retry(runners: Runners, log: LogCapture) -> None:

@@ -182,6 +182,8 @@ impl Host for PyHost {
                 // First: the log may take its time.
                 if let Some(fault) = fault {
                     self.keep_fault(py, fault.clone_ref(py));
+                } else if matches!(trouble, Trouble::Over(_)) {
+                    self.forget_fault(py);
                 }
                 self.report_trouble(py, worker, trouble, fault);
             }

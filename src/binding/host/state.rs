@@ -2,6 +2,7 @@
 //! back.
 
 use super::error_types::ErrorTypes;
+use super::guarded_call;
 use super::hooks::{GivenHooks, SharedHooks, UserHooks};
 use super::observer::Observer;
 use super::task_names::TaskNames;
@@ -252,6 +253,22 @@ impl PyHost {
         self.last_fault.lock().as_ref().map(|fault| fault.clone_ref(py))
     }
 
+    /// Lets go of the last fault, which is over: its traceback leads to what the user's callables
+    /// were called on, the owner of the `Runner` mostly, and no collector sees what is kept here.
+    pub(in crate::binding) fn forget_fault(&self, py: Python<'_>) {
+        let former = self.last_fault.lock().take();
+        guarded_call::release_some(py, former);
+    }
+
+    /// Lets go of what only a running engine needs. A standard executor whose initializer failed
+    /// tells why for as long as it is asked.
+    pub(in crate::binding) fn release_own(&self, py: Python<'_>) {
+        self.hooks.release_own(py);
+        if !self.standard {
+            self.forget_fault(py);
+        }
+    }
+
     /// What it remembers of earlier looks at what is wrong with it.
     pub(in crate::binding) fn memory(&self, py: Python<'_>) -> PyResult<&Py<PyAny>> {
         self.memory.get_or_try_init(py, || PyReports::get(py)?.memory.call0(py))
@@ -263,11 +280,11 @@ impl PyHost {
     }
 }
 
-/// Lets go of the engine's own callables and of its observer, if nothing is left that could call
+/// Lets go of the engine's own callables, of its last fault and of its observer, if nothing is left that could call
 /// one. Called by each thread that may be the last to leave: perhaps no thread waits for the end.
 pub(in crate::binding) fn release_if_over(py: Python<'_>, engine: &Engine<PyHost>) {
     if engine.mode() == Mode::Stopped {
-        engine.host.hooks.release_own(py);
+        engine.host.release_own(py);
         engine.host.observer.replace(py, None);
     }
 }

@@ -95,7 +95,7 @@ impl Executor {
     ) -> PyResult<()> {
         let hooks = UserHooks::standard(initializer, finalizer);
         let name = printable::name(name);
-        let host = PyHost::standard(&name, hooks, Logger::Given(logger));
+        let host = PyHost::standard(&name, hooks, Logger::given(logger));
         let settings = EngineSettings {
             name,
             worker_count,
