@@ -216,13 +216,18 @@ class AsyncMapMixin(Generic[R]):
         def begin(
             asubmit: Callable[[tuple[Any, ...]], Promise[Any]],
         ) -> AsyncGenerator[Any, None]:
-            return stream(asubmit, iterables, look_ahead, ordered, return_exceptions)
+            return stream(
+                asubmit, iterables, look_ahead, ordered, return_exceptions, self._has_room
+            )
 
         observed = self._observer_of(fn)
         if observed is None:
             return begin(asubmit)
         observer, name = observed
         return observer.amap(name, asubmit, begin)
+
+    def _has_room(self) -> bool:
+        return True
 
     def _look_ahead(self, buffersize: int | None) -> LookAhead:
         return _tasker._LookAhead(buffersize, self._most_workers())

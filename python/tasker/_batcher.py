@@ -165,7 +165,14 @@ class Batcher(_NativeBatcher[X, T]):
         def asubmit(item: tuple[X, ...]) -> Promise[T]:
             return cast("Promise[T]", self.asubmit(*item))
 
-        results = stream(asubmit, (items,), look_ahead, ordered, return_exceptions=False)
+        results = stream(
+            asubmit,
+            (items,),
+            look_ahead,
+            ordered,
+            return_exceptions=False,
+            has_room=self.runner._has_room,
+        )
         # Without exceptions in place of results.
         return cast("AsyncGenerator[T, None]", results)
 

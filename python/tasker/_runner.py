@@ -451,6 +451,9 @@ class Submitter(_NativeSubmitter[R], MapMixin[R], AsyncMapMixin[R], BatcherMixin
     def _most_workers(self) -> int:
         return self.runner.max_worker_count
 
+    def _has_room(self) -> bool:
+        return self.runner._has_room()
+
 
 class Starting(Generic[R]):
     """What `Runner.start` returns: await it for the runner, or use it in `async with`.

@@ -35,6 +35,7 @@ async def stream(
     look_ahead: LookAhead,
     ordered: bool,
     return_exceptions: bool,
+    has_room: Callable[[], bool],
 ) -> AsyncGenerator[T | Exception, None]:
     """Gives the results of a task for each item of the input.
 
@@ -44,6 +45,7 @@ async def stream(
         look_ahead: How many items may be read beyond the results handed out.
         ordered: Whether the results come in the order of the input, else as they finish.
         return_exceptions: Whether an item's `Exception` is handed out in place of its result.
+        has_room: Whether a task that is submitted now is not refused for a full queue.
     """
     is_async = any(isinstance(each, AsyncIterable) for each in inputs)
     source = _AsyncInput(inputs) if is_async else _SyncInput(inputs)
@@ -57,6 +59,9 @@ async def stream(
                     item = item or source.take()
                     if item is None:
                         break
+                    # A refusal is counted, and the item is going to be accepted later.
+                    if len(flight) and not has_room():
+                        break
                     flight.add(asubmit(item))
                     item = None
                 except QueueFull as error:
@@ -65,8 +70,8 @@ async def stream(
                     break  # tried again once a result has been taken
                 except Exception as error:
                     failure = error
-            has_room = failure is None and item is None and look_ahead.room(len(flight)) > 0
-            reading = source.reading if has_room else None
+            reads_on = failure is None and item is None and look_ahead.room(len(flight)) > 0
+            reading = source.reading if reads_on else None
             if not len(flight):
                 if failure is not None:
                     raise failure

@@ -350,6 +350,12 @@ impl Runner {
         current::works_for(self.engine())
     }
 
+    /// Whether `amap` may submit one more item: it holds items back that would be refused, and
+    /// counted so, while it has others under way.
+    fn _has_room(&self) -> bool {
+        self.handle.get().has_room()
+    }
+
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         visit.call(&self.config)?;
         // The engine's own references, if it has taken any, are others than these.

@@ -336,6 +336,25 @@ def test_it_comes_back_when_the_queue_raises(runners: Runners, run: Run) -> None
         assert results == [*range(0, 200, 2)]
 
     run(main())
+    metrics = runner.metrics()
+    assert (metrics.total_tasks_arrived, metrics.total_tasks_refused) == (100, 0)
+
+
+def test_items_of_a_batcher_come_back_when_the_queue_raises(runners: Runners, run: Run) -> None:
+    runner = runners.start(max_queue_size=1, when_full="raise")
+
+    def double_all(_resource: Resource, items: list[int]) -> list[int]:
+        return [2 * item for item in items]
+
+    batcher = runner.batcher(double_all, max_size=2)
+
+    async def main() -> None:
+        results = [x async for x in batcher.amap(range(100), buffersize=20)]
+        assert results == [*range(0, 200, 2)]
+
+    run(main())
+    metrics = runner.metrics()
+    assert (metrics.total_tasks_arrived, metrics.total_tasks_refused) == (100, 0)
 
 
 def test_a_queue_full_of_others_raises(runners: Runners, run: Run, gate: Gate) -> None:

@@ -172,7 +172,14 @@ class InlineBatcher(Generic[X, T]):
         def asubmit(item: tuple[X, ...]) -> Promise[T]:
             return cast("Promise[T]", self.asubmit(*item))
 
-        results = stream(asubmit, (items,), look_ahead, ordered, return_exceptions=False)
+        results = stream(
+            asubmit,
+            (items,),
+            look_ahead,
+            ordered,
+            return_exceptions=False,
+            has_room=lambda: True,
+        )
         # Without exceptions in place of results.
         return cast("AsyncGenerator[T, None]", results)
 

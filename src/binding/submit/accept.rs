@@ -41,6 +41,15 @@ impl EngineHandle {
         Err(self.refuse_full(py, asked, why))
     }
 
+    /// Whether a submit here is let in now, waits for room, or is refused for another reason than a
+    /// full queue. Counts nothing.
+    pub(in crate::binding) fn has_room(&self) -> bool {
+        let engine = &self.engine;
+        let may_wait = !self.raise_when_full && !current::works_for(engine);
+        let is_full = || engine.permits().is_some_and(Permits::is_used_up);
+        may_wait || engine.is_closing() || !is_full()
+    }
+
     /// Takes a permit of the bounded queue, waiting up to the limit where that is allowed.
     #[inline]
     pub(in crate::binding) fn room(

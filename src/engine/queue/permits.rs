@@ -173,6 +173,11 @@ impl Permits {
         (count > 0).then(|| self.permit(count))
     }
 
+    /// Whether no permit is free at this moment.
+    pub fn is_used_up(&self) -> bool {
+        self.state.lock().free == 0
+    }
+
     /// Takes a permit, or makes the current thread a waiter, since now.
     ///
     /// # Errors
@@ -356,6 +361,16 @@ mod tests {
         assert_eq!(permits.oldest(), Some(5));
         permits.give_back();
         assert_eq!(permits.oldest(), Some(6));
+    }
+
+    #[test]
+    fn is_used_up_until_one_comes_back() {
+        let permits = Permits::new(1);
+        assert!(!permits.is_used_up());
+        let permit = permits.try_take(1);
+        assert!(permit.is_some() && permits.is_used_up());
+        drop(permit);
+        assert!(!permits.is_used_up());
     }
 
     #[test]
