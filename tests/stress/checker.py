@@ -384,6 +384,8 @@ class _Checker:
             total = getattr(metrics, f"total_tasks_{kind}")
             # The item that a map was refused for may not have been read.
             most = seen[kind] + unknown + self.calls_refused * (kind == "refused")
+            if kind == "refused" and self.history.tries_again:
+                most = max(most, total)
             if not seen[kind] <= total <= most:
                 text = (
                     f"{kind} is {total}, seen were {seen[kind]}, or {most} with those left behind"

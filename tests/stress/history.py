@@ -74,6 +74,11 @@ class History:
     """Whether `on_event` was called for each task: none was submitted while the hook was called."""
     judges: bool = True
     """Whether the log tells of which resource it was asked whether it is broken."""
+    tries_again: bool = False
+    """Whether an item may have been refused that was accepted later.
+
+    `amap` looks for room first, which another thread may take before the item is there.
+    """
     threads: list[str] = field(default_factory=list)
     """The threads of the runner that are alive after its end."""
     gauges: dict[str, float] = field(default_factory=dict)

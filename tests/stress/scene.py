@@ -531,6 +531,7 @@ class Scene:
             thread_bound=plan.thread_bound,
             tells_all=not (plan.events_submit or plan.junk),
             judges=plan.has_is_broken,
+            tries_again=plan.has_loop and plan.room is not None and plan.when_full == "raise",
             threads=[thread.name for thread in runner_threads(runner.name)],
             gauges={name: gauge for name, gauge in gauges.items() if gauge},
             unfinished=self.unfinished,
