@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tasker import Runner
-from tests.native.support import Broken, LogCapture, Resource, Runners
+from tasker import Runner, TaskTimeout
+from tests.native.support import LONG_TIMEOUT, Broken, Gate, LogCapture, Resource, Runners
 
 Verb = Callable[[Runner[Resource], Callable[[Resource, int], int]], int]
 
@@ -114,6 +114,19 @@ def test_raising_replaces_the_resource_and_repeats_nothing(
     assert used[0] != used[1]
     for record in log.take(2):
         assert "is_broken failed" in record.getMessage()
+
+
+def test_nobody_is_asked_about_an_error_after_the_time_limit(
+    runners: Runners, log: LogCapture, gate: Gate
+) -> None:
+    log.overlook("outlived its time limit")
+    judge = Judge()
+    runner = runners.start(is_broken=judge)
+    future = runner.options(timeout=0.05).submit(gate.hold_then_raise, Broken())
+    assert isinstance(future.exception(LONG_TIMEOUT), TaskTimeout)
+    gate.open()
+    assert runner.queue_task(lambda resource: resource.number) == 0
+    assert judge.asked == []
 
 
 def test_a_runner_executor_does_not_ask(runners: Runners) -> None:
