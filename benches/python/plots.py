@@ -29,9 +29,10 @@ LOOKS: dict[str, tuple[str, str]] = {
     "by hand": ("#7a6f9b", "^"),
     "bare threads": ("#8a8a8a", "x"),
     "tasker": ("#1f77b4", "o"),
+    "multiprocessing": ("#4c9f70", "D"),
+    "list(map)": ("#b8860b", "v"),
 }
 """Colour and mark of each contestant: who does not tell the colours apart has the marks."""
-OTHER = ("#4c9f70", "D")
 SETTINGS: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -86,8 +87,8 @@ def draw_growth(curves: Sequence[tuple[Curve, Points]], folder: Path = IMAGES) -
     return target
 
 
-def draw_ratios(rows: Mapping[str, Mapping[str, float]], folder: Path = IMAGES) -> Path:
-    """Draws how many times as good tasker is as each rival, a line for each row."""
+def draw_ratios(rows: Mapping[str, Mapping[str, Sequence[float]]], folder: Path = IMAGES) -> Path:
+    """Draws how many times as good tasker is as each rival in each row: median and range."""
     target = folder / "performance.svg"
     with mpl.rc_context(SETTINGS):
         figure, axes = plt.subplots(figsize=(9, 0.235 * len(rows) + 1.1), layout="constrained")
@@ -95,25 +96,25 @@ def draw_ratios(rows: Mapping[str, Mapping[str, float]], folder: Path = IMAGES) 
         axes.axvspan(1e-3, 1, color="#f6e7e3", zorder=0)
         labels: dict[str, Any] = {}
         for place, ratios in enumerate(rows.values()):
-            for name, ratio in ratios.items():
-                colour, mark = LOOKS.get(name, OTHER)
-                label = name if name in LOOKS else "another, named in the table"
-                labels[label] = axes.scatter(
-                    ratio, place, color=colour, marker=mark, s=26, zorder=3
+            for name, rounds in ratios.items():
+                colour, mark = LOOKS[name]
+                middle = statistics.median(rounds)
+                axes.hlines(place, min(rounds), max(rounds), color=colour, alpha=0.35, linewidth=2)
+                labels[name] = axes.scatter(
+                    middle, place, color=colour, marker=mark, s=26, zorder=3
                 )
         axes.set_xscale("log")
-        every = [ratio for ratios in rows.values() for ratio in ratios.values()]
-        axes.set_xlim(min(0.4, *every) * 0.8, max(every) * 1.25)
-        ticks = [
-            tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if tick >= min(0.4, *every) * 0.8
-        ]
+        every = [ratio for ratios in rows.values() for them in ratios.values() for ratio in them]
+        least = min(0.4, *every) * 0.8
+        axes.set_xlim(least, max(every) * 1.25)
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if tick >= least]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} x"))
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(left=False)
-        axes.set_xlabel("how many times as good tasker is; left of the line the rival is better")
+        axes.set_xlabel("how many times as good tasker is; left of 1 the rival is better")
         figure.legend(
             labels.values(), labels.keys(), loc="outside upper center", ncols=4, frameon=False
         )
@@ -135,5 +136,5 @@ def short(value: float) -> str:
     """A figure on an axis."""
     for unit, factor in (("M", 1e6), ("k", 1e3)):
         if value >= factor:
-            return f"{value / factor:g} {unit}"
+            return f"{value / factor:.3g} {unit}"
     return f"{value:g}"

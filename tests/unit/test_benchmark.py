@@ -74,9 +74,18 @@ def test_growth_is_the_ratio_of_medians_and_unknown_where_a_curve_ends_before() 
 
 
 def test_the_overview_shows_each_rival_and_marks_the_better_ones() -> None:
-    reached = {"tasker": 10.0, "by hand": 5.0, "list(map)": 20.0}
-    line = overview.Line("map", "µs", reached, {"by hand": 0.5, "list(map)": 2.0})
-    assert line.cells() == ["map", "µs", "10", "", "5, **0.5 x**", "list(map) 20, 2 x"]
+    line = overview.Line("map", {"by hand": [0.5, 0.75, 2.0], "list(map)": [2.0]})
+    assert line.cells() == ["map", "", "**0.75 x** (0.5 to 2)", "list(map) 2 x"]
+
+
+def test_the_overview_takes_the_ratios_of_each_round(tmp_path: Path) -> None:
+    rounds = {"tasker": [2.0, 4.0], "by hand": [4.0, 4.0]}
+    row = {"workload": "Memory", "case": "1 worker", "figure": "", "rounds": rounds}
+    file = tmp_path / "compare.json"
+    rows = [{**row, "more_is_better": False}, {**row, "more_is_better": True}]
+    file.write_text(json.dumps({"setting": {}, "rows": rows}), "utf-8")
+    _, lines = overview.compared(file)
+    assert [line.ratios for line in lines] == [{"by hand": [2.0, 1.0]}, {"by hand": [0.5, 1.0]}]
 
 
 def test_an_unoptimised_build_is_refused() -> None:
