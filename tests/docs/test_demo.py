@@ -42,7 +42,7 @@ def test_a_connection_that_is_dropped_is_a_warning_for_tasker_alone(
 ) -> None:
     dropped: list[object] = []
     monkeypatch.setattr("sys.unraisablehook", dropped.append)
-    monkeypatch.setitem(run.CONTESTANTS, name, job.CrawlJob.connect)
+    monkeypatch.setitem(contestants.CONTESTANTS, name, job.CrawlJob.connect)
     monkeypatch.setattr(job.CrawlJob, "finish", lambda _: None)
     monkeypatch.setattr(run, "stored", lambda _: 0)
     monkeypatch.setattr(run, "lines", lambda _: 0)
