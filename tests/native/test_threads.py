@@ -156,6 +156,21 @@ def test_temporary_workers_leave_no_thread_behind(runners: Runners) -> None:
     eventually(lambda: len(worker_threads()) == 1)
 
 
+def test_many_workers_that_start_together_are_looked_at_about_once_each(
+    runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, looks = 1_000, list[threading.Thread]()
+    original = threading.Thread.is_alive
+
+    def is_alive(thread: threading.Thread) -> bool:
+        looks.append(thread)
+        return original(thread)
+
+    monkeypatch.setattr(threading.Thread, "is_alive", is_alive)
+    runners.start(worker_count=count)
+    assert len(looks) < 2 * count
+
+
 def test_a_worker_survives_a_thread_that_dies_inside_a_task(runners: Runners) -> None:
     def spawn(_resource: Resource) -> BaseException:
         return Call(break_down, None).error()

@@ -18,12 +18,15 @@ use crate::engine::metrics::ledger::Ledger;
 use crate::engine::task::helper_pool::Helpers;
 use crate::engine::worker::session::WorkerSession;
 use crate::engine::{Engine, Mode};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use std::collections::VecDeque;
+
+/// With fewer threads it never looks which of them have ended.
+const LEAST_TO_SWEEP: usize = 64;
 
 /// A task that a kill settled before it ever ran.
 pub(in crate::binding) struct Dropped {
@@ -75,6 +78,10 @@ pub(in crate::binding) struct PyHost {
     under_way: Mutex<Vec<(String, Arc<CancelCall>)>>,
     /// The `threading.Thread` objects of live workers, to be joined.
     pub(super) threads: Mutex<Vec<Py<PyAny>>>,
+    /// With so many of them whoever adds one looks which have ended: twice as many as lived at the
+    /// last look, so that many that start together are looked at about once each. Relaxed: a look
+    /// too many or one that comes late costs no more than its time.
+    next_sweep: AtomicUsize,
     dropped: Mutex<Vec<Dropped>>,
     pub(super) last_fault: Mutex<Option<Py<PyAny>>>,
     /// What is remembered of earlier looks at what is wrong. Made by the first.
@@ -113,6 +120,7 @@ impl PyHost {
             logger,
             max_retries,
             threads: Mutex::new(Vec::new()),
+            next_sweep: AtomicUsize::new(LEAST_TO_SWEEP),
             dropped: Mutex::new(Vec::new()),
             last_fault: Mutex::new(None),
             memory: PyOnceLock::new(),
@@ -199,17 +207,21 @@ impl PyHost {
     /// Notes a thread, to be joined at the end.
     pub(in crate::binding) fn add_thread(&self, py: Python<'_>, thread: Py<PyAny>) {
         // Helpers and temporary workers come and go, and their threads with them.
-        const THREADS_BETWEEN_SWEEPS: usize = 64;
         let known = {
             let mut threads = self.threads.lock();
             threads.push(thread);
             threads.len()
         };
-        if known % THREADS_BETWEEN_SWEEPS == 0 {
+        if known >= self.next_sweep.load(Ordering::Relaxed) {
             let mut ended = self.threads(py);
             ended.retain(|thread| !thread::is_alive(py, thread));
             let is_ended = |thread: &mut Py<PyAny>| ended.iter().any(|other| other.is(&*thread));
-            let forgotten: Vec<_> = self.threads.lock().extract_if(.., is_ended).collect();
+            let (forgotten, left) = {
+                let mut threads = self.threads.lock();
+                let forgotten: Vec<_> = threads.extract_if(.., is_ended).collect();
+                (forgotten, threads.len())
+            };
+            self.next_sweep.store(LEAST_TO_SWEEP.max(2 * left), Ordering::Relaxed);
             drop(forgotten);
         }
     }
