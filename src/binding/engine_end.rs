@@ -75,7 +75,7 @@ pub(super) fn kill(py: Python<'_>, engine: &Arc<Engine<PyHost>>) {
         } else {
             let call = engine.tasks_of_call(py, &task.get().word);
             for task in call.iter().chain([&task]) {
-                settle::request_cancel(task.get(), Some("the runner was killed".into()));
+                settle::request_cancel(py, task.get(), Some("the runner was killed".into()));
             }
             for task in call {
                 guarded_call::release(py, task);
@@ -109,7 +109,7 @@ pub(super) fn cancel_queued(
                 (error(), EventKind::Dropped)
             }
             // It has run, and this is how its last attempt ended.
-            Withdrawn::Task(event) => (future.take_last_error().unwrap_or_else(error), event),
+            Withdrawn::Task(event) => (future.take_last_error(py).unwrap_or_else(error), event),
         };
         settle::publish(py, task, Outcome::Error(outcome), event);
         finish(py, future);

@@ -40,7 +40,7 @@ pub(super) fn _call_as_task(
     let callbacks = CancelCallbacks::new(None, Some(&task_name));
     let own = TaskContext { attempt, worker_name, task_name, last_error };
     let context = TaskContext::with(py, Arc::clone(&callbacks), token.clone(), own)?;
-    let reason = future.get().with_extras(|extras| {
+    let reason = future.get().with_extras(py, |extras| {
         extras.context = Some((token.clone(), context));
         future.get().word.set(HAS_CLEANUP);
         extras.reason.clone()
@@ -58,7 +58,7 @@ pub(super) fn _call_as_task(
     for call in made {
         call.release(py);
     }
-    if let Some((_, context)) = future.get().extra(|extras| extras.context.take()) {
+    if let Some((_, context)) = future.get().extra(py, |extras| extras.context.take()) {
         guarded_call::release(py, context);
     }
     if called {
@@ -82,7 +82,7 @@ pub(super) fn _promise(future: &Bound<'_, Future>) -> PyResult<Py<PyAny>> {
     let (event_loop, notifier) = loop_notifier::here(future.py(), "asubmit works")?;
     let (promise, loop_waiter) = loop_notifier::promise(future, &notifier, &event_loop)?;
     gc::track(future.as_any().as_unbound());
-    settle::add_callback(future.get(), loop_waiter, Callback::from);
+    settle::add_callback(future.py(), future.get(), loop_waiter, Callback::from);
     Ok(promise)
 }
 

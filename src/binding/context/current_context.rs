@@ -3,7 +3,7 @@
 use super::item::CurrentItem;
 use super::{TaskContext, clock};
 use crate::binding::current;
-use crate::binding::future::Future;
+use crate::binding::future::{Future, FutureExtras};
 use crate::engine::clock::Tick;
 use crate::engine::task::token::Token;
 use crate::engine::task::{CANCEL_REQUESTED, HAS_CLEANUP};
@@ -24,10 +24,9 @@ pub(in crate::binding) fn current_context(py: Python<'_>) -> PyResult<Py<TaskCon
     }
     let task = task.cast_into::<Future>()?;
     let future = task.get();
-    if let Some((_, context)) =
-        future.extras.lock().as_deref().and_then(|extras| extras.context.as_ref())
-    {
-        return Ok(context.clone_ref(py));
+    let known = |extras: &mut FutureExtras| Some(extras.context.as_ref()?.1.clone_ref(py));
+    if let Some(context) = future.extra(py, known) {
+        return Ok(context);
     }
     let Some(engine) = future.engine() else {
         return Err(PyRuntimeError::new_err("the task has no runner"));
@@ -36,7 +35,7 @@ pub(in crate::binding) fn current_context(py: Python<'_>) -> PyResult<Py<TaskCon
     let last_error = future.last_error(py);
     let (attempt, name) = (future.attempts(), future.name(py));
     let context = TaskContext::make(py, engine, token.clone(), attempt, name, last_error)?;
-    let (reason, call) = future.with_extras(|extras| {
+    let (reason, call) = future.with_extras(py, |extras| {
         extras.context = Some((token.clone(), context.clone_ref(py)));
         future.word.set(HAS_CLEANUP);
         (extras.reason.clone(), extras.call.clone())
@@ -54,7 +53,7 @@ pub(in crate::binding) fn current_context(py: Python<'_>) -> PyResult<Py<TaskCon
 
 /// The task's time limit on the clock of contexts.
 fn due(py: Python<'_>, future: &Future) -> Option<Tick> {
-    let due = future.due()?;
+    let due = future.due(py)?;
     let now = future.engine()?.clock.now();
     Some(clock::now(py)().saturating_add(due.saturating_sub(now)))
 }

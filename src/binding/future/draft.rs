@@ -3,6 +3,7 @@
 use super::freelist;
 use super::settle;
 use super::{Arguments, Future, FutureExtras, Origin, Outcome, Payload, allocate};
+use crate::binding::attached_cell::AttachedCell;
 use crate::binding::context::snapshot::Snapshot;
 use crate::binding::engine_handle::{EngineHandle, EngineHandleRef};
 use crate::binding::gc;
@@ -13,8 +14,8 @@ use crate::engine::task::priority::Priority;
 use crate::engine::task::{
     BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, RETRIES, SERIAL, TIMED, TaskWord,
 };
+use crate::sync::Arc;
 use crate::sync::atomic::AtomicU32;
-use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::cell::UnsafeCell;
@@ -75,7 +76,7 @@ impl EngineHandleRef<'_> {
         let future = Future {
             word,
             key: call.key,
-            extras: Mutex::new(due.map(extras)),
+            extras: AttachedCell::new(due.map(extras)),
             payload: UnsafeCell::new(payload),
             attempts: AtomicU32::new(0),
             outcome: UnsafeCell::default(),

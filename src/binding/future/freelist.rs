@@ -21,7 +21,7 @@ pub(in crate::binding) fn recycle(py: Python<'_>, future: Py<Future>) {
     drop(KEPT.keep(py, future, |future| {
         // SAFETY: a live object. One that the collector watches may have been given attributes.
         let is_watched = unsafe { ffi::PyObject_GC_IsTracked(future.as_ptr()) != 0 };
-        if is_watched || future.get().extras.lock().is_some() {
+        if is_watched || future.get().extras.with(py, |extras| extras.is_some()) {
             return false;
         }
         // What it still holds may run anything when it is let go of: first.

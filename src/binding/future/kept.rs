@@ -58,7 +58,10 @@ impl Future {
 
     /// Lets go of what the call brought. It [is as new](Self::is_as_new).
     pub(in crate::binding) fn end_call(py: Python<'_>, object: &Py<Self>) {
-        debug_assert!(object.get().extras.lock().is_none(), "a flag tells of each of them");
+        debug_assert!(
+            object.get().extras.with(py, |extras| extras.is_none()),
+            "a flag tells of each of them"
+        );
         // SAFETY: the caller ran it, and owns the payload.
         unsafe { object.get().drop_payload(py) };
         let native = Self::native(object);

@@ -75,7 +75,7 @@ impl Future {
         if future.word.is_done() {
             return false;
         }
-        settle::request_cancel(future, reason);
+        settle::request_cancel(slf.py(), future, reason);
         settle::call_off_retry(slf.py(), slf.as_unbound());
         true
     }
@@ -101,7 +101,7 @@ impl Future {
         let py = slf.py();
         let future = slf.get();
         gc::track(slf.as_any().as_unbound());
-        if let Some(callback) = settle::add_callback(future, r#fn, Callback::Function) {
+        if let Some(callback) = settle::add_callback(py, future, r#fn, Callback::Function) {
             settle::mark_retrieved(py, future);
             settle::call_function(py, slf.as_unbound(), callback);
         }
@@ -119,7 +119,8 @@ impl Future {
         }
         let (promise, loop_waiter) = loop_notifier::promise(slf, &notifier, &event_loop)?;
         gc::track(slf.as_any().as_unbound());
-        if let Some(loop_waiter) = settle::add_callback(slf.get(), loop_waiter, Callback::from) {
+        if let Some(loop_waiter) = settle::add_callback(py, slf.get(), loop_waiter, Callback::from)
+        {
             // Done already: no way round by the loop.
             settle::mark_retrieved(py, slf.get());
             loop_waiter.hand_over(py, slf.as_unbound());
@@ -211,13 +212,13 @@ impl Future {
 
     #[getter]
     fn _done_callbacks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        let extras = self.extras.lock();
-        let callbacks = extras.as_ref().map(|extras| &extras.callbacks[..]).unwrap_or_default();
         let function = |callback: &Callback| match callback {
             Callback::Function(function) => Some(function.clone_ref(py)),
             Callback::Native(_) => None,
         };
-        callbacks.iter().filter_map(function).collect()
+        let functions =
+            self.extra(py, |extras| Some(extras.callbacks.iter().filter_map(function).collect()));
+        functions.unwrap_or_default()
     }
 
     fn _invoke_callbacks(slf: &Bound<'_, Self>) {
@@ -243,20 +244,16 @@ impl Future {
         if let Outcome::Value(object) | Outcome::Error(object) = outcome {
             visit.call(object)?;
         }
-        // The lock of the extras is only ever held by attached threads, for a few instructions
-        // without a call into the interpreter: it is free here.
-        if let Some(extras) = self.extras.try_lock()
-            && let Some(extras) = extras.as_deref()
-        {
-            extras.traverse(visit)?;
-        }
-        Ok(())
+        self.extras.with_world_stopped(|extras| match extras {
+            Some(extras) => extras.traverse(visit),
+            None => Ok(()),
+        })
     }
 
-    fn __clear__(&self) {
+    fn __clear__(&self, py: Python<'_>) {
         // What is garbage does not wait in a queue: its payload is gone, unless the task cannot be
         // reached any more. The outcome and the extras may be part of the cycle.
-        let extras = self.extras.lock().take();
+        let extras = self.extras.with(py, Option::take);
         drop(extras);
         if self.word.is_done() {
             // SAFETY: garbage: no other reference exists but the collector's.

@@ -18,6 +18,7 @@ pub(super) mod waiting_submits;
 
 use self::failures::Failures;
 use self::unretrieved::UnretrievedError;
+use super::attached_cell::AttachedCell;
 use super::callable;
 use super::context::TaskContext;
 use super::context::snapshot::Snapshot;
@@ -38,8 +39,8 @@ use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
 use crate::engine::task::{BATCH, JOINT, Phase, TOLD, TaskWord};
+use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
@@ -57,13 +58,13 @@ pub(super) struct Future {
     attempts: AtomicU32,
     /// Owned by the thread that the word says: the submitter before the task is queued, then the
     /// thread that moves the word out of a waiting phase. Others look at the function alone, while
-    /// attached; without an interpreter's lock they do so, and the owner lets go of it, under the
-    /// lock of the extras.
+    /// attached; without an interpreter's lock they do so, and the owner lets go of it, while no other
+    /// thread looks into the extras.
     payload: UnsafeCell<Payload>,
     /// Owned by the thread that moved the word to settling; shared and constant once the word says
     /// finished.
     outcome: UnsafeCell<Outcome>,
-    pub(super) extras: Mutex<Option<Box<FutureExtras>>>,
+    pub(super) extras: AttachedCell<Option<Box<FutureExtras>>>,
     /// Where the task came from; `None` for a future that no runner made.
     pub(super) origin: Option<Origin>,
 }
@@ -155,8 +156,7 @@ impl Outcome {
     }
 }
 
-/// What only some futures need. Locked while attached, for a few instructions, with no call into
-/// the interpreter inside.
+/// What only some futures need.
 #[derive(Default)]
 pub(super) struct FutureExtras {
     pub(super) result_waiters: Vec<Arc<Waiter>>,
@@ -246,7 +246,7 @@ impl Future {
             attempts: AtomicU32::new(0),
             payload: UnsafeCell::default(),
             outcome: UnsafeCell::default(),
-            extras: Mutex::new(None),
+            extras: AttachedCell::new(None),
             origin: None,
         }
     }
@@ -306,13 +306,9 @@ impl Future {
 
     /// Lets go of the payload.
     pub(super) unsafe fn drop_payload(&self, py: Python<'_>) {
-        let payload = {
-            // Without an interpreter's lock another thread may look at the function.
-            #[cfg(Py_GIL_DISABLED)]
-            let _extras = self.extras.lock();
-            // SAFETY: the caller owns the payload.
-            std::mem::take(unsafe { self.payload() })
-        };
+        // SAFETY: the caller owns the payload; another thread may look at the function, but not while
+        // this one looks into the extras.
+        let payload = self.extras.with(py, |_| std::mem::take(unsafe { self.payload() }));
         guarded_call::release_some(py, payload.function);
         guarded_call::release_some(py, payload.args.0);
         guarded_call::release_some(py, payload.kwargs);
@@ -372,13 +368,12 @@ impl Future {
 
     /// The task's function, while the task may run (again).
     fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        #[cfg(Py_GIL_DISABLED)]
-        let _extras = self.extras.lock();
-        // SAFETY: attached, and the owner lets go of a payload only while attached, between calls
-        // into the interpreter, and without an interpreter's lock under the lock of the extras; a
-        // shared look at the function is therefore whole. A reference of the reader's own, since
-        // what the reader asks the function may let the owner go on.
-        unsafe { (*self.payload.get()).function.as_ref() }.map(|function| function.clone_ref(py))
+        // SAFETY: the owner lets go of a payload only while no other thread looks into the extras; a
+        // shared look at the function is therefore whole.
+        let function = || unsafe { (*self.payload.get()).function.as_ref() };
+        // A reference of the reader's own, since what the reader asks the function may let the owner
+        // go on.
+        self.extras.with(py, |_| function().map(|function| function.clone_ref(py)))
     }
 
     /// What its text is, for people.
@@ -428,35 +423,44 @@ impl Future {
         self.origin.as_ref()?.options.as_deref()
     }
 
-    /// Calls `act` with the extras, made now if need be.
-    pub(super) fn with_extras<T>(&self, act: impl FnOnce(&mut FutureExtras) -> T) -> T {
-        act(self.extras.lock().get_or_insert_default())
+    /// Calls `act` with the extras, made now if need be. It must not call into the interpreter.
+    pub(super) fn with_extras<T>(
+        &self,
+        py: Python<'_>,
+        act: impl FnOnce(&mut FutureExtras) -> T,
+    ) -> T {
+        self.extras.with(py, |extras| act(extras.get_or_insert_default()))
     }
 
     /// Notes what the user's `on_event` is told of a task that no other thread knows of yet.
     #[cold]
-    pub(super) fn set_record(&self, record: TaskRecord) {
+    pub(super) fn set_record(&self, py: Python<'_>, record: TaskRecord) {
         self.word.set(TOLD);
-        self.with_extras(|extras| extras.record = Some(Box::new(record)));
+        self.with_extras(py, |extras| extras.record = Some(Box::new(record)));
     }
 
-    /// What `get` finds in the extras, or takes out, if there are any.
-    pub(super) fn extra<T>(&self, get: impl FnOnce(&mut FutureExtras) -> Option<T>) -> Option<T> {
-        self.extras.lock().as_deref_mut().and_then(get)
+    /// What `get` finds in the extras, or takes out, if there are any. It must not call into the
+    /// interpreter.
+    pub(super) fn extra<T>(
+        &self,
+        py: Python<'_>,
+        get: impl FnOnce(&mut FutureExtras) -> Option<T>,
+    ) -> Option<T> {
+        self.extras.with(py, |extras| extras.as_deref_mut().and_then(get))
     }
 
     /// What the attempt before this one raised, or this one while that is judged.
     pub(super) fn last_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.extra(|extras| Some(extras.last_error.as_ref()?.clone_ref(py)))
+        self.extra(py, |extras| Some(extras.last_error.as_ref()?.clone_ref(py)))
     }
 
-    pub(super) fn take_last_error(&self) -> Option<Py<PyAny>> {
-        self.extra(|extras| extras.last_error.take())
+    pub(super) fn take_last_error(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.extra(py, |extras| extras.last_error.take())
     }
 
     /// When the task's time is up.
-    pub(super) fn due(&self) -> Option<Tick> {
-        self.extras.lock().as_ref()?.due
+    pub(super) fn due(&self, py: Python<'_>) -> Option<Tick> {
+        self.extra(py, |extras| extras.due)
     }
 
     /// Whether it is called without the resource.

@@ -1,8 +1,8 @@
 //! How a task gets its outcome, and how its observers learn of it.
 //!
 //! While no observer looks, publishing is one compare-and-swap. An observer (a waiting thread, a
-//! callback) puts itself into the extras under their lock and sets a flag; the publisher that meets
-//! the flag takes the observers out under that lock and serves them without it.
+//! callback) puts itself into the extras and sets a flag while no other thread looks into these; the
+//! publisher that meets the flag takes the observers out in the same way and serves them after that.
 //!
 //! The standard library's `wait` and `as_completed` lock a future's condition and read its state
 //! under it. For them the condition is made on first need; from then on the state changes only
@@ -36,21 +36,27 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 
 /// Puts an observer into the extras, unless the task is done already.
-pub(in crate::binding) fn add_observer(future: &Future, put: impl FnOnce(&mut FutureExtras)) {
-    let mut extras = future.extras.lock();
-    if !matches!(future.word.set(OBSERVED), Phase::Finished | Phase::Cancelled) {
-        put(extras.get_or_insert_default());
-    }
+pub(in crate::binding) fn add_observer(
+    py: Python<'_>,
+    future: &Future,
+    put: impl FnOnce(&mut FutureExtras),
+) {
+    future.extras.with(py, |extras| {
+        if !matches!(future.word.set(OBSERVED), Phase::Finished | Phase::Cancelled) {
+            put(extras.get_or_insert_default());
+        }
+    });
 }
 
 /// Has something done with a task when it is done; if it is already, it comes back.
 pub(in crate::binding) fn add_callback<T>(
+    py: Python<'_>,
     future: &Future,
     callback: T,
     wrap: impl FnOnce(T) -> Callback,
 ) -> Option<T> {
     let mut callback = Some(callback);
-    add_observer(future, |extras| extras.callbacks.extend(callback.take().map(wrap)));
+    add_observer(py, future, |extras| extras.callbacks.extend(callback.take().map(wrap)));
     callback
 }
 
@@ -81,13 +87,13 @@ fn expect_reader(py: Python<'_>, future: &Future, error: &Py<PyAny>) {
     // Without memory for it there is none for a record either.
     if let Ok(unretrieved) = unretrieved {
         let unretrieved = shared_count::hand_over(py, unretrieved);
-        future.with_extras(|extras| extras.unretrieved = Some(unretrieved));
+        future.with_extras(py, |extras| extras.unretrieved = Some(unretrieved));
     }
 }
 
 /// A reader asks for the outcome: if it is an exception, that needs no record.
 pub(in crate::binding) fn mark_retrieved(py: Python<'_>, future: &Future) {
-    if let Some(unretrieved) = future.extra(|extras| extras.unretrieved.take()) {
+    if let Some(unretrieved) = future.extra(py, |extras| extras.unretrieved.take()) {
         UnretrievedError::settle(py, unretrieved);
     }
 }
@@ -150,7 +156,7 @@ pub(in crate::binding) fn cancel(slf: &Bound<'_, Future>) -> bool {
         if flags & NOT_ADMITTED == 0 {
             engine.count_settled(py, object, Taken::Fresh, false);
         } else {
-            leave_waiting_submits(future);
+            leave_waiting_submits(py, future);
         }
         stop_watching(py, future);
     }
@@ -210,9 +216,9 @@ pub(in crate::binding) fn settle_by_hand(
 }
 
 /// Tells a started task to give up: its context is cancelled, and no retry follows.
-pub(in crate::binding) fn request_cancel(future: &Future, reason: Option<String>) {
+pub(in crate::binding) fn request_cancel(py: Python<'_>, future: &Future, reason: Option<String>) {
     let reason: Option<Arc<str>> = reason.map(Into::into);
-    let (token, call) = future.with_extras(|extras| {
+    let (token, call) = future.with_extras(py, |extras| {
         if extras.reason.is_none() {
             extras.reason.clone_from(&reason);
         }
@@ -243,7 +249,7 @@ pub(in crate::binding) fn call_off_retry(py: Python<'_>, object: &Py<Future>) {
     }
     stop_watching(py, future);
     let called_off = || error::make::<TaskCancelled>(py, "the retry was called off", None);
-    publish_failure(py, object, future.take_last_error().unwrap_or_else(called_off));
+    publish_failure(py, object, future.take_last_error(py).unwrap_or_else(called_off));
     // SAFETY: this thread moved the word out of a waiting phase.
     unsafe { future.drop_payload(py) };
 }
@@ -265,8 +271,9 @@ fn leave_group(future: &Future) {
 }
 
 /// Withdraws the *waiter* for a permit of a task that waited for room, and is settled.
-pub(super) fn leave_waiting_submits(future: &Future) {
-    let left = future.extra(|extras| Some((extras.permit_waiter.take(), extras.line_hold.take())));
+pub(super) fn leave_waiting_submits(py: Python<'_>, future: &Future) {
+    let left =
+        future.extra(py, |extras| Some((extras.permit_waiter.take(), extras.line_hold.take())));
     let (place, hold) = left.unwrap_or_default();
     drop(hold);
     let permits = future.engine().and_then(|engine| engine.permits());
@@ -285,7 +292,7 @@ pub(in crate::binding) fn stop_watching(py: Python<'_>, future: &Future) {
 
 #[cold]
 fn forget_watched(py: Python<'_>, future: &Future) {
-    let keys = future.extra(|extras| {
+    let keys = future.extra(py, |extras| {
         let pause = extras.failures.as_mut().and_then(|failures| failures.pause.take());
         Some((extras.deadline_key.take(), pause))
     });
@@ -304,14 +311,14 @@ fn forget_watched(py: Python<'_>, future: &Future) {
 pub(super) fn materialise(slf: &Bound<'_, Future>) -> PyResult<StandardParts> {
     let (py, future) = (slf.py(), slf.get());
     gc::track(slf.as_any().as_unbound());
-    let parts = future.extra(|extras| extras.standard.as_ref().map(|it| it.clone_ref(py)));
+    let parts = future.extra(py, |extras| extras.standard.as_ref().map(|it| it.clone_ref(py)));
     if let Some(parts) = parts {
         return Ok(parts);
     }
-    // Made before the lock is taken; of two that race, one is dropped after it.
+    // Made before the extras are looked into; of two that race, one is dropped after that.
     let condition = py.import("threading")?.call_method0("Condition")?.unbind();
     let mut fresh = Some(StandardParts { condition, waiters: PyList::empty(py).unbind() });
-    let result = future.with_extras(|extras| {
+    let result = future.with_extras(py, |extras| {
         if extras.standard.is_none() {
             extras.standard = fresh.take();
         }
@@ -327,7 +334,7 @@ pub(super) fn materialise(slf: &Bound<'_, Future>) -> PyResult<StandardParts> {
 
 /// Takes the condition, if there is one. No lock of ours is held while it waits.
 fn hold_condition(py: Python<'_>, future: &Future) -> Option<StandardParts> {
-    let parts = future.extra(|extras| extras.standard.as_ref().map(|it| it.clone_ref(py)))?;
+    let parts = future.extra(py, |extras| extras.standard.as_ref().map(|it| it.clone_ref(py)))?;
     method(py, &parts.condition, intern!(py, "__enter__"), &[]);
     Some(parts)
 }
@@ -378,7 +385,7 @@ pub(in crate::binding) fn tell_user(
     error: Option<Py<PyAny>>,
 ) {
     let future = object.get();
-    let known = future.extra(|extras| {
+    let known = future.extra(py, |extras| {
         let record = extras.record.as_mut()?;
         let context = record.context.as_ref().map(|context| context.clone_ref(py));
         let facts = record.item(0, attempt.unwrap_or_else(|| record.facts.attempt.clone()));
@@ -402,7 +409,7 @@ fn notify_observers(py: Python<'_>, object: &Py<Future>, standard: Option<Standa
     let future = object.get();
     // Before the callbacks: one may wait for the group.
     leave_group(future);
-    let observers = future.extra(|extras| {
+    let observers = future.extra(py, |extras| {
         let waiters = std::mem::take(&mut extras.result_waiters);
         Some((waiters, std::mem::take(&mut extras.callbacks), extras.unretrieved.take()))
     });
@@ -439,7 +446,7 @@ fn notify_observers(py: Python<'_>, object: &Py<Future>, standard: Option<Standa
 
 /// Calls every callback that waits, for a caller that does it by hand.
 pub(in crate::binding) fn call_back_all(py: Python<'_>, object: &Py<Future>) {
-    let callbacks = object.get().extra(|extras| Some(std::mem::take(&mut extras.callbacks)));
+    let callbacks = object.get().extra(py, |extras| Some(std::mem::take(&mut extras.callbacks)));
     for callback in callbacks.into_iter().flatten() {
         call_back(py, object, callback);
     }

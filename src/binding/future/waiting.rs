@@ -47,12 +47,12 @@ pub(super) fn wait_for(
     if wait::offer(py, limit, || future.word.is_done()) {
         return Ok(());
     }
-    settle::add_observer(future, |extras| extras.result_waiters.push(wakes::this_thread()));
+    settle::add_observer(py, future, |extras| extras.result_waiters.push(wakes::this_thread()));
     let waited = wait::parked_until(py, limit, || future.word.is_done() || future.is_forked());
     if waited.is_ok() && future.word.is_done() {
         return Ok(());
     }
-    stop_waiting(future);
+    stop_waiting(py, future);
     match waited {
         Ok(true) => Err(error::RunnerBroken::new_err(error::FORKED)),
         Ok(false) => Err(PyTimeoutError::new_err(())),
@@ -117,13 +117,11 @@ fn wait_in_line(slf: &Bound<'_, Future>) -> PyResult<bool> {
     Ok(future.word.is_done())
 }
 
-fn stop_waiting(future: &Future) {
+fn stop_waiting(py: Python<'_>, future: &Future) {
     let me = wakes::this_thread();
-    let mut extras = future.extras.lock();
-    if let Some(extras) = extras.as_deref_mut()
-        && let Some(place) =
-            extras.result_waiters.iter().position(|waiter| Arc::ptr_eq(waiter, &me))
-    {
-        extras.result_waiters.swap_remove(place);
-    }
+    let waiter = future.extra(py, |extras| {
+        let place = extras.result_waiters.iter().position(|waiter| Arc::ptr_eq(waiter, &me))?;
+        Some(extras.result_waiters.swap_remove(place))
+    });
+    drop(waiter);
 }

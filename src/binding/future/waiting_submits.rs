@@ -46,7 +46,7 @@ pub(in crate::binding) fn line_up(
     });
     match lined_up {
         Ok(permit) => drop(let_in(py, handle, object.clone_ref(py), permit)),
-        Err(place) => object.get().with_extras(|extras| extras.permit_waiter = Some(place)),
+        Err(place) => object.get().with_extras(py, |extras| extras.permit_waiter = Some(place)),
     }
     handle.engine.host.tell_refusals(py);
 }
@@ -62,11 +62,11 @@ fn let_in<'p>(
     let (engine, object) = (&handle.engine, task.clone_ref(py));
     let now = clock::monotonic_now(py);
     // Before a worker can have it.
-    object.get().extra(|extras| {
+    object.get().extra(py, |extras| {
         extras.record.as_mut()?.facts.submitted = now;
         Some(())
     });
-    let hold = object.get().extra(|extras| extras.line_hold.take());
+    let hold = object.get().extra(py, |extras| extras.line_hold.take());
     let submitted = engine.submit(py, &object.get().word, task, engine.clock.now(), permit);
     drop(hold);
     guarded_call::release(py, object);
@@ -128,9 +128,9 @@ fn fail_unadmitted(
     }
     let counts = handle.count_refused(full);
     // Taken out: nothing else is told of this task.
-    let record = future.extra(|extras| extras.record.take()).filter(|_| counts);
+    let record = future.extra(py, |extras| extras.record.take()).filter(|_| counts);
     let told = record.map(|record| (record, error.clone_ref(py)));
-    settle::leave_waiting_submits(future);
+    settle::leave_waiting_submits(py, future);
     settle::stop_watching(py, future);
     // SAFETY: this thread moved the word out of waiting.
     unsafe { future.drop_payload(py) };

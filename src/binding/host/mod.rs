@@ -120,7 +120,7 @@ impl Host for PyHost {
 
     fn abandon(&self, py: Python<'_>, task: &Py<Future>, why: AbandonReason, event: EventKind) {
         let future = task.get();
-        let last_error = match future.take_last_error() {
+        let last_error = match future.take_last_error(py) {
             // It has run, and this is how its last attempt ended.
             Some(error) if why == AbandonReason::Killed => {
                 // One that its `Retry` knows is expected of a task that is told to give up.
@@ -216,7 +216,7 @@ impl Attempts for PyHost {
         if let Some(function) = &payload.function {
             attach_yield::before_call(py, function);
         }
-        if is_overdue(future, session) {
+        if is_overdue(py, future, session) {
             wakes::wake_now();
             self.end_overdue(py, task, Overdue::NotEntered);
             finish(py, future);
@@ -233,7 +233,7 @@ impl Attempts for PyHost {
             this_thread.at_session(session, || {
                 let attempts = future.attempts();
                 let called_off = attempts > 0 && future.word.has(CANCEL_REQUESTED);
-                let last_error = called_off.then(|| future.take_last_error()).flatten();
+                let last_error = called_off.then(|| future.take_last_error(py)).flatten();
                 if self.given.interrupts | self.given.tells {
                     self.begin_attempt(py, session, task, last_error.is_none());
                 }
@@ -295,14 +295,14 @@ impl Attempts for PyHost {
 
     fn may_retry(
         &self,
-        _: Python<'_>,
+        py: Python<'_>,
         session: &WorkerSession<'_, Self>,
         task: &Py<Future>,
         pause: Option<Tick>,
     ) -> bool {
         let future = task.get();
         match pause {
-            Some(pause) => Self::may_pause(session, future, pause),
+            Some(pause) => Self::may_pause(py, session, future, pause),
             None => {
                 !future.word.has(ONCE | CANCEL_REQUESTED) && future.attempts() <= self.max_retries
             }
@@ -339,13 +339,13 @@ impl Attempts for PyHost {
         // The payload never left the future. The next attempt gets a context of its own.
         drop_context(py, future);
         if pause.is_some() {
-            future.with_extras(|extras| extras.failures.get_or_insert_default().pause = pause);
+            future.with_extras(py, |extras| extras.failures.get_or_insert_default().pause = pause);
         }
         if !future.word.has(TOLD) {
             return None;
         }
         let (task, ended) = (task.clone_ref(py), clock::monotonic_now(py));
-        future.extra(|extras| {
+        future.extra(py, |extras| {
             let attempt = extras.record.as_ref()?.facts.attempt.clone();
             let error = extras.last_error.as_ref().map(|error| error.clone_ref(py));
             Some(Retry { task, attempt, ended, error })
@@ -374,8 +374,8 @@ impl Attempts for PyHost {
     fn fail(&self, py: Python<'_>, session: &WorkerSession<'_, Self>, task: &Py<Future>) {
         let future = task.get();
         let attempts = future.attempts();
-        if let Some(error) = future.take_last_error() {
-            match future.extra(|extras| extras.failures.take()) {
+        if let Some(error) = future.take_last_error(py) {
+            match future.extra(py, |extras| extras.failures.take()) {
                 Some(failures) => {
                     let lasted = failures.lasted(session.now());
                     note::retries(py, &error, attempts, lasted, failures.too_long);
@@ -392,7 +392,7 @@ impl Attempts for PyHost {
 
     fn forget(&self, py: Python<'_>, task: &Py<Future>) {
         let future = task.get();
-        if let Some(error) = future.take_last_error() {
+        if let Some(error) = future.take_last_error(py) {
             guarded_call::release(py, error);
         }
         finish(py, future);
@@ -470,7 +470,7 @@ impl PyHost {
     ) {
         if future.word.has(TOLD) {
             let begun = AttemptFacts::begin(py, attempt, session.worker.name());
-            future.with_extras(|extras| {
+            future.with_extras(py, |extras| {
                 if let Some(record) = &mut extras.record {
                     record.facts.attempt = begun;
                 }

@@ -90,7 +90,7 @@ impl PyHost {
                 waited: session.waited(),
                 own_context,
             };
-            observed::around(py, session, &attempt, || is_overdue(future, session), call)
+            observed::around(py, session, &attempt, || is_overdue(py, future, session), call)
         };
         let Some(snapshot) = context else {
             return run();
@@ -146,7 +146,7 @@ impl PyHost {
         // One that runs has its own use for it, as `current_context().last_error`.
         let last = match taken {
             Taken::Running => future.last_error(py),
-            _ => future.take_last_error(),
+            _ => future.take_last_error(py),
         };
         if let Some(last) = &last {
             error::set_context(py, &error, last);
@@ -155,13 +155,13 @@ impl PyHost {
         guarded_call::release_some(py, cause);
         guarded_call::release_some(py, last);
         if taken == Taken::Running {
-            settle::request_cancel(future, Some(context::OVERDUE.into()));
+            settle::request_cancel(py, future, Some(context::OVERDUE.into()));
             if how == Overdue::RunsOn {
                 // It has been told; most tasks leave now. The keeper looks once more before a
                 // substitute is started.
                 let due = engine.clock.now() + OVERDUE_GRACE;
                 let watch = engine.watch_deadline(due, object.clone_ref(py));
-                future.with_extras(|extras| extras.deadline_key = Some(watch));
+                future.with_extras(py, |extras| extras.deadline_key = Some(watch));
             }
         } else {
             settle::stop_watching(py, future);
@@ -205,7 +205,7 @@ impl PyHost {
         if interrupted {
             session.mark_bad();
         }
-        if is_overdue(future, session) {
+        if is_overdue(py, future, session) {
             // Even if the keeper has not come round to it: heeding the limit must not look like a
             // result in time.
             self.end_overdue(py, object, Overdue::Ended);
@@ -236,7 +236,7 @@ impl PyHost {
                         future.word.has(RETRIES),
                     )
                 {
-                    let former = future.with_extras(|extras| extras.last_error.replace(error));
+                    let former = future.with_extras(py, |extras| extras.last_error.replace(error));
                     guarded_call::release_some(py, former);
                     return Ran::Suspect;
                 }
@@ -333,15 +333,19 @@ pub(in crate::binding) fn finish(py: Python<'_>, future: &Future) {
     settle::stop_watching(py, future);
     drop_context(py, future);
     if future.attempts() > 1 {
-        guarded_call::release_some(py, future.take_last_error());
+        guarded_call::release_some(py, future.take_last_error(py));
     }
     // SAFETY: the engine claimed the task for this thread.
     unsafe { future.drop_payload(py) };
 }
 
 /// Whether its time limit has passed.
-pub(in crate::binding) fn is_overdue(future: &Future, session: &WorkerSession<'_, PyHost>) -> bool {
-    future.word.has(TIMED) && future.due().is_some_and(|due| due <= session.now())
+pub(in crate::binding) fn is_overdue(
+    py: Python<'_>,
+    future: &Future,
+    session: &WorkerSession<'_, PyHost>,
+) -> bool {
+    future.word.has(TIMED) && future.due(py).is_some_and(|due| due <= session.now())
 }
 
 /// Ends what may interrupt an attempt whose function has ended; see [`cancel_attempt::end`].
@@ -351,7 +355,7 @@ pub(super) fn end_attempt(
     session: &WorkerSession<'_, PyHost>,
     future: &Future,
 ) -> UnderWay {
-    let (call, context) = future.with_extras(|extras| {
+    let (call, context) = future.with_extras(py, |extras| {
         let context = extras.context.as_ref().map(|(_, context)| context.clone_ref(py));
         (extras.call.take(), context)
     });
@@ -367,14 +371,14 @@ pub(super) fn drop_context(py: Python<'_>, future: &Future) {
 
 #[cold]
 fn drop_asked_context(py: Python<'_>, future: &Future) {
-    if let Some((_, context)) = future.extra(|extras| extras.context.take()) {
+    if let Some((_, context)) = future.extra(py, |extras| extras.context.take()) {
         guarded_call::release(py, context);
     }
 }
 
 /// Ends a judged task with what interrupted the judgement, and the task's own error as its context.
 pub(super) fn interrupt_task(py: Python<'_>, future: &Future, interrupt: Py<PyAny>) {
-    let error = future.with_extras(|extras| extras.last_error.replace(interrupt.clone_ref(py)));
+    let error = future.with_extras(py, |extras| extras.last_error.replace(interrupt.clone_ref(py)));
     if let Some(error) = error
         && !error.is(&interrupt)
     {

@@ -33,7 +33,7 @@ impl PyHost {
             return None;
         }
         let retry = self.retry_of(py, future)?;
-        let count = count_failure(session, future);
+        let count = count_failure(py, session, future);
         let answer = current::with(|this_thread| {
             this_thread.at_session(session, || {
                 this_thread.inside_hook(&retry, || ask(py, &retry, error, count))
@@ -58,6 +58,7 @@ impl PyHost {
     /// Whether a task may pause for so long: that whose `Retry` asks for it, or another one of its
     /// joint call.
     pub(super) fn may_pause(
+        py: Python<'_>,
         session: &WorkerSession<'_, Self>,
         future: &Future,
         pause: Tick,
@@ -65,8 +66,8 @@ impl PyHost {
         if !retries(future) {
             return false;
         }
-        count_failure(session, future);
-        has_time_for(session, future, pause)
+        count_failure(py, session, future);
+        has_time_for(py, session, future, pause)
     }
 
     /// The `Retry` of a task, which has one.
@@ -84,18 +85,23 @@ fn retries(future: &Future) -> bool {
 }
 
 /// Counts that this attempt of a task failed, and gives how many have.
-fn count_failure(session: &WorkerSession<'_, PyHost>, future: &Future) -> u32 {
+fn count_failure(py: Python<'_>, session: &WorkerSession<'_, PyHost>, future: &Future) -> u32 {
     let (attempt, now) = (future.attempts(), session.now());
-    future.with_extras(|extras| extras.failures.get_or_insert_default().count(attempt, now))
+    future.with_extras(py, |extras| extras.failures.get_or_insert_default().count(attempt, now))
 }
 
 /// Whether the time limit of a task leaves room for a pause. It is noted if it does not.
-fn has_time_for(session: &WorkerSession<'_, PyHost>, future: &Future, pause: Tick) -> bool {
+fn has_time_for(
+    py: Python<'_>,
+    session: &WorkerSession<'_, PyHost>,
+    future: &Future,
+    pause: Tick,
+) -> bool {
     let has_room = |due| session.now().checked_add(pause).is_some_and(|end| end < due);
-    if future.due().is_none_or(has_room) {
+    if future.due(py).is_none_or(has_room) {
         return true;
     }
-    future.with_extras(|extras| {
+    future.with_extras(py, |extras| {
         extras.failures.get_or_insert_default().too_long = Some(clock::seconds(pause));
     });
     false

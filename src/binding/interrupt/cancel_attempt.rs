@@ -42,7 +42,7 @@ pub(in crate::binding) fn begin_task(
 ) {
     let call = begin(py, session, task);
     let future = task.get();
-    let told = future.with_extras(|extras| {
+    let told = future.with_extras(py, |extras| {
         extras.call = Some(Arc::clone(&call));
         future.word.set(crate::engine::task::HAS_CLEANUP);
         future.word.has(crate::engine::task::CANCEL_REQUESTED)

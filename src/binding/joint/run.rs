@@ -26,7 +26,7 @@ pub(in crate::binding) fn leave_out(
     session: &WorkerSession<'_, PyHost>,
     task: &Py<Future>,
 ) -> bool {
-    let is_late = is_overdue(task.get(), session);
+    let is_late = is_overdue(py, task.get(), session);
     if is_late {
         wakes::wake_now();
         host.end_overdue(py, task, Overdue::NotEntered);
@@ -138,7 +138,7 @@ impl JointRun<'_, '_> {
         let mut completed = 0;
         for (task, result) in tasks.iter().zip(results) {
             let future = task.get();
-            if is_overdue(future, session) {
+            if is_overdue(py, future, session) {
                 // As for every task: heeding the limit must not look like a result in time.
                 host.end_overdue(py, task, Overdue::Ended);
             }
@@ -152,7 +152,7 @@ impl JointRun<'_, '_> {
                 settle::publish(py, task, Outcome::Value(result), EventKind::Completed);
             }
             if future.attempts() > 1 {
-                guarded_call::release_some(py, future.take_last_error());
+                guarded_call::release_some(py, future.take_last_error(py));
             }
             finish(py, future);
         }
@@ -164,11 +164,11 @@ impl JointRun<'_, '_> {
         let Self { py, host, session, tasks, .. } = *self;
         let error = storable(py, error);
         for task in tasks {
-            if is_overdue(task.get(), session) {
+            if is_overdue(py, task.get(), session) {
                 host.end_overdue(py, task, Overdue::Ended);
             }
             let kept = error.clone_ref(py);
-            let former = task.get().with_extras(|extras| extras.last_error.replace(kept));
+            let former = task.get().with_extras(py, |extras| extras.last_error.replace(kept));
             guarded_call::release_some(py, former);
         }
         let retries = tasks.iter().any(|task| task.get().word.has(RETRIES));

@@ -169,10 +169,10 @@ impl Batch {
         let handle = EngineHandleRef(&batch.handle);
         let future = handle.draft(call, context, None, if is_joint { JOINT } else { 0 })?;
         if let Some(record) = &batch.record {
-            future.get().set_record(record.of_item(py, index, attempt));
+            future.get().set_record(py, record.of_item(py, index, attempt));
         }
         let item_ref = Box::new(ItemRef { batch: slf.clone().unbind(), index });
-        settle::add_callback(future.get(), item_ref, |item_ref| Callback::Native(item_ref));
+        settle::add_callback(py, future.get(), item_ref, |item_ref| Callback::Native(item_ref));
         batch.tasks.lock().push((index, future.clone_ref(py)));
         batch.slots[index].become_task(py);
         Ok(future)

@@ -513,7 +513,7 @@ fn single_item(py: Python<'_>, handle: &EngineHandle, batch: &Py<Batch>) -> PyRe
     let future = future?;
     if due.is_some() {
         future.get().word.set(TIMED);
-        future.get().with_extras(|extras| extras.due = due);
+        future.get().with_extras(py, |extras| extras.due = due);
     }
     Ok(future)
 }

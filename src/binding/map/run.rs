@@ -279,7 +279,7 @@ impl ChunkRun<'_, '_> {
         let future = task.get();
         future.word.claim_fresh();
         future.set_attempts(1);
-        future.with_extras(|extras| extras.last_error = Some(error.clone_ref(py)));
+        future.with_extras(py, |extras| extras.last_error = Some(error.clone_ref(py)));
         if batch.get().shared.is_closed() {
             // The reader, who wants no outcome any more, ends what waits to be tried again. It may have
             // done that before.

@@ -177,7 +177,7 @@ impl EngineHandle {
         } else {
             let facts = object
                 .get()
-                .extra(|extras| Some(extras.record.as_ref()?.item(0, AttemptFacts::default())));
+                .extra(py, |extras| Some(extras.record.as_ref()?.item(0, AttemptFacts::default())));
             facts.into_iter().for_each(arrived);
         }
     }
@@ -198,11 +198,11 @@ impl EngineHandle {
     #[cold]
     fn watch_timed(&self, py: Python<'_>, future: &Py<Future>) {
         let task = future.get();
-        let Some(due) = task.due() else {
+        let Some(due) = task.due(py) else {
             return;
         };
         let watch = self.engine.watch_deadline(due, future.clone_ref(py));
-        task.extras.lock().get_or_insert_default().deadline_key = Some(watch);
+        task.with_extras(py, |extras| extras.deadline_key = Some(watch));
         if task.word.is_done() {
             // Settled before the watch was noted: no other thread takes it off.
             settle::stop_watching(py, task);

@@ -70,7 +70,7 @@ impl EngineHandleRef<'_> {
         let copy = context.as_mut().map(|context| context.open(py, false)).transpose()?;
         let record = self.record(py, call.asked(), 1, copy);
         let future = self.draft(call, context.filter(|_| flags & JOINT == 0), due, flags)?;
-        future.get().set_record(record);
+        future.get().set_record(py, record);
         Ok(future)
     }
 
@@ -172,16 +172,16 @@ impl EngineHandleRef<'_> {
         let future = self.new_task(call, due, flags)?;
         let (promise, loop_waiter) =
             loop_notifier::promise(future.bind(py), &notifier, &event_loop)?;
-        settle::add_callback(future.get(), loop_waiter, Callback::from);
+        settle::add_callback(py, future.get(), loop_waiter, Callback::from);
         if let Some(permit) = permit {
             self.accept(py, &future, permit).inspect_err(|_| {
                 // The promise and the task know each other, and no thread settles this one.
-                let extras = future.get().extras.lock().take();
+                let extras = future.get().extras.with(py, Option::take);
                 drop(extras);
             })?;
         } else {
             future.get().word.set(NOT_ADMITTED);
-            future.get().with_extras(|extras| {
+            future.get().with_extras(py, |extras| {
                 if let Some(record) = &mut extras.record {
                     record.arrives_late = true;
                 }
