@@ -57,6 +57,13 @@ def test_a_task_waits_runs_and_is_done(runners: Runners) -> None:
     assert look(future) == (False, True, False)
 
 
+def test_an_exception_that_is_returned_is_a_value(runners: Runners) -> None:
+    error = Broken()
+    future = runners.start().submit(lambda _: error)
+    assert future.result(LONG_TIMEOUT) is error
+    assert future.exception() is None
+
+
 def test_a_future_made_by_hand_goes_through_the_same_states() -> None:
     future: Future[int] = Future()
     assert look(future) == (False, False, False)

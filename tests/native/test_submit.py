@@ -69,6 +69,18 @@ def test_the_function_is_positional_only(runners: Runners, verb: str) -> None:
     assert outcome[2] == {"fn": 1, "self": 2, "resource_": 3}
 
 
+@pytest.mark.parametrize("verb", ["submit", *VERBS])
+@pytest.mark.parametrize("kwargs", [{}, {"three": 3}])
+@pytest.mark.parametrize("args", [(), ((),), ({"a": 1},), (1, "two")])
+def test_arguments_arrive_as_they_were_given(
+    runners: Runners, verb: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    outcome = getattr(runners.start(), verb)(echo, *args, **kwargs)
+    if verb == "submit":
+        outcome = outcome.result(LONG_TIMEOUT)
+    assert outcome[1:] == (args, kwargs)
+
+
 def test_keyword_arguments_are_the_callers_own(runners: Runners) -> None:
     options = {"colour": "red"}
     _, _, received = runners.start().queue_task(echo, **options)

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 /// See the module's documentation. `None`: it was empty.
+#[derive(Default)]
 pub(in crate::binding) struct Snapshot(Option<Py<PyAny>>);
 
 impl Snapshot {
@@ -70,6 +71,7 @@ impl Snapshot {
     }
 
     /// Lets go of it.
+    #[inline]
     pub(in crate::binding) fn release(&mut self, py: Python<'_>) {
         if let Some(context) = self.0.take() {
             // Before it dies: a context takes itself off the collector's list then, without looking
@@ -86,9 +88,15 @@ impl Snapshot {
 }
 
 impl Drop for Snapshot {
+    #[inline]
     fn drop(&mut self) {
         if self.peek().is_some() {
-            Python::attach(|py| self.release(py));
+            attach_and_release(self);
         }
     }
+}
+
+#[cold]
+fn attach_and_release(snapshot: &mut Snapshot) {
+    Python::attach(|py| snapshot.release(py));
 }

@@ -12,19 +12,20 @@ use crate::engine::clock::Tick;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::{
-    BATCH, OBSERVED, ONCE, RENEWAL, RESERVED, RETRIES, SERIAL, TIMED, TaskWord,
+    BATCH, KEYWORDS, OBSERVED, ONCE, OWN_CONTEXT, RENEWAL, RESERVED, RETRIES, SERIAL, TIMED,
+    TaskWord,
 };
 use crate::sync::Arc;
 use crate::sync::atomic::AtomicU32;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use std::cell::UnsafeCell;
 
 /// What a method that takes a task was called with.
 pub(in crate::binding) struct TaskCall<'py> {
     pub(in crate::binding) function: Bound<'py, PyAny>,
     pub(in crate::binding) args: Arguments,
-    pub(in crate::binding) kwargs: Option<Bound<'py, PyDict>>,
+    /// Which kind these are, of the two that a call may have.
+    pub(in crate::binding) has_keywords: bool,
     /// `None`: the runner's defaults.
     pub(in crate::binding) options: Option<Arc<TaskOptions>>,
     /// Who makes the call holds its line, if it has one, until the task is accepted, or is not.
@@ -62,14 +63,15 @@ impl EngineHandleRef<'_> {
         // Its end is told to the group.
         flags |= if self.group.is_some() { OBSERVED } else { 0 };
         flags |= if due.is_some() { TIMED } else { 0 };
+        flags |= if context.is_some() { OWN_CONTEXT } else { 0 };
+        flags |= if call.has_keywords { KEYWORDS } else { 0 };
         flags |= if call.key.line().is_some() { SERIAL } else { 0 };
         let extras = |due| Box::new(FutureExtras { due: Some(due), ..FutureExtras::default() });
         let word = TaskWord::new(call.asked().priority(), flags);
         let payload = Payload {
             function: Some(call.function.unbind()),
             args: call.args,
-            kwargs: call.kwargs.map(Bound::unbind),
-            context,
+            context: context.unwrap_or_default(),
         };
         let goes_to_worker = cfg!(Py_GIL_DISABLED) && flags & RESERVED == 0;
         let payload = if goes_to_worker { payload.hand_over(py) } else { payload };

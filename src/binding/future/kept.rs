@@ -5,10 +5,11 @@
 //! again.
 
 use super::{Future, Origin, Payload, allocate};
+use crate::binding::context::snapshot::Snapshot;
 use crate::binding::engine_handle::EngineHandle;
 use crate::binding::future::draft::TaskCall;
 use crate::binding::gc;
-use crate::engine::task::{RESERVED, TaskWord};
+use crate::engine::task::{KEYWORDS, RESERVED, TaskWord};
 use crate::sync::atomic::AtomicU32;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -33,17 +34,17 @@ impl Future {
         handle: Py<EngineHandle>,
         call: TaskCall<'_>,
     ) {
+        let flags = RESERVED | if call.has_keywords { KEYWORDS } else { 0 };
         let native = Self::native(object);
         // SAFETY: no other code uses it, as said above. What was left by the last call has nothing
         // to drop.
         unsafe {
-            (&raw mut (*native).word).write(TaskWord::running(RESERVED));
+            (&raw mut (*native).word).write(TaskWord::running(flags));
             (&raw mut (*native).attempts).write(AtomicU32::new(1));
             (&raw mut (*native).payload).write(UnsafeCell::new(Payload {
                 function: Some(call.function.unbind()),
                 args: call.args,
-                kwargs: call.kwargs.map(Bound::unbind),
-                context: None,
+                context: Snapshot::default(),
             }));
             (&raw mut (*native).origin).write(Some(Origin { handle, options: None }));
         }
@@ -53,7 +54,8 @@ impl Future {
     pub(in crate::binding) fn is_as_new(_py: Python<'_>, object: &Py<Self>) -> bool {
         // SAFETY: a live object.
         let handles = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
-        handles == HANDLES && object.get().word.is_as_made(RESERVED)
+        let word = &object.get().word;
+        handles == HANDLES && word.is_as_made(RESERVED | word.flags() & KEYWORDS)
     }
 
     /// Lets go of what the call brought. It [is as new](Self::is_as_new).

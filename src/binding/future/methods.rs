@@ -4,7 +4,6 @@ use super::loop_notifier;
 use super::settle;
 use super::waiting::{check_renewal, wait_for};
 use super::{Callback, Future, Outcome};
-use crate::binding::context::snapshot::Snapshot;
 use crate::binding::error;
 use crate::binding::gc;
 use crate::engine::task::Phase;
@@ -238,12 +237,9 @@ impl Future {
         // a cell half-written: it holds the interpreter's lock, or has stopped the world.
         let (payload, outcome) = unsafe { (&*self.payload.get(), &*self.outcome.get()) };
         visit.call(&payload.function)?;
-        visit.call(&payload.args.0)?;
-        visit.call(&payload.kwargs)?;
-        visit.call(payload.context.as_ref().and_then(Snapshot::peek))?;
-        if let Outcome::Value(object) | Outcome::Error(object) = outcome {
-            visit.call(object)?;
-        }
+        payload.args.traverse(&visit)?;
+        visit.call(payload.context.peek())?;
+        visit.call(outcome)?;
         self.extras.with_world_stopped(|extras| match extras {
             Some(extras) => extras.traverse(visit),
             None => Ok(()),
@@ -257,7 +253,7 @@ impl Future {
         drop(extras);
         if self.word.is_done() {
             // SAFETY: garbage: no other reference exists but the collector's.
-            let outcome = unsafe { std::mem::take(&mut *self.outcome.get()) };
+            let outcome = unsafe { (*self.outcome.get()).take() };
             drop(outcome);
         }
     }
@@ -279,7 +275,7 @@ fn set_attribute(
 fn ended<'f>(
     slf: &'f Bound<'_, Future>,
     timeout: Option<&Bound<'_, PyAny>>,
-) -> PyResult<&'f Outcome> {
+) -> PyResult<Outcome<&'f Py<PyAny>>> {
     let future = slf.get();
     if !future.word.is_done() {
         wait_for(slf, timeout)?;

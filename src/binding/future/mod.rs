@@ -5,6 +5,7 @@
 //! futures need (waiters, callbacks, the standard library's condition, a time limit) lies in a
 //! [`FutureExtras`] made on first need.
 
+mod arguments;
 pub(super) mod draft;
 pub(super) mod failures;
 pub(super) mod freelist;
@@ -16,6 +17,7 @@ pub(super) mod unretrieved;
 pub(super) mod waiting;
 pub(super) mod waiting_submits;
 
+pub(in crate::binding) use self::arguments::Arguments;
 use self::failures::Failures;
 use self::unretrieved::UnretrievedError;
 use super::attached_cell::AttachedCell;
@@ -38,12 +40,12 @@ use crate::engine::task::deadlines::DeadlineKey;
 use crate::engine::task::key::KeyNumber;
 use crate::engine::task::priority::Priority;
 use crate::engine::task::token::Token;
-use crate::engine::task::{BATCH, JOINT, Phase, TOLD, TaskWord};
+use crate::engine::task::{BATCH, FAILED, JOINT, Phase, TOLD, TaskWord};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyList, PyType};
 use pyo3::{PyTraverseError, PyVisit, ffi};
 use std::cell::UnsafeCell;
 use std::fmt::Write as _;
@@ -62,8 +64,8 @@ pub(super) struct Future {
     /// thread looks into the extras.
     payload: UnsafeCell<Payload>,
     /// Owned by the thread that moved the word to settling; shared and constant once the word says
-    /// finished.
-    outcome: UnsafeCell<Outcome>,
+    /// finished. What it is, a value or an error, the word tells: a mark here would be another word.
+    outcome: UnsafeCell<Option<Py<PyAny>>>,
     pub(super) extras: AttachedCell<Option<Box<FutureExtras>>>,
     /// Where the task came from; `None` for a future that no runner made.
     pub(super) origin: Option<Origin>,
@@ -78,9 +80,9 @@ unsafe impl Sync for Future {}
 pub(super) struct Payload {
     pub(super) function: Option<Py<PyAny>>,
     pub(super) args: Arguments,
-    pub(super) kwargs: Option<Py<PyDict>>,
-    /// It runs in a copy of this; `None`: in the worker's own context.
-    pub(super) context: Option<Snapshot>,
+    /// It runs in a copy of this, if the word says that it has a context of its own: a mark here would
+    /// be another word.
+    pub(super) context: Snapshot,
 }
 
 impl Payload {
@@ -91,41 +93,9 @@ impl Payload {
         let hand_over = |function| shared_count::hand_over(py, function);
         Self {
             function: self.function.map(|it| if is_plain(&it) { it } else { hand_over(it) }),
-            args: Arguments(self.args.0.map(hand_over)),
-            kwargs: self.kwargs.map(|kwargs| shared_count::hand_over(py, kwargs)),
-            context: self.context.map(|context| context.hand_over(py)),
+            args: self.args.hand_over(py),
+            context: self.context.hand_over(py),
         }
-    }
-}
-
-/// What a task's function is called with beside the resource: a tuple, or, of a task of a batcher,
-/// its item without one. The task's word tells which, by `JOINT`: a mark here would make every task
-/// larger.
-#[derive(Default)]
-pub(in crate::binding) struct Arguments(Option<Py<PyAny>>);
-
-impl Arguments {
-    /// None at all.
-    pub(in crate::binding) const NONE: Self = Self(None);
-
-    pub(in crate::binding) fn of_tuple(tuple: Py<PyTuple>) -> Self {
-        Self(Some(tuple.into_any()))
-    }
-
-    pub(in crate::binding) fn of_item(item: Py<PyAny>) -> Self {
-        Self(Some(item))
-    }
-
-    /// Those of a task that is none of a batcher.
-    #[inline]
-    pub(in crate::binding) fn tuple<'a>(&'a self, py: Python<'a>) -> Option<&'a Py<PyTuple>> {
-        let tuple = self.0.as_ref()?.bind(py).cast::<PyTuple>();
-        tuple.ok().map(Bound::as_unbound)
-    }
-
-    /// That of a task of a batcher.
-    pub(in crate::binding) fn item(&self) -> Option<&Py<PyAny>> {
-        self.0.as_ref()
     }
 }
 
@@ -137,23 +107,10 @@ pub(super) struct Origin {
 }
 
 /// How a task ended.
-#[derive(Default)]
-pub(super) enum Outcome {
-    #[default]
+pub(super) enum Outcome<T = Py<PyAny>> {
     None,
-    Value(Py<PyAny>),
-    Error(Py<PyAny>),
-}
-
-impl Outcome {
-    /// Makes it one that another thread lets go of.
-    fn hand_over(self, py: Python<'_>) -> Self {
-        match self {
-            Self::None => Self::None,
-            Self::Value(value) => Self::Value(shared_count::hand_over(py, value)),
-            Self::Error(error) => Self::Error(shared_count::hand_over(py, error)),
-        }
-    }
+    Value(T),
+    Error(T),
 }
 
 /// What only some futures need.
@@ -308,31 +265,41 @@ impl Future {
     pub(super) unsafe fn drop_payload(&self, py: Python<'_>) {
         // SAFETY: the caller owns the payload; another thread may look at the function, but not while
         // this one looks into the extras.
-        let payload = self.extras.with(py, |_| std::mem::take(unsafe { self.payload() }));
+        let mut payload = self.extras.with(py, |_| std::mem::take(unsafe { self.payload() }));
         guarded_call::release_some(py, payload.function);
-        guarded_call::release_some(py, payload.args.0);
-        guarded_call::release_some(py, payload.kwargs);
-        if let Some(mut context) = payload.context {
-            context.release(py);
-        }
+        payload.args.release(py);
+        payload.context.release(py);
     }
 
     /// Writes the outcome, for its owner.
-    pub(super) unsafe fn set_outcome(&self, outcome: Outcome) {
+    pub(super) unsafe fn set_outcome(&self, py: Python<'_>, outcome: Outcome) {
+        let object = match outcome {
+            Outcome::None => None,
+            Outcome::Value(value) => Some(value),
+            Outcome::Error(error) => {
+                self.word.set(FAILED);
+                Some(error)
+            }
+        };
+        let object = object.map(|object| shared_count::hand_over(py, object));
         // SAFETY: the caller moved the word to settling, so no other thread reads or writes this
         // now.
-        unsafe { *self.outcome.get() = outcome };
+        unsafe { *self.outcome.get() = object };
     }
 
     /// The outcome of a finished task.
-    pub(super) fn outcome(&self) -> &Outcome {
+    pub(super) fn outcome(&self) -> Outcome<&Py<PyAny>> {
         debug_assert!(self.word.phase() == Phase::Finished);
         // SAFETY: finished, so the outcome is constant until the object dies.
-        unsafe { &*self.outcome.get() }
+        match unsafe { (*self.outcome.get()).as_ref() } {
+            Some(error) if self.word.has(FAILED) => Outcome::Error(error),
+            Some(value) => Outcome::Value(value),
+            None => Outcome::None,
+        }
     }
 
     /// The outcome, if it has one.
-    pub(super) fn settled(&self) -> Option<&Outcome> {
+    pub(super) fn settled(&self) -> Option<Outcome<&Py<PyAny>>> {
         (self.word.phase() == Phase::Finished).then(|| self.outcome())
     }
 

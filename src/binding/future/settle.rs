@@ -121,7 +121,7 @@ pub(in crate::binding) fn publish(
         gc::track(object.as_any());
     }
     // SAFETY: the word is settling, and the caller moved it there.
-    unsafe { future.set_outcome(outcome.hand_over(py)) };
+    unsafe { future.set_outcome(py, outcome) };
     let plain = |flags: u32| flags & HAS_CONDITION == 0;
     if let Some(flags) = future.word.publish(plain) {
         if flags & (OBSERVED | TOLD) != 0 {

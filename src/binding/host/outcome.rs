@@ -19,7 +19,8 @@ use crate::engine::AbandonReason;
 use crate::engine::clock::Tick;
 use crate::engine::metrics::events::EventKind;
 use crate::engine::task::{
-    CANCEL_REQUESTED, HAS_CLEANUP, JOINT, NOT_ADMITTED, ONCE, RETRIES, TIMED, Taken,
+    CANCEL_REQUESTED, HAS_CLEANUP, JOINT, KEYWORDS, NOT_ADMITTED, ONCE, OWN_CONTEXT, RETRIES,
+    TIMED, Taken,
 };
 use crate::engine::worker::attempt::Ran;
 use crate::engine::worker::session::WorkerSession;
@@ -65,21 +66,24 @@ impl PyHost {
         future: &Future,
         payload: &mut Payload,
     ) -> Result<Py<PyAny>, Py<PyAny>> {
-        let Payload { function: Some(function), args, kwargs, context } = payload else {
+        let Payload { function: Some(function), args, context: snapshot } = payload else {
             return Err(PyRuntimeError::new_err("the task has no function")
                 .into_value(py)
                 .into_any());
         };
-        let own_context = context.is_some();
+        let flags = future.word.flags();
+        let own_context = flags & OWN_CONTEXT != 0;
         let run = || {
             let resource = (!future.is_bare()).then(|| session.resource());
             let call = || {
-                if future.word.has(JOINT) {
+                if flags & JOINT != 0 {
                     // In no call with others.
                     let both = resource.into_iter().chain(args.item()).collect::<Vec<_>>();
                     return guarded_call::call_with(py, function, &both);
                 }
-                guarded_call::call(py, function, resource, args.tuple(py), kwargs.as_ref())
+                args.with(py, flags & KEYWORDS != 0, |args, kwargs| {
+                    guarded_call::call(py, function, resource, args, kwargs)
+                })
             };
             if !self.observer.is_there() {
                 return call();
@@ -92,9 +96,9 @@ impl PyHost {
             };
             observed::around(py, session, &attempt, || is_overdue(py, future, session), call)
         };
-        let Some(snapshot) = context else {
+        if !own_context {
             return run();
-        };
+        }
         let once = !self.given.judges || self.max_retries == 0 || future.word.has(ONCE);
         let last = once && !future.word.has(RETRIES);
         let is_empty = snapshot.peek().is_none();
@@ -296,16 +300,18 @@ pub(in crate::binding) fn dropped(py: Python<'_>, future: &Future) -> Dropped {
     // SAFETY: as said above.
     let payload = unsafe { future.payload() };
     let args = &payload.args;
-    let args = if future.word.has(JOINT) {
+    let (args, kwargs) = if future.word.has(JOINT) {
         // Without memory for a tuple the item is lost, as all else is soon.
-        PyTuple::new(py, args.item()).ok().map(Bound::unbind)
+        (PyTuple::new(py, args.item()).ok().map(Bound::unbind), None)
     } else {
-        args.tuple(py).map(|args| args.clone_ref(py))
+        args.with(py, future.word.has(KEYWORDS), |args, kwargs| {
+            (args.map(|args| args.clone_ref(py)), kwargs.map(|kwargs| kwargs.clone_ref(py)))
+        })
     };
     Dropped {
         function: payload.function.as_ref().map(|function| function.clone_ref(py)),
         args,
-        kwargs: payload.kwargs.as_ref().map(|kwargs| kwargs.clone_ref(py)),
+        kwargs,
         options: future.origin.as_ref().and_then(|origin| origin.options.clone()),
         bare: future.is_bare(),
     }

@@ -183,7 +183,7 @@ impl Batcher {
         Ok(Ok(TaskCall {
             function: function.into_bound(py).into_any(),
             args: Arguments::of_item(item.clone().unbind()),
-            kwargs: None,
+            has_keywords: false,
             options: Some(Arc::clone(&self.options)),
             key: KeyNumber::NONE,
         }))

@@ -160,9 +160,9 @@ impl Batch {
             args: if is_joint {
                 Arguments::of_item(item)
             } else {
-                Arguments::of_tuple(batch.arguments(py, item)?)
+                Arguments::of_tuple(Some(batch.arguments(py, item)?))
             },
-            kwargs: None,
+            has_keywords: false,
             options: batch.shared.options.clone(),
             key: call.key,
         };

@@ -172,10 +172,15 @@ impl Executor {
         args: Bound<'_, PyTuple>,
         kwargs: Bound<'_, PyDict>,
     ) -> PyResult<Py<Future>> {
-        let args =
-            if args.is_empty() { Arguments::NONE } else { Arguments::of_tuple(args.unbind()) };
-        let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-        self.submit(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
+        let args = (!args.is_empty()).then(|| args.unbind());
+        let has_keywords = !kwargs.is_empty();
+        let args = if has_keywords {
+            Arguments::of_both(function.py(), args, kwargs)?
+        } else {
+            Arguments::of_tuple(args)
+        };
+        let key = KeyNumber::NONE;
+        self.submit(TaskCall { function, args, has_keywords, options: None, key })
     }
 
     /// Raises what `submit` would raise, if nothing is accepted.

@@ -257,23 +257,20 @@ unsafe fn unpack<V: SubmitMethod>(
         // SAFETY: the caller's: within the arguments.
         unsafe { Borrowed::from_ptr(py, *arguments.add(index)) }
     };
-    let args = if count > 1 {
-        Arguments::of_tuple(PyTuple::new(py, (1..count).map(item))?.unbind())
-    } else {
-        Arguments::NONE
-    };
+    let args =
+        if count > 1 { Some(PyTuple::new(py, (1..count).map(item))?.unbind()) } else { None };
     // SAFETY: the caller's: a tuple of names, or null.
     let keywords = unsafe { Borrowed::from_ptr_or_opt(py, keywords) };
-    let kwargs = match keywords {
+    let (args, has_keywords) = match keywords {
         Some(keywords) if !keywords.is_empty()? => {
             let kwargs = PyDict::new(py);
             for (index, name) in keywords.try_iter()?.enumerate() {
                 kwargs.set_item(name?, item(count + index))?;
             }
-            Some(kwargs)
+            (Arguments::of_both(py, args, kwargs)?, true)
         }
-        _ => None,
+        _ => (Arguments::of_tuple(args), false),
     };
     let function = item(0).to_owned();
-    Ok(TaskCall { function, args, kwargs, options: None, key: KeyNumber::NONE })
+    Ok(TaskCall { function, args, has_keywords, options: None, key: KeyNumber::NONE })
 }

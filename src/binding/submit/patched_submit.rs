@@ -114,11 +114,12 @@ impl StandardSubmit {
         call: TaskCall<'_>,
     ) -> PyResult<Py<PyAny>> {
         let py = executor.py();
-        let TaskCall { function, args, kwargs, .. } = call;
+        let TaskCall { function, args, has_keywords, .. } = call;
         let function = function.unbind();
         let bound = bind(executor, entry)?;
-        let (args, kwargs) = (args.tuple(py), kwargs.map(Bound::unbind));
-        let result = guarded_call::call(py, &bound, Some(&function), args, kwargs.as_ref());
+        let result = args.with(py, has_keywords, |args, kwargs| {
+            guarded_call::call(py, &bound, Some(&function), args, kwargs)
+        });
         guarded_call::release(py, bound);
         self.choose(py, result.map_err(|error| error::raise(py, error))?)
     }

@@ -12,6 +12,7 @@ use crate::binding::host::state::PyHost;
 use crate::binding::host::{attach_yield, forked_child, guarded_call, stacks};
 use crate::binding::options::Asked;
 use crate::engine::clock::Tick;
+use crate::engine::task::KEYWORDS;
 use crate::engine::worker::attempt::Ran;
 use crate::engine::worker::serve_at_once::Served;
 use crate::engine::worker::serve_loan::LoanOf;
@@ -74,8 +75,12 @@ impl PyHost {
             unreachable!("a call that has begun has a function");
         };
         self.name_task(py, session, Asked { function: Some(function), options: None });
-        let (args, kwargs) = (payload.args.tuple(py), payload.kwargs.as_ref());
-        let call = || guarded_call::call(py, function, Some(session.resource()), args, kwargs);
+        let has_keywords = object.get().word.has(KEYWORDS);
+        let call = || {
+            payload.args.with(py, has_keywords, |args, kwargs| {
+                guarded_call::call(py, function, Some(session.resource()), args, kwargs)
+            })
+        };
         current::with(|this_thread| {
             this_thread.wake_before(function.as_ptr(), session);
             this_thread.at_session(session, || {

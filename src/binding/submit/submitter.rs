@@ -37,9 +37,10 @@ impl Submitter {
         let mut call = call.with(&self.options);
         // A runner that is closing refuses the task, whatever its key.
         if self.options.key.is_some() && !self.handle().engine.is_closing() {
-            let args = call.args.tuple(call.function.py());
-            let kwargs = call.kwargs.as_ref().map(Bound::as_unbound);
-            let key = self.handle().key(call.function.py(), call.asked(), args, kwargs)?;
+            let (py, asked) = (call.function.py(), call.asked());
+            let ask =
+                |args: Option<&_>, kwargs: Option<&_>| self.handle().key(py, asked, args, kwargs);
+            let key = call.args.with(py, call.has_keywords, ask)?;
             (call.key, hold) = (key.number, key.hold);
         }
         Ok((call, hold))

@@ -131,9 +131,13 @@ impl EngineHandleRef<'_> {
         let mut keys = keys.into_iter().flatten();
         for item in items {
             let TaskKey { number: key, hold: _hold } = keys.next().unwrap_or(TaskKey::NONE);
-            let args = Arguments::of_tuple(PyTuple::new(py, [item])?.unbind());
+            let args = Arguments::of_tuple(Some(PyTuple::new(py, [item])?.unbind()));
             let (function, options) = (function.clone(), options.cloned());
-            match self.enqueue(TaskCall { function, args, kwargs: None, options, key }, due, 0) {
+            match self.enqueue(
+                TaskCall { function, args, has_keywords: false, options, key },
+                due,
+                0,
+            ) {
                 Ok(future) => futures.push(future),
                 Err(refusal) if error::is_refusal(py, &refusal) => {
                     let refusal = refusal.into_value(py).into_any();

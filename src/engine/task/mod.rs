@@ -89,6 +89,12 @@ pub const SERIAL: u32 = 1 << 21;
 pub const IN_LINE: u32 = 1 << 22;
 /// Has been given another entry, in a higher lane, so that the one before is a tombstone.
 pub const RAISED: u32 = 1 << 23;
+/// Is called with keywords, which its host keeps together with its other arguments. Never changed.
+pub const KEYWORDS: u32 = 1 << 27;
+/// Runs in what it brought of its submitter's context, and not in that of its worker. Never changed.
+pub const OWN_CONTEXT: u32 = 1 << 26;
+/// Its outcome is an error. Set by the thread that settles it, before it publishes that.
+pub const FAILED: u32 = 1 << 25;
 
 /// What other threads see of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
