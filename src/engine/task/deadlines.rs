@@ -2,7 +2,7 @@
 //! appointments.
 
 use crate::engine::clock::Tick;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ struct Schedule<T> {
     closed: bool,
     /// Whether a keeper has been started.
     has_keeper: bool,
+    /// When the keeper, which sleeps, wakes by itself; 0 while it does not, and so is going to look.
+    /// It may wake for what is not there any more: a task that begins has nobody woken whose limit
+    /// passes later, and mostly it has ended by then.
+    wakes_at: Tick,
 }
 
 impl<T> Deadlines<T> {
@@ -57,6 +61,7 @@ impl<T> Deadlines<T> {
             release: None,
             closed: false,
             has_keeper: false,
+            wakes_at: 0,
         };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -76,13 +81,18 @@ impl<T> Deadlines<T> {
         let mut state = self.state.lock();
         let key = (due, state.next);
         state.next += 1;
-        let earliest = state.due.first_key_value().is_none_or(|(first, _)| key < *first);
         state.due.insert(key, task);
+        self.tell(state, due);
+        key
+    }
+
+    /// Wakes the keeper, if it would sleep beyond the time at which something falls due.
+    fn tell(&self, state: MutexGuard<'_, Schedule<T>>, due: Tick) {
+        let sleeps_beyond = due < state.wakes_at;
         drop(state);
-        if earliest {
+        if sleeps_beyond {
             self.changed.notify_all();
         }
-        key
     }
 
     /// The key of a pause that is to begin, for [`pause`](Self::pause).
@@ -102,12 +112,9 @@ impl<T> Deadlines<T> {
         if state.pauses_are_cut || !state.has_keeper {
             return Err(tasks);
         }
-        let before = state.paused.first_key_value().map(|(first, _)| *first);
         state.paused.extend(tasks);
-        let has_new_first = state.paused.first_key_value().map(|(first, _)| *first) != before;
-        drop(state);
-        if has_new_first {
-            self.changed.notify_all();
+        if let Some((&(first, _), _)) = state.paused.first_key_value() {
+            self.tell(state, first);
         }
         Ok(())
     }
@@ -160,8 +167,9 @@ impl<T> Deadlines<T> {
 
     /// Remembers when the runner is to stop.
     pub(in crate::engine) fn stop_at(&self, due: Tick) {
-        self.state.lock().stop = Some(due);
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.stop = Some(due);
+        self.tell(state, due);
     }
 
     /// Whether that time has come; true once.
@@ -171,8 +179,9 @@ impl<T> Deadlines<T> {
 
     /// Remembers when the number of workers is to be thought over.
     pub(in crate::engine) fn scale_at(&self, due: Tick) {
-        self.state.lock().scale = Some(due);
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.scale = Some(due);
+        self.tell(state, due);
     }
 
     /// Whether that time has come; true once.
@@ -182,8 +191,9 @@ impl<T> Deadlines<T> {
 
     /// Remembers when the runner is to be looked at.
     pub(in crate::engine) fn look_at(&self, due: Tick) {
-        self.state.lock().look = Some(due);
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.look = Some(due);
+        self.tell(state, due);
     }
 
     /// Whether that time has come; true once.
@@ -193,8 +203,9 @@ impl<T> Deadlines<T> {
 
     /// Remembers when what waits may have to fail.
     pub(in crate::engine) fn fail_fast_at(&self, due: Tick) {
-        self.state.lock().fail_fast = Some(due);
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.fail_fast = Some(due);
+        self.tell(state, due);
     }
 
     /// Whether that time has come; true once.
@@ -207,8 +218,7 @@ impl<T> Deadlines<T> {
         let mut state = self.state.lock();
         if state.release.is_none_or(|first| due < first) {
             state.release = Some(due);
-            drop(state);
-            self.changed.notify_all();
+            self.tell(state, due);
         }
     }
 
@@ -251,12 +261,15 @@ impl<T> Deadlines<T> {
                 first(&state.paused).map(|due| if state.pauses_are_cut { 0 } else { due });
             let others = [state.stop, state.scale, state.look, state.release, state.fail_fast];
             let next = [first(&state.due), resumed].into_iter().chain(others).flatten().min();
-            let limit = match next.map(|due| due.saturating_sub(now())) {
+            let now = now();
+            let limit = match next.map(|due| due.saturating_sub(now)) {
                 Some(0) => return true,
                 Some(left) => left.min(MAX_WAIT),
                 None => MAX_WAIT,
             };
+            state.wakes_at = now.saturating_add(limit);
             state = self.changed.wait_timeout(state, Duration::from_nanos(limit));
+            state.wakes_at = 0;
         }
     }
 
@@ -268,8 +281,11 @@ impl<T> Deadlines<T> {
 }
 
 #[cfg(all(test, not(loom)))]
+#[expect(clippy::disallowed_methods, reason = "a keeper that sleeps")]
 mod tests {
     use super::*;
+    use crate::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
 
     #[test]
     fn gives_tasks_in_the_order_they_fall_due() {
@@ -286,6 +302,32 @@ mod tests {
         assert_eq!(deadlines.pop_due(30), Some('c'));
         deadlines.close();
         assert!(!deadlines.wait(|| 0));
+    }
+
+    #[test]
+    fn the_keeper_is_woken_for_what_falls_due_before_it_wakes_by_itself() {
+        const FAR: Tick = 1_000_000_000_000;
+        let (deadlines, looks) = (Deadlines::new(), AtomicU64::new(0));
+        let sleeps = || deadlines.state.lock().wakes_at > 0;
+        thread::scope(|scope| {
+            let keeper = scope.spawn(|| deadlines.wait(|| looks.fetch_add(1, Ordering::SeqCst)));
+            let first = deadlines.add(FAR, 'a');
+            while !sleeps() {
+                thread::yield_now();
+            }
+            deadlines.remove(first);
+            for later in 1..1_000 {
+                let key = deadlines.add(FAR + later, 'b');
+                thread::yield_now();
+                deadlines.remove(key);
+            }
+            let looked = looks.load(Ordering::SeqCst);
+            deadlines.add(1, 'c');
+            assert!(keeper.join().is_ok_and(|is_due| is_due));
+            // One look before it slept, and another if it slept before there was the first.
+            assert!(looked <= 2, "it was woken {looked} times");
+        });
+        assert_eq!(deadlines.pop_due(1), Some('c'));
     }
 
     #[test]
