@@ -77,7 +77,9 @@ def test_a_result_that_cannot_be_pickled_is_named_with_the_object_at_fault(make:
         return {"fine": 1, "inside": [threading.Lock()]}
 
     view = make().options(name="bad")
-    with pytest.raises(ResultNotPicklable, match=r"bad.*\['inside'\]\[0\].*lock") as caught:
+    with pytest.raises(
+        ResultNotPicklable, match=r"bad.* sent back: .*\['inside'\]\[0\].*lock"
+    ) as caught:
         view.queue_task(bad)
     assert isinstance(caught.value, TypeError)
     assert isinstance(caught.value.__cause__, TypeError)

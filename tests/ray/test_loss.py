@@ -78,7 +78,7 @@ def test_a_poisonous_task_fails_and_takes_no_other_with_it(make: Make) -> None:
     before = runner.submit_many(square, range(20))
     poison = runner.options(name="poison").submit(exit_hard)
     after = runner.submit_many(square, range(20))
-    with pytest.raises(ResourceLost, match="poison was with 3 actors"):
+    with pytest.raises(ResourceLost, match="poison was sent to was lost, 3 in all"):
         poison.result(timeout=200)
     assert [each.result(timeout=60) for each in [*before, *after]] == [n * n for n in range(20)] * 2
 

@@ -171,7 +171,7 @@ class Outcomes:
         """Fails a task that is not run again, though its actor was lost."""
         text = f"task {task.name} may have begun on an actor that was lost"
         if not task.options.once and task.losses > self._most_losses:
-            text = f"task {task.name} was with {task.losses} actors that were lost"
+            text = f"every actor that task {task.name} was sent to was lost, {task.losses} in all"
         error = ResourceLost(text)
         error.__cause__ = cause
         self.settle(task, "failed", error=error)

@@ -123,7 +123,7 @@ def pack_result(name: str, value: object) -> tuple[bytes | None, PackedError | N
     except BaseException as error:
         what = f"the result of task {quoted(name)}"
         try:
-            text = _blame(what, {"it": value}, error)
+            text = _blame(what, {"it": value}, error, to="back")
         except BaseException:
             text = f"{what} cannot be sent: {_said(error)}"
         return None, _pack_refusal(text, error)
@@ -222,14 +222,16 @@ def _said(error: BaseException) -> str:
         return shown_error(error)
 
 
-def _blame(what: str, parts: Mapping[str, object], error: BaseException) -> str:
+def _blame(
+    what: str, parts: Mapping[str, object], error: BaseException, to: str = "to an actor"
+) -> str:
     """Says which part cannot be pickled, and which object inside of it is at fault."""
     reason = _said(error)
     for path, value in parts.items():
         if not _can_be_pickled(value):
             inner, culprit = _at_fault(path, value, _DEPTH)
-            return f"{what} cannot be sent to an actor: {inner} is {shown(culprit)}: {reason}"
-    return f"{what} cannot be sent to an actor: {reason}"
+            return f"{what} cannot be sent {to}: {inner} is {shown(culprit)}: {reason}"
+    return f"{what} cannot be sent {to}: {reason}"
 
 
 def _at_fault(path: str, value: object, depth: int) -> tuple[str, object]:
