@@ -24,7 +24,7 @@ BEGIN = "<!-- anatomy: begin, written by benches/python/instructions.py -->"
 END = "<!-- anatomy: end -->"
 FEW, MANY = 2_000, 122_000
 """How many tasks: so many that it hardly matters how long the clock is calibrated at the start."""
-REPEATS = 2
+REPEATS = 3
 """How often each program runs: the least counts, for threads do not meet the same way twice."""
 
 PRELUDE = """
