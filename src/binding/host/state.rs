@@ -292,8 +292,9 @@ impl PyHost {
     }
 }
 
-/// Lets go of the engine's own callables, of its last fault and of its observer, if nothing is left that could call
-/// one. Called by each thread that may be the last to leave: perhaps no thread waits for the end.
+/// Lets go of the engine's own callables, of its last fault and of its observer, if nothing is left
+/// that could call one. Called by each thread that may be the last to leave: perhaps no thread waits
+/// for the end.
 pub(in crate::binding) fn release_if_over(py: Python<'_>, engine: &Engine<PyHost>) {
     if engine.mode() == Mode::Stopped {
         engine.host.release_own(py);
